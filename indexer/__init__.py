@@ -1,0 +1,1 @@
+"""From the chain to the name table, and back."""

@@ -1,0 +1,198 @@
+"""The parameters of each chain that carries names; a rule that changed with time is a row here.
+
+Nothing else in the project compares a height with a constant: whoever needs to know which
+rules hold asks ``Network.epoch(height)`` (protocol spec section 8.1).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+BLOCKS_PER_DAY = 144
+BLOCKS_PER_YEAR = 52595  # round(365.2424 * 24 * 60 / 10), protocol spec section 1.5
+PREORDER_EXPIRE = BLOCKS_PER_DAY
+CONSENSUS_WINDOW = 24  # blocks whose consensus hash an operation may name
+MAX_NAMES_PER_SENDER = 25
+INFINITE_LIFETIME = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The rules between two heights. ``last_block`` is inclusive; None means for ever."""
+
+    number: int
+    last_block: int | None
+    lifetime_multiplier: int
+    grace_period: int
+    multisig: bool
+    name_price_factor: Fraction = Fraction(1)
+    namespace_price_divisor: int = 1
+    value_hash_at_registration: bool = False
+    transfer_at_renewal: bool = False
+    pay_to_creator: bool = False
+    preorder_expiry_enforced: bool = False
+    second_ledger: bool = False
+    """True where payments in another ledger decide validity: nothing here is exact then."""
+
+
+EPOCH_1 = Epoch(1, 436650, 1, 0, multisig=False)
+EPOCH_2 = Epoch(2, 488500, 2, 0, multisig=True)
+EPOCH_3 = Epoch(
+    3,
+    547921,
+    2,
+    5000,
+    multisig=True,
+    name_price_factor=Fraction(1, 10),
+    namespace_price_divisor=10,
+    value_hash_at_registration=True,
+    transfer_at_renewal=True,
+    pay_to_creator=True,
+)
+EPOCH_4 = Epoch(
+    4,
+    None,
+    2,
+    5000,
+    multisig=True,
+    name_price_factor=Fraction(1, 10),
+    namespace_price_divisor=10,
+    value_hash_at_registration=True,
+    transfer_at_renewal=True,
+    pay_to_creator=True,
+    preorder_expiry_enforced=True,
+    second_ledger=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One chain with names on it."""
+
+    name: str
+    node_chain: str
+    """What ``getblockchaininfo`` calls this chain."""
+    genesis_hash: str
+    """Hash of the chain's block 0 in display hex; "" where each chain has its own."""
+    magic: bytes
+    first_block: int
+    p2pkh_version: int
+    p2sh_version: int
+    epochs: tuple[Epoch, ...]
+    confirmations: int
+    """A block is indexed when the node counts this many confirmations for it (the tip has 1)."""
+    genesis_consensus: Mapping[int, bytes] = field(default_factory=dict)
+    """Consensus hashes before ``first_block`` that operations may refer to."""
+    checkpoints: Mapping[int, bytes] = field(default_factory=dict)
+    """Published consensus hashes; all within the heights this project reproduces."""
+    import_keyring_size: int = 300
+    namespace_reveal_expire: int = BLOCKS_PER_YEAR
+    target_spacing: float = 600.0
+    """Seconds between blocks, to tell people dates."""
+
+    def epoch(self, height: int) -> Epoch:
+        """The rules at ``height``."""
+        for epoch in self.epochs:
+            if epoch.last_block is None or height <= epoch.last_block:
+                return epoch
+        return self.epochs[-1]
+
+    @property
+    def frozen_at(self) -> int | None:
+        """The last height whose consensus hash follows from Bitcoin alone; None: all do."""
+        last = self.first_block - 1
+        for epoch in self.epochs:
+            if epoch.second_ledger:
+                return last
+            if epoch.last_block is not None:
+                last = epoch.last_block
+        return None
+
+    @property
+    def burn_script(self) -> bytes:
+        """The scriptPubKey that fees of version-1 namespaces are paid to (spec section 2.1)."""
+        return bytes.fromhex("76a914" + "00" * 20 + "88ac")
+
+
+MAINNET = Network(
+    name="mainnet",
+    node_chain="main",
+    genesis_hash="000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
+    magic=b"id",
+    first_block=373601,
+    p2pkh_version=0x00,
+    p2sh_version=0x05,
+    epochs=(EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4),
+    confirmations=6,
+    genesis_consensus={
+        height: bytes.fromhex("17ac43c1d8549c3181b200f1bf97eb7d")
+        for height in range(373597, 373601)
+    },
+    checkpoints={420518: bytes.fromhex("106d4648661d49e16d103b071e26617e")},
+)
+
+_NEW_NETWORK_EPOCH = Epoch(
+    3,
+    None,
+    lifetime_multiplier=2,
+    grace_period=5000,
+    multisig=True,
+    name_price_factor=Fraction(1, 10),
+    namespace_price_divisor=10,
+    value_hash_at_registration=True,
+    transfer_at_renewal=True,
+    pay_to_creator=True,
+)
+
+TESTNET = Network(
+    name="testnet",
+    node_chain="test",
+    genesis_hash="000000000933ea01ad0ee984209779baaec3ced90fa3f408719526f8d77f4943",
+    magic=b"id",
+    first_block=529008,
+    p2pkh_version=0x6F,
+    p2sh_version=0xC4,
+    epochs=(_NEW_NETWORK_EPOCH,),
+    confirmations=6,
+)
+
+REGTEST = Network(
+    name="regtest",
+    node_chain="regtest",
+    genesis_hash="0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
+    magic=b"id",
+    first_block=256,
+    p2pkh_version=0x6F,
+    p2sh_version=0xC4,
+    epochs=(_NEW_NETWORK_EPOCH,),
+    confirmations=1,
+    import_keyring_size=300,
+)
+
+SANDBOX = Network(
+    name="sandbox",
+    node_chain="regtest",
+    genesis_hash="0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
+    magic=b"id",
+    first_block=1,
+    p2pkh_version=0x6F,
+    p2sh_version=0xC4,
+    epochs=(
+        Epoch(
+            3,
+            None,
+            lifetime_multiplier=1,
+            grace_period=BLOCKS_PER_DAY,
+            multisig=True,
+            name_price_factor=Fraction(1, 10),
+            namespace_price_divisor=10,
+            value_hash_at_registration=True,
+            transfer_at_renewal=True,
+            pay_to_creator=True,
+        ),
+    ),
+    confirmations=1,
+    target_spacing=5.0,
+)
+
+NETWORKS: dict[str, Network] = {n.name: n for n in (MAINNET, TESTNET, REGTEST, SANDBOX)}

@@ -1,0 +1,1 @@
+"""The way back to the chain: transactions that carry an operation."""

@@ -1,0 +1,1 @@
+"""From a packet to its answer, and the door of the house."""

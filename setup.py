@@ -1,0 +1,52 @@
+"""What Blockstore is made of and the two commands it installs; tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+setup(
+    name="blockstore",
+    version="0.1.0",
+    description="A key-value store on Bitcoin, served as DNS",
+    long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    author="The Blockstore authors",
+    python_requires=">=3.11",
+    packages=["indexer", "indexer.registrar", "zonefiles", "resolver"],
+    package_data={"resolver": ["demo/*"]},
+    entry_points={
+        "console_scripts": [
+            "blockstored = resolver.daemon:main",
+            "blockstore-cli = resolver.cli:main",
+        ]
+    },
+    install_requires=[
+        "twisted[tls]>=26.4",
+        "uvloop>=0.21; sys_platform != 'win32'",
+        "dnslib>=0.9.26",
+        "dnspython>=2.7",
+        "python-bitcoinrpc==1.0",
+        "kademlia==2.2.3",
+        "plyvel>=1.5.1",
+        "embit>=0.8.0",
+        "click>=8.1",
+        "pydantic>=2.10",
+        "platformdirs>=4",
+    ],
+    extras_require={
+        "test": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+        ],
+        "lint": ["ruff>=0.9", "mypy>=1.14"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Internet :: Name Service (DNS)",
+    ],
+)

@@ -1,0 +1,1 @@
+"""From a hash to the data it stands for."""
