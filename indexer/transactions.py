@@ -1,0 +1,543 @@
+"""Raw Bitcoin blocks and transactions to values, and the fast scan for the few that matter.
+
+What must stay true: any bytes give a value or one of the two named errors; a block is
+believed only when its merkle root covers every transaction read from it; nothing but
+candidates is ever parsed in full. Hashes are in the order in which they are hashed and
+stored ("internal"); :func:`hash_hex` and :func:`hash_bytes` are the only way to and from
+the reversed order that people and nodes write.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import NamedTuple
+
+from embit import base58
+
+from indexer.networks import Network
+
+MAX_BLOCK_BYTES = 4_000_000
+"""BIP 141: a block weighs at most 4,000,000, and a byte weighs at least one."""
+HEADER_BYTES = 80
+MAX_BASE_BYTES = 1_000_000
+NULL_HASH = bytes(32)
+
+_OP_RETURN = 0x6A
+_OP_PUSHDATA1, _OP_PUSHDATA2, _OP_PUSHDATA4 = 0x4C, 0x4D, 0x4E
+_COINBASE_OUTPOINT = NULL_HASH + b"\xff\xff\xff\xff"
+_SMALLEST_TRANSACTION = 60  # one input with an empty script and one output with an empty script
+
+
+class CorruptTransaction(ValueError):
+    """Bytes that are no transaction; the text says why, for people."""
+
+
+class CorruptBlock(ValueError):
+    """Bytes that are no block, or no block that its own header commits to; the text says why."""
+
+
+class TxIn(NamedTuple):
+    """One input: the outpoint it spends and what it shows to be allowed to."""
+
+    previous_txid: bytes
+    previous_index: int
+    script_sig: bytes
+    sequence: int
+
+
+class TxOut(NamedTuple):
+    """One output: satoshis and the scriptPubKey that guards them."""
+
+    value: int
+    script: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A transaction without its witness; the txid does not cover a witness either."""
+
+    txid: bytes
+    version: int
+    inputs: tuple[TxIn, ...]
+    outputs: tuple[TxOut, ...]
+    locktime: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The 80 bytes that a block's hash is the hash of."""
+
+    version: int
+    previous_hash: bytes
+    merkle_root: bytes
+    time: int
+    bits: int
+    nonce: int
+    hash: bytes
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A transaction that may carry an operation, with its place in the block (coinbase: 0)."""
+
+    vtxindex: int
+    transaction: Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedBlock:
+    """What the scan of one block found."""
+
+    header: Header
+    transaction_count: int
+    candidates: tuple[Candidate, ...]
+
+
+def double_sha256(data: bytes) -> bytes:
+    """SHA256 of the SHA256: the hash of transactions, headers and merkle nodes."""
+    return sha256(sha256(data).digest()).digest()
+
+
+def hash_hex(value: bytes) -> str:
+    """Display form (reversed hex) of a hash in internal order."""
+    return value[::-1].hex()
+
+
+def hash_bytes(text: str) -> bytes:
+    """Internal order of a 32-byte hash in display form; ValueError if it is none."""
+    try:
+        value = bytes.fromhex(text)
+    except (ValueError, TypeError):
+        value = b""
+    if len(value) != 32 or len(text) != 64:
+        raise ValueError(f"{text!r:.80} is not a hash of 64 hexadecimal digits")
+    return value[::-1]
+
+
+# Headers and merkle trees
+
+
+def parse_header(raw: bytes) -> Header:
+    """The header in exactly 80 bytes; CorruptBlock for any other length."""
+    if len(raw) != HEADER_BYTES:
+        raise CorruptBlock(f"a block header has 80 bytes, not {len(raw)}")
+    number = int.from_bytes
+    return Header(
+        version=number(raw[:4], "little", signed=True),
+        previous_hash=raw[4:36],
+        merkle_root=raw[36:68],
+        time=number(raw[68:72], "little"),
+        bits=number(raw[72:76], "little"),
+        nonce=number(raw[76:80], "little"),
+        hash=double_sha256(raw),
+        raw=bytes(raw),
+    )
+
+
+def target_of_bits(bits: int) -> int:
+    """The number that a header hash may not exceed; 0 for bits that are negative or overflow."""
+    exponent, mantissa = bits >> 24, bits & 0x7FFFFF
+    target = mantissa << 8 * (exponent - 3) if exponent >= 3 else mantissa >> 8 * (3 - exponent)
+    if bits & 0x800000 or target >> 256:
+        return 0
+    return target
+
+
+def meets_target(header: Header) -> bool:
+    """Whether the header's hash proves the work that its own bits ask for."""
+    return int.from_bytes(header.hash, "little") <= target_of_bits(header.bits)
+
+
+def merkle_root(txids: Sequence[bytes]) -> bytes:
+    """The merkle root over ``txids`` in block order; ValueError when there are none."""
+    if not txids:
+        raise ValueError("a merkle tree has at least one leaf")
+    return _merkle(list(txids))[0]
+
+
+def _merkle(row: list[bytes]) -> tuple[bytes, bool]:
+    """Root, and whether some pair of equal nodes makes the tree ambiguous (CVE-2012-2459)."""
+    ambiguous = False
+    digest = sha256
+    while len(row) > 1:
+        left, right = row[::2], row[1::2]
+        ambiguous = ambiguous or any(map(bytes.__eq__, left, right))
+        if len(left) > len(right):
+            right.append(left[-1])
+        row = [digest(digest(a + b).digest()).digest() for a, b in zip(left, right, strict=True)]
+    return row[0], ambiguous
+
+
+# Transactions
+
+
+def _wide(raw: bytes, at: int) -> tuple[int, int]:
+    """The CompactSize at ``at`` whose first byte says it is wide, and where it ends.
+
+    IndexError past the end; ValueError when a shorter form exists, which no node accepts.
+    """
+    width = 1 << (raw[at] - 252)
+    end = at + 1 + width
+    if end > len(raw):
+        raise IndexError
+    size = int.from_bytes(raw[at + 1 : end], "little")
+    if size < 253 or (width > 2 and not size >> 4 * width):
+        raise ValueError("a length is not written in its shortest form")
+    return size, end
+
+
+def compact_size(number: int) -> bytes:
+    """``number`` as CompactSize (0 .. 2**64-1)."""
+    if number < 253:
+        return bytes((number,))
+    if number < 1 << 16:
+        return b"\xfd" + number.to_bytes(2, "little")
+    if number < 1 << 32:
+        return b"\xfe" + number.to_bytes(4, "little")
+    return b"\xff" + number.to_bytes(8, "little")
+
+
+def _size(raw: bytes, at: int) -> tuple[int, int]:
+    size = raw[at]
+    return (size, at + 1) if size < 253 else _wide(raw, at)
+
+
+def parse_transaction(raw: bytes) -> Transaction:
+    """The one transaction that ``raw`` is, with or without witness (BIP 144).
+
+    Raises CorruptTransaction: truncated, trailing bytes, no inputs, a witness form without
+    any witness, lengths not in their shortest form, more than a block could hold.
+    """
+    raw = bytes(raw)
+    if len(raw) > MAX_BLOCK_BYTES:
+        raise CorruptTransaction(f"{len(raw)} bytes are more than a block can hold")
+    try:
+        transaction, end = _read_transaction(raw, 0)
+    except IndexError:
+        raise CorruptTransaction("the transaction is cut short") from None
+    except CorruptTransaction:
+        raise
+    except ValueError as flaw:
+        raise CorruptTransaction(str(flaw)) from None
+    if end != len(raw):
+        raise CorruptTransaction(f"{len(raw) - end} bytes follow the end of the transaction")
+    return transaction
+
+
+def _read_transaction(raw: bytes, start: int) -> tuple[Transaction, int]:
+    """The transaction that begins at ``start`` and where it ends; IndexError when cut short."""
+    number = int.from_bytes
+    length = len(raw)
+    at = start + 4
+    witness = raw[at] == 0
+    if witness:
+        if raw[at + 1] == 0:
+            raise CorruptTransaction("the transaction has no inputs")
+        if raw[at + 1] != 1:
+            raise CorruptTransaction(f"unknown transaction form (flag {raw[at + 1]})")
+        at += 2
+    body = at
+    count, at = _size(raw, at)
+    if count == 0:
+        raise CorruptTransaction("the transaction has no inputs")
+    inputs = []
+    for _ in range(count):
+        size, script = _size(raw, at + 36)
+        end = script + size
+        if end + 4 > length:
+            raise IndexError
+        inputs.append(
+            TxIn(
+                raw[at : at + 32],
+                number(raw[at + 32 : at + 36], "little"),
+                raw[script:end],
+                number(raw[end : end + 4], "little"),
+            )
+        )
+        at = end + 4
+    count, at = _size(raw, at)
+    outputs = []
+    for _ in range(count):
+        size, script = _size(raw, at + 8)
+        end = script + size
+        if end > length:
+            raise IndexError
+        outputs.append(TxOut(number(raw[at : at + 8], "little"), raw[script:end]))
+        at = end
+    body_end = at
+    if witness:
+        shown = 0
+        for _ in inputs:
+            items, at = _size(raw, at)
+            shown += items
+            for _ in range(items):
+                size, at = _size(raw, at)
+                at += size
+        if not shown:
+            raise CorruptTransaction("the transaction has the form of one with a witness, and none")
+    if at + 4 > length:
+        raise IndexError
+    version, locktime = raw[start : start + 4], raw[at : at + 4]
+    txid = double_sha256(version + raw[body:body_end] + locktime)
+    return (
+        Transaction(
+            txid,
+            number(version, "little"),
+            tuple(inputs),
+            tuple(outputs),
+            number(locktime, "little"),
+        ),
+        at + 4,
+    )
+
+
+def serialize_transaction(
+    version: int, inputs: Sequence[TxIn], outputs: Sequence[TxOut], locktime: int
+) -> bytes:
+    """The bytes of a transaction, without witness; ValueError where a field does not fit.
+
+    A transaction without inputs is refused: its bytes would read as the witness form.
+    """
+    if not inputs:
+        raise ValueError("a transaction needs an input")
+    try:
+        parts = [version.to_bytes(4, "little"), compact_size(len(inputs))]
+        for previous_txid, previous_index, script_sig, sequence in inputs:
+            if len(previous_txid) != 32:
+                raise ValueError(f"a txid has 32 bytes, not {len(previous_txid)}")
+            parts += (
+                previous_txid,
+                previous_index.to_bytes(4, "little"),
+                compact_size(len(script_sig)),
+                script_sig,
+                sequence.to_bytes(4, "little"),
+            )
+        parts.append(compact_size(len(outputs)))
+        for value, script in outputs:
+            parts += (value.to_bytes(8, "little"), compact_size(len(script)), script)
+        parts.append(locktime.to_bytes(4, "little"))
+    except OverflowError:
+        raise ValueError("a number of the transaction does not fit its field") from None
+    return b"".join(parts)
+
+
+# Whole blocks
+
+
+def _payload_places(raw: bytes, magic: bytes) -> list[int]:
+    """Where an OP_RETURN with one push of ``magic``... may stand, ascending: the prefilter.
+
+    Every candidate has one of these places in one of its outputs; most blocks have none at
+    all, so that no output script has to be looked at.
+    """
+    places = []
+    at = raw.find(magic, HEADER_BYTES)
+    while at >= 0:
+        if (
+            raw[at - 2] == _OP_RETURN
+            or (raw[at - 3] == _OP_RETURN and raw[at - 2] == _OP_PUSHDATA1)
+            or (raw[at - 4] == _OP_RETURN and raw[at - 3] == _OP_PUSHDATA2)
+            or (raw[at - 6] == _OP_RETURN and raw[at - 5] == _OP_PUSHDATA4)
+        ):
+            places.append(at)
+        at = raw.find(magic, at + 1)
+    return places
+
+
+def scan_block(raw: bytes, magic: bytes) -> ScannedBlock:
+    """Check a raw block against its own header and pick the candidates out of it.
+
+    A candidate has an output whose script is OP_RETURN and one push of at least 3 bytes that
+    begin with ``magic`` (protocol spec section 1.2). Raises CorruptBlock: truncated, trailing
+    bytes, proof of work missing, merkle root wrong or ambiguous, no coinbase in front,
+    absurd counts. Witnesses are skipped over; the merkle root does not cover them.
+    """
+    raw = bytes(raw)
+    if not magic:
+        raise ValueError("the magic of a network has at least one byte")
+    if len(raw) > MAX_BLOCK_BYTES:
+        raise CorruptBlock(f"{len(raw)} bytes are more than a block can have")
+    if len(raw) < HEADER_BYTES:
+        raise CorruptBlock(f"the block is cut short: {len(raw)} bytes do not hold a header")
+    header = parse_header(raw[:HEADER_BYTES])
+    if not meets_target(header):
+        raise CorruptBlock(f"block {hash_hex(header.hash)} shows no proof of work")
+    try:
+        txids, found = _walk(raw, _payload_places(raw, magic), magic)
+    except IndexError:
+        raise CorruptBlock("the block is cut short inside a transaction") from None
+    except CorruptBlock:
+        raise
+    except ValueError as flaw:
+        raise CorruptBlock(f"the block holds a transaction that is none: {flaw}") from None
+    root, ambiguous = _merkle(txids)
+    if root != header.merkle_root:
+        raise CorruptBlock(
+            f"the transactions of block {hash_hex(header.hash)} hash to the merkle root "
+            f"{hash_hex(root)}; its header commits to {hash_hex(header.merkle_root)}"
+        )
+    if ambiguous:
+        raise CorruptBlock(f"block {hash_hex(header.hash)} repeats transactions (CVE-2012-2459)")
+    return ScannedBlock(header, len(txids), tuple(found))
+
+
+def _walk(raw: bytes, places: list[int], magic: bytes) -> tuple[list[bytes], list[Candidate]]:
+    """Txids of all transactions and the candidates; one tight loop, as it reads every block."""
+    digest = sha256
+    length = len(raw)
+    count, at = _size(raw, HEADER_BYTES)
+    if not 0 < count <= MAX_BASE_BYTES // _SMALLEST_TRANSACTION:
+        raise CorruptBlock(f"a block cannot hold {count} transactions")
+    txids: list[bytes] = []
+    found: list[Candidate] = []
+    append = txids.append
+    upcoming = iter(places)
+    place = next(upcoming, length)
+    for vtxindex in range(count):
+        start = at
+        at += 4
+        size = raw[at]
+        witness = size == 0
+        if witness:
+            if raw[at + 1] != 1:
+                raise CorruptBlock(f"transaction {vtxindex} has no inputs or an unknown form")
+            at += 2
+            size = raw[at]
+            if size == 0:
+                raise CorruptBlock(f"transaction {vtxindex} has no inputs")
+        body = at
+        at += 1
+        inputs = size
+        if size > 252:
+            inputs, at = _wide(raw, at - 1)
+        # Only a coinbase here keeps inner nodes of the merkle tree, 64 bytes each, from
+        # being passed off as the transactions (CVE-2017-12842).
+        if vtxindex == 0 and (inputs != 1 or raw[at : at + 36] != _COINBASE_OUTPOINT):
+            raise CorruptBlock("the first transaction of the block is no coinbase")
+        for _ in range(inputs):
+            at += 36
+            size = raw[at]
+            if size < 253:
+                at += size + 5
+            else:
+                size, at = _wide(raw, at)
+                at += size + 4
+        size = raw[at]
+        at += 1
+        if size > 252:
+            size, at = _wide(raw, at - 1)
+        for _ in range(size):
+            at += 8
+            size = raw[at]
+            if size < 253:
+                at += size + 1
+            else:
+                size, at = _wide(raw, at)
+                at += size
+        if witness:
+            end = at
+            for _ in range(inputs):
+                items = raw[at]
+                at += 1
+                if items > 252:
+                    items, at = _wide(raw, at - 1)
+                for _ in range(items):
+                    size = raw[at]
+                    if size < 253:
+                        at += size + 1
+                    else:
+                        size, at = _wide(raw, at)
+                        at += size
+            at += 4
+            if at > length:
+                raise IndexError
+            whole = raw[start : start + 4] + raw[body:end] + raw[at - 4 : at]
+        else:
+            at += 4
+            if at > length:
+                raise IndexError
+            whole = raw[start:at]
+        append(digest(digest(whole).digest()).digest())
+        if place < at:
+            transaction = _read_transaction(raw, start)[0]
+            if any(_carries(output.script, magic) for output in transaction.outputs):
+                found.append(Candidate(vtxindex, transaction))
+            while place < at:
+                place = next(upcoming, length)
+    if at != length:
+        raise CorruptBlock(f"{length - at} bytes follow the last transaction of the block")
+    return txids, found
+
+
+def _carries(script: bytes, magic: bytes) -> bool:
+    payload = op_return_payload(script)
+    return payload is not None and len(payload) >= 3 and payload.startswith(magic)
+
+
+# Scripts
+
+
+def op_return_payload(script: bytes) -> bytes | None:
+    """The data of ``OP_RETURN <one push>`` (1..75 bytes directly, or PUSHDATA1/2/4), else None."""
+    if len(script) < 2 or script[0] != _OP_RETURN:
+        return None
+    push = script[1]
+    if push < _OP_PUSHDATA1:
+        at, size = 2, push
+        if not push:
+            return None  # OP_0 pushes nothing and is a small integer to every parser
+    elif push <= _OP_PUSHDATA4:
+        at = 2 + (1 << (push - _OP_PUSHDATA1))
+        if len(script) < at:
+            return None
+        size = int.from_bytes(script[2:at], "little")
+    else:
+        return None
+    return script[at:] if len(script) == at + size else None
+
+
+def is_p2pkh(script: bytes) -> bool:
+    """Whether ``script`` pays to the hash of a public key."""
+    return len(script) == 25 and script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac"
+
+
+def is_p2sh(script: bytes) -> bool:
+    """Whether ``script`` pays to the hash of a script (BIP 16)."""
+    return len(script) == 23 and script[:2] == b"\xa9\x14" and script[22] == 0x87
+
+
+def p2pkh_script(digest: bytes) -> bytes:
+    """The scriptPubKey that pays to a 20-byte public key hash."""
+    return b"\x76\xa9\x14" + digest + b"\x88\xac"
+
+
+def p2sh_script(digest: bytes) -> bytes:
+    """The scriptPubKey that pays to a 20-byte script hash."""
+    return b"\xa9\x14" + digest + b"\x87"
+
+
+def script_address(script: bytes, network: Network) -> str | None:
+    """The base58check address of a p2pkh or p2sh script; None for every other script."""
+    if is_p2pkh(script):
+        return str(base58.encode_check(bytes((network.p2pkh_version,)) + script[3:23]))
+    if is_p2sh(script):
+        return str(base58.encode_check(bytes((network.p2sh_version,)) + script[2:22]))
+    return None
+
+
+def address_script(address: str, network: Network) -> bytes:
+    """The scriptPubKey of a p2pkh or p2sh address; ValueError with a sentence for people."""
+    if not 25 <= len(address) <= 36 or not address.isascii():
+        raise ValueError(f"{address!r:.80} is no address of the kind that can own names")
+    try:
+        decoded = bytes(base58.decode_check(address))
+    except Exception:  # noqa: BLE001 - embit raises its own error, KeyError or OverflowError
+        raise ValueError(f"{address!r} is no address: its checksum is wrong") from None
+    if len(decoded) != 21:
+        raise ValueError(f"{address!r} is no address: it has the wrong length")
+    if decoded[0] == network.p2pkh_version:
+        return p2pkh_script(decoded[1:])
+    if decoded[0] == network.p2sh_version:
+        return p2sh_script(decoded[1:])
+    raise ValueError(f"{address} is an address of another network, not of {network.name}")
