@@ -1,0 +1,443 @@
+"""Bytes to their hash; bytes to record sets, or what is wrong with them, and in which line.
+
+A zone file is text that a stranger wrote. It speaks of itself by its chain name
+(``$ORIGIN alice.id``, no trailing dot) and mostly has neither SOA nor NS. What must stay true:
+
+1. Reading never raises anything but ``ZonefileError`` and takes time linear in the input.
+2. Nothing outside the name is ever kept, and nothing outside the input is ever read
+   (no $INCLUDE) or multiplied (no $GENERATE).
+3. A name at or under the zone file's own name, owner or target, is kept relative to it, so that
+   the same parsed zone file is served under any suffix; every other name stays absolute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import dns.exception
+import dns.name
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.tokenizer
+import dns.ttl
+from embit.hashes import hash160
+
+MAX_BYTES: Final = 40_960
+"""The largest zone file that nodes of the chain ever accepted (protocol spec section 6.4)."""
+
+MAX_RECORDS: Final = 4_096
+DEFAULT_TTL: Final = 3_600
+MAX_TTL: Final = 2**31 - 1  # RFC 2181 section 8
+
+Labels = tuple[bytes, ...]
+"""Labels of a name, leftmost first, without the root label."""
+
+_MAX_NAME_OCTETS = 255
+_MAX_NAME_TEXT = 4 * _MAX_NAME_OCTETS + 1  # each octet may be written \DDD
+_MAX_NAME_WORK = 500_000  # sum of squared label counts: 13,000 names of six labels
+_MAX_REASON = 200
+_NO_RECORDS: Mapping[int, RRset] = MappingProxyType({})
+
+_CLASSES = {"IN": True, "CH": False, "HS": False, "CS": False, "ANY": False, "NONE": False}
+# What may stand beside a CNAME: RFC 4034 section 2.5 and RFC 2535 section 3.5.
+_BESIDE_CNAME = frozenset({dns.rdatatype.RRSIG, dns.rdatatype.NSEC, dns.rdatatype.KEY})
+_SINGLE = frozenset({dns.rdatatype.CNAME, dns.rdatatype.DNAME, dns.rdatatype.SOA})
+_TARGET_FIELD = {
+    dns.rdatatype.CNAME: "target",
+    dns.rdatatype.DNAME: "target",
+    dns.rdatatype.NS: "target",
+    dns.rdatatype.PTR: "target",
+    dns.rdatatype.SRV: "target",
+    dns.rdatatype.SVCB: "target",
+    dns.rdatatype.HTTPS: "target",
+    dns.rdatatype.MX: "exchange",
+}
+
+
+def value_hash(data: bytes) -> bytes:
+    """The 20 bytes that the chain holds for ``data``: HASH160, as hashed (protocol spec 6.1)."""
+    digest: bytes = hash160(data)
+    return digest
+
+
+class ZonefileError(ValueError):
+    """The data cannot be read as a zone file: ``line`` (from 1) and ``reason`` in plain words."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        printable = "".join(c if " " <= c <= "~" else "?" for c in reason)
+        if len(printable) > _MAX_REASON:
+            printable = printable[: _MAX_REASON - 3] + "..."
+        super().__init__(f"line {line}: {printable}")
+        self.line = line
+        self.reason = printable
+
+
+class _Unreadable(ValueError):
+    """What is wrong with the line being read."""
+
+
+class _Record(NamedTuple):
+    rdata: dns.rdata.Rdata
+    wire: bytes | None  # the RDATA where it holds no name of the zone file's own
+    longest: int  # octets of the longest relative name in the RDATA, without a root label
+
+
+class RRset:
+    """The records of one owner and type, in the order written, each once; TTL is the least."""
+
+    __slots__ = ("_records", "rtype", "ttl")
+
+    def __init__(self, rtype: int, ttl: int, records: tuple[_Record, ...]) -> None:
+        self.rtype = rtype
+        self.ttl = ttl
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        shown = dns.rdatatype.RdataType.to_text(self.rtype)
+        return f"<RRset {shown} ttl={self.ttl} records={len(self)}>"
+
+    def to_wire(self, anchor: Labels) -> tuple[bytes, ...]:
+        """The uncompressed RDATA of each record, the zone file's own names put under ``anchor``.
+
+        A record in which a name would outgrow 255 octets there is left out. ``anchor`` must be a
+        legal name itself (ValueError otherwise).
+        """
+        origin = dns.name.Name((*anchor, b""))
+        room = _MAX_NAME_OCTETS - _octets(origin.labels)
+        return tuple(
+            record.wire if record.wire is not None else _rdata_wire(record.rdata, origin)
+            for record in self._records
+            if record.longest <= room
+        )
+
+    def targets(self, anchor: Labels) -> tuple[Labels, ...]:
+        """Absolute, lower-case labels of the name that each record points to.
+
+        Of CNAME, DNAME, NS, PTR, SRV, MX, SVCB and HTTPS records, aligned with ``to_wire``; none
+        for other types. ``()`` is the root (as in a null MX).
+        """
+        field = _TARGET_FIELD.get(dns.rdatatype.RdataType(self.rtype))
+        if field is None:
+            return ()
+        room = _MAX_NAME_OCTETS - 1 - sum(len(label) + 1 for label in anchor)
+        found: list[Labels] = []
+        for record in self._records:
+            target = getattr(record.rdata, field, None)
+            if record.longest > room or not isinstance(target, dns.name.Name):
+                continue
+            labels = target.labels[:-1] if target.is_absolute() else (*target.labels, *anchor)
+            found.append(tuple(label.lower() for label in labels))
+        return tuple(found)
+
+
+class Zonefile:
+    """The record sets of one zone file, by owner relative to ``name``; never changes.
+
+    ``dropped`` counts the records left out: those outside the name, and ALIAS records, which
+    have no form in DNS messages. ``record_count`` counts those kept.
+    """
+
+    __slots__ = ("_existing", "_owners", "dropped", "name", "record_count")
+
+    def __init__(self, name: str, owners: Mapping[Labels, Mapping[int, RRset]], dropped: int):
+        self.name = name
+        self.dropped = dropped
+        self.record_count = sum(len(rrset) for sets in owners.values() for rrset in sets.values())
+        self._owners = owners
+        self._existing = _with_ancestors(owners)
+
+    def __repr__(self) -> str:
+        return f"<Zonefile {self.name} records={self.record_count} dropped={self.dropped}>"
+
+    def rrset(self, labels: Labels, rtype: int) -> RRset | None:
+        """The set of that type at ``labels`` (lower-case, relative to the name; () = the name)."""
+        return self._owners.get(labels, _NO_RECORDS).get(rtype)
+
+    def rrsets(self, labels: Labels) -> Mapping[int, RRset]:
+        """Every set at ``labels`` by type number; empty where there is none."""
+        return self._owners.get(labels, _NO_RECORDS)
+
+    def exists(self, labels: Labels) -> bool:
+        """Whether ``labels`` hold records or stand above some that do (RFC 8020)."""
+        return labels in self._existing
+
+    def owners(self) -> Iterator[Labels]:
+        """Every owner that holds records, in the order of their first record."""
+        return iter(self._owners)
+
+
+def parse_zonefile(data: bytes, name: str) -> Zonefile:
+    """Read ``data`` as the zone file of the chain name ``name`` ("alice.id").
+
+    Format: RFC 1035 section 5 and RFC 2308 section 4 without $INCLUDE and $GENERATE, in UTF-8.
+    An ``$ORIGIN`` of several labels is absolute, with or without its trailing dot; of one label,
+    relative to the one before. A record without TTL takes that of $TTL, else the last one stated,
+    else an hour. Raises ZonefileError, and nothing else, for whatever is wrong with the data.
+    """
+    if len(data) > MAX_BYTES:
+        raise ZonefileError(1, f"{len(data)} bytes are more than the {MAX_BYTES} allowed")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ZonefileError(line, f"byte 0x{data[error.start]:02x} is not UTF-8 text") from None
+    return _Reader(text, name).read()
+
+
+class _Tokens(dns.tokenizer.Tokenizer):
+    """dnspython's tokenizer with bounded work on names and with errors in plain words."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._name_work = 0
+
+    def as_name(
+        self,
+        token: dns.tokenizer.Token,
+        origin: dns.name.Name | None = None,
+        relativize: bool = False,
+        relativize_to: dns.name.Name | None = None,
+    ) -> dns.name.Name:
+        if not token.is_identifier():
+            raise _Unreadable("expected a name")
+        if len(token.value) > _MAX_NAME_TEXT:
+            raise _Unreadable("a name is longer than 255 octets")
+        name = super().as_name(token, origin, relativize, relativize_to)
+        # Writing a name costs dnspython the square of its labels, and "$ORIGIN a.a.a..." makes
+        # each short name of the file a long one: without a budget 40 KB cost seconds.
+        self._name_work += len(name.labels) ** 2
+        if self._name_work > _MAX_NAME_WORK:
+            raise _Unreadable("too many names of too many labels")
+        return name
+
+    def get_eol_as_token(self) -> dns.tokenizer.Token:
+        token = self.get()
+        if not token.is_eol_or_eof():
+            shown = token.value if len(token.value) <= 40 else token.value[:37] + "..."
+            raise _Unreadable(f'expected the end of the line, found "{shown}"')
+        return token
+
+
+class _Growing:
+    """An RRset while its zone file is being read."""
+
+    __slots__ = ("records", "ttl")
+
+    def __init__(self, ttl: int) -> None:
+        self.ttl = ttl
+        self.records: dict[bytes, _Record] = {}
+
+
+class _Reader:
+    """One pass over the text, line by line."""
+
+    def __init__(self, text: str, name: str) -> None:
+        self._name = name
+        self._zone = dns.name.from_text(name, dns.name.root)
+        self._tokens = _Tokens(text)
+        self._origin = self._zone
+        self._owner = self._zone
+        self._default_ttl: int | None = None
+        self._stated_ttl = DEFAULT_TTL
+        self._owners: dict[Labels, dict[int, _Growing]] = {}
+        self._count = 0
+        self._dropped = 0
+
+    def read(self) -> Zonefile:
+        more = True
+        while more:
+            line = self._tokens.where()[1]
+            try:
+                more = self._line()
+            except Exception as error:  # noqa: BLE001 - rule 1: whatever a reader of RDATA leaks
+                raise ZonefileError(line, str(error) or type(error).__name__) from None
+        owners: dict[Labels, Mapping[int, RRset]] = {}
+        for labels, sets in self._owners.items():
+            owners[labels] = MappingProxyType(
+                {
+                    rtype: RRset(rtype, growing.ttl, tuple(growing.records.values()))
+                    for rtype, growing in sets.items()
+                }
+            )
+        return Zonefile(self._name, owners, self._dropped)
+
+    def _line(self) -> bool:
+        """Read one logical line; False at the end of the text."""
+        token = self._tokens.get(want_leading=True)
+        if token.is_whitespace():
+            token = self._tokens.get()
+            if token.is_eol_or_eof():
+                return not token.is_eof()
+            self._tokens.unget(token)
+        elif token.is_eol_or_eof():
+            return not token.is_eof()
+        elif token.is_identifier() and token.value.startswith("$"):
+            self._directive(token.value.upper())
+            return True
+        else:
+            self._owner = self._tokens.as_name(token, self._origin)
+        self._record()
+        return True
+
+    def _directive(self, word: str) -> None:
+        if word == "$TTL":
+            token = self._tokens.get()
+            if not token.is_identifier():
+                raise _Unreadable("$TTL without a value")
+            self._default_ttl = _read_ttl(token.value)
+        elif word == "$ORIGIN":
+            token = self._tokens.get()
+            if token.is_eol_or_eof():
+                raise _Unreadable("$ORIGIN without a name")
+            # On the chain a name is written without the final dot (protocol spec 6.4), so a
+            # dotted origin is a whole name. One label cannot be one: it is meant as in RFC 1035.
+            absolute = self._tokens.as_name(token, dns.name.root)
+            one_label = len(absolute.labels) == 2 and not token.value.endswith(".")
+            self._origin = self._tokens.as_name(token, self._origin) if one_label else absolute
+        else:
+            raise _Unreadable(f"{word[:20]} is not allowed in a zone file")
+        self._tokens.get_eol()
+
+    def _record(self) -> None:
+        """Read the rest of a record whose owner is known (RFC 1035 section 5.1)."""
+        if not self._owner.is_subdomain(self._zone):
+            self._skip_line()
+            return
+        ttl: int | None = None
+        has_class = False
+        while True:
+            token = self._tokens.get()
+            if not token.is_identifier():
+                raise _Unreadable("expected a record type")
+            word = token.value.upper()
+            if ttl is None and word[:1].isdigit():
+                ttl = self._stated_ttl = _read_ttl(word)
+            elif not has_class and word in _CLASSES:
+                has_class = True
+                if not _CLASSES[word]:
+                    raise _Unreadable(f"class {word}; only IN is served")
+            else:
+                break
+        if word == "ALIAS":
+            self._skip_line()
+            return
+        if ttl is None:
+            ttl = self._stated_ttl if self._default_ttl is None else self._default_ttl
+        self._keep(_read_type(word), ttl)
+
+    def _skip_line(self) -> None:
+        while not self._tokens.get().is_eol_or_eof():
+            pass
+        self._dropped += 1
+
+    def _keep(self, rtype: dns.rdatatype.RdataType, ttl: int) -> None:
+        try:
+            rdata = dns.rdata.from_text(
+                dns.rdataclass.IN, rtype, self._tokens, self._origin, True, self._zone
+            )
+        except dns.exception.DNSException as error:
+            # The default sentence of a SyntaxError says nothing: the record type says more.
+            why = str(error).replace("Text input is malformed.", "its fields do not fit the type")
+            shown = dns.rdatatype.to_text(rtype)
+            raise _Unreadable(f"unreadable {shown} record: {why}") from None
+        own_names = [n for n in _names_in(rdata) if not n.is_absolute()]
+        longest = max((_octets(n.labels) for n in own_names), default=0)
+        wire = _rdata_wire(rdata, self._zone)
+        if len(wire) > 0xFFFF:
+            raise _Unreadable("a record is longer than 65,535 bytes")
+        key = rdata.to_digestable(self._zone)
+
+        owner = self._owner.relativize(self._zone)
+        labels = tuple(label.lower() for label in owner.labels)
+        sets = self._owners.setdefault(labels, {})
+        self._check_company(rtype, sets, key, labels)
+        growing = sets.setdefault(rtype, _Growing(ttl))
+        growing.ttl = min(growing.ttl, ttl)
+        if key in growing.records:
+            return
+        self._count += 1
+        if self._count > MAX_RECORDS:
+            raise _Unreadable(f"more than {MAX_RECORDS} records")
+        growing.records[key] = _Record(rdata, None if own_names else wire, longest)
+
+    def _check_company(
+        self,
+        rtype: dns.rdatatype.RdataType,
+        sets: Mapping[int, _Growing],
+        key: bytes,
+        labels: Labels,
+    ) -> None:
+        """Refuse what a DNS server refuses to load: RFC 1034 section 3.6.2, RFC 2181 section 10.1.
+
+        Which of the two was meant cannot be guessed, so the file is refused with its line rather
+        than half of it served.
+        """
+        at = ".".join(label.decode("ascii", "replace") for label in labels) or "@"
+        if rtype in _SINGLE and rtype in sets and key not in sets[rtype].records:
+            shown = dns.rdatatype.to_text(rtype)
+            raise _Unreadable(f"a second, different {shown} record at {at}")
+        if rtype in _BESIDE_CNAME:
+            return
+        has_cname = dns.rdatatype.CNAME in sets
+        if rtype != dns.rdatatype.CNAME and has_cname:
+            raise _Unreadable(f"a record beside the CNAME at {at}")
+        if rtype == dns.rdatatype.CNAME and not has_cname and sets.keys() - _BESIDE_CNAME:
+            raise _Unreadable(f"a CNAME beside other records at {at}")
+
+
+def _read_ttl(word: str) -> int:
+    try:
+        if len(word) > 40:
+            raise dns.ttl.BadTTL
+        ttl = dns.ttl.from_text(word)
+    except dns.ttl.BadTTL:
+        raise _Unreadable(f"TTL {word[:20]} is not a time") from None
+    if ttl > MAX_TTL:
+        raise _Unreadable(f"TTL {word[:20]} is over {MAX_TTL} seconds")
+    return ttl
+
+
+def _read_type(word: str) -> dns.rdatatype.RdataType:
+    try:
+        rtype = dns.rdatatype.from_text(word)
+    except (dns.exception.DNSException, ValueError):
+        raise _Unreadable(f'"{word[:20]}" is not a record type') from None
+    if rtype == dns.rdatatype.NONE or dns.rdatatype.is_metatype(rtype):
+        raise _Unreadable(f"{word[:20]} is asked for, never stored")
+    return rtype
+
+
+def _rdata_wire(rdata: dns.rdata.Rdata, origin: dns.name.Name) -> bytes:
+    wire = rdata.to_wire(origin=origin)
+    assert wire is not None  # only with a file to write to is there no result
+    return wire
+
+
+def _octets(labels: Labels) -> int:
+    return sum(len(label) + 1 for label in labels)
+
+
+def _names_in(rdata: dns.rdata.Rdata) -> Iterator[dns.name.Name]:
+    """Every domain name among the fields of ``rdata``."""
+    for cls in type(rdata).__mro__:
+        for slot in getattr(cls, "__slots__", ()):
+            value = getattr(rdata, slot, None)
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, dns.name.Name):
+                    yield part
+
+
+def _with_ancestors(owners: Mapping[Labels, object]) -> frozenset[Labels]:
+    existing: set[Labels] = {()}
+    for owner in owners:
+        labels = owner
+        while labels not in existing:
+            existing.add(labels)
+            labels = labels[1:]
+    return frozenset(existing)
