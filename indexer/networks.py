@@ -6,7 +6,6 @@ rules hold asks ``Network.epoch(height)`` (protocol spec section 8.1).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 BLOCKS_PER_DAY = 144
 BLOCKS_PER_YEAR = 52595  # round(365.2424 * 24 * 60 / 10), protocol spec section 1.5
@@ -25,7 +24,7 @@ class Epoch:
     lifetime_multiplier: int
     grace_period: int
     multisig: bool
-    name_price_factor: Fraction = Fraction(1)
+    name_price_factor: float = 1.0
     namespace_price_divisor: int = 1
     value_hash_at_registration: bool = False
     transfer_at_renewal: bool = False
@@ -43,7 +42,7 @@ EPOCH_3 = Epoch(
     2,
     5000,
     multisig=True,
-    name_price_factor=Fraction(1, 10),
+    name_price_factor=0.1,
     namespace_price_divisor=10,
     value_hash_at_registration=True,
     transfer_at_renewal=True,
@@ -55,7 +54,7 @@ EPOCH_4 = Epoch(
     2,
     5000,
     multisig=True,
-    name_price_factor=Fraction(1, 10),
+    name_price_factor=0.1,
     namespace_price_divisor=10,
     value_hash_at_registration=True,
     transfer_at_renewal=True,
@@ -89,6 +88,8 @@ class Network:
     namespace_reveal_expire: int = BLOCKS_PER_YEAR
     target_spacing: float = 600.0
     """Seconds between blocks, to tell people dates."""
+    announcers: tuple[str, ...] = ("judecn.id", "muneeb.id", "shea256.id")
+    """Names whose owners' announcements are taken (spec section 1.17)."""
 
     def epoch(self, height: int) -> Epoch:
         """The rules at ``height``."""
@@ -137,7 +138,7 @@ _NEW_NETWORK_EPOCH = Epoch(
     lifetime_multiplier=2,
     grace_period=5000,
     multisig=True,
-    name_price_factor=Fraction(1, 10),
+    name_price_factor=0.1,
     namespace_price_divisor=10,
     value_hash_at_registration=True,
     transfer_at_renewal=True,
@@ -184,7 +185,7 @@ SANDBOX = Network(
             lifetime_multiplier=1,
             grace_period=BLOCKS_PER_DAY,
             multisig=True,
-            name_price_factor=Fraction(1, 10),
+            name_price_factor=0.1,
             namespace_price_divisor=10,
             value_hash_at_registration=True,
             transfer_at_renewal=True,
