@@ -1,0 +1,238 @@
+"""One block's operations, in order, to everything that the block writes.
+
+Pure: the store is only read. ``Outcome`` holds every row to write and what each key held before,
+so writing it and taking it back are mechanical (protocol spec section 3).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from indexer import consensus, schema
+from indexer.flaws import Flaw
+from indexer.namespace_rules import (
+    judge_import,
+    judge_namespace_preorder,
+    judge_namespace_ready,
+    judge_namespace_reveal,
+)
+from indexer.networks import Network
+from indexer.operations import (
+    OPCODES,
+    Announce,
+    Import,
+    Malformed,
+    NamespacePreorder,
+    NamespaceReady,
+    NamespaceReveal,
+    Operation,
+    Preorder,
+    Register,
+    Renew,
+    Revoke,
+    TokenTransfer,
+    Transfer,
+    Update,
+    read_operation,
+)
+from indexer.rows import write_pairs
+from indexer.rules import (
+    Effect,
+    Refused,
+    Rule,
+    judge_announce,
+    judge_preorder,
+    judge_register,
+    judge_renew,
+    judge_revoke,
+    judge_transfer,
+    judge_update,
+)
+from indexer.transactions import Candidate
+from indexer.view import BlockView, Store
+
+_RULES: dict[type, Rule] = {
+    Preorder: judge_preorder,
+    Register: judge_register,
+    Renew: judge_renew,
+    Update: judge_update,
+    Transfer: judge_transfer,
+    Revoke: judge_revoke,
+    Import: judge_import,
+    NamespacePreorder: judge_namespace_preorder,
+    NamespaceReveal: judge_namespace_reveal,
+    NamespaceReady: judge_namespace_ready,
+    Announce: judge_announce,
+}
+
+
+def judge(operation: Operation, view: BlockView) -> Effect | Flaw:
+    """What ``operation`` would write at this point of the block, or why it has no effect."""
+    if isinstance(operation, TokenTransfer):
+        return Flaw.OTHER_LEDGER
+    try:
+        return _RULES[type(operation)](operation, view)
+    except Refused as refused:
+        return refused.flaw
+
+
+@dataclass(frozen=True, slots=True)
+class SpentCandidate:
+    """A candidate with the scriptPubKeys its inputs spend, in order."""
+
+    candidate: Candidate
+    spent_scripts: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything that one block writes."""
+
+    height: int
+    header: bytes
+    """The 80 bytes of the block's header."""
+    rows: dict[bytes, bytes | None]
+    verdicts: tuple[tuple[bytes, schema.Verdict], ...]
+    """(txid, verdict) of every operation, malformed ones included, in block order."""
+    serialized: tuple[str, ...]
+    ops_hash: bytes
+    consensus_hash: bytes
+    touched: frozenset[str]
+    """Names whose records the block changed."""
+
+
+def apply_block(
+    store: Store, network: Network, height: int, header: bytes, spent: Sequence[SpentCandidate]
+) -> Outcome:
+    """Judge and apply the candidates of block ``height`` to the table in ``store``.
+
+    ``header`` is the block's 80 bytes; ``spent`` in block order. The rows of the outcome include
+    the block's header, hashes, undo and the new tip.
+    """
+    view = BlockView(store, network, height)
+    operations = [
+        operation
+        for s in spent
+        if (
+            operation := read_operation(
+                s.candidate.transaction,
+                s.candidate.vtxindex,
+                s.spent_scripts,
+                network,
+                view.epoch,
+            )
+        )
+        is not None
+    ]
+    view.claimed |= _collisions(operations, BlockView(store, network, height))
+    serialized: list[str] = []
+    verdicts: list[tuple[bytes, schema.Verdict]] = []
+    for operation in operations:
+        verdict, text = _commit(operation, view)
+        verdicts.append((operation.txid, verdict))
+        if text is not None:
+            serialized.append(text)
+    ops_hash = consensus.ops_hash(serialized)
+    earlier = _Earlier(view)
+    consensus_hash = consensus.consensus_hash(height, network.first_block, ops_hash, earlier)
+    rows = _seal(view, header, verdicts, serialized, ops_hash, consensus_hash)
+    return Outcome(
+        height,
+        header,
+        rows,
+        tuple(verdicts),
+        tuple(serialized),
+        ops_hash,
+        consensus_hash,
+        frozenset(view.touched),
+    )
+
+
+class _Earlier:
+    """The consensus hashes of earlier blocks, which must all be there."""
+
+    def __init__(self, view: BlockView) -> None:
+        self._view = view
+
+    def __call__(self, height: int) -> bytes:
+        found = self._view.consensus_hash(height)
+        assert found is not None, f"blocks are applied in order, but {height} is missing"
+        return found
+
+
+def _collisions(operations: Sequence[Operation | Malformed], start: BlockView) -> set[str]:
+    """Names and namespaces that two valid operations claim, seen from the block's start."""
+    valid: Counter[str] = Counter()
+    claims = [op for op in operations if isinstance(op, Register | NamespaceReveal)]
+    if len(claims) < 2:
+        return set()
+    for op in claims:
+        if not isinstance(judge(op, start), Flaw):
+            valid[op.name if isinstance(op, Register) else op.namespace_id] += 1
+        if isinstance(op, Register):
+            start.registered[op.recipient] += 1
+    return {subject for subject, count in valid.items() if count > 1}
+
+
+def _commit(operation: Operation | Malformed, view: BlockView) -> tuple[schema.Verdict, str | None]:
+    """Let ``operation`` take effect if it may."""
+    if isinstance(operation, Malformed):
+        opcode = operation.opcode.decode("latin-1")
+        return (
+            schema.Verdict(view.height, operation.vtxindex, opcode, "", operation.flaw.name),
+            None,
+        )
+    opcode = OPCODES[type(operation)].decode("ascii")
+    subject: str = getattr(operation, "name", getattr(operation, "namespace_id", ""))
+    effect = judge(operation, view)
+    if isinstance(effect, Flaw):
+        flawed = schema.Verdict(view.height, operation.vtxindex, opcode, subject, effect.name)
+        return flawed, None
+    _take_effect(effect, operation, view)
+    verdict = schema.Verdict(
+        view.height, operation.vtxindex, opcode, effect.subject or subject, None
+    )
+    return verdict, effect.serialized
+
+
+def _take_effect(effect: Effect, operation: Operation, view: BlockView) -> None:
+    if effect.preorder is not None:
+        view.put_preorder(effect.preorder)
+    if effect.spends is not None:
+        view.spend_preorder(effect.spends)
+    if effect.name is not None:
+        view.put_name(effect.name, operation.vtxindex)
+    if effect.namespace is not None:
+        view.put_namespace(effect.namespace)
+    if effect.import_keys is not None:
+        view.put_keyring(*effect.import_keys)
+    if isinstance(operation, Register):
+        view.registered[operation.recipient] += 1
+        view.claimed.add(operation.name)
+    elif isinstance(operation, NamespaceReveal):
+        view.claimed.add(operation.namespace_id)
+
+
+def _seal(
+    view: BlockView,
+    header: bytes,
+    verdicts: Sequence[tuple[bytes, schema.Verdict]],
+    serialized: Sequence[str],
+    ops_hash: bytes,
+    consensus_hash: bytes,
+) -> dict[bytes, bytes | None]:
+    """The rows of the block itself beside those of its names, its undo row last."""
+    height = view.height
+    for txid, verdict in verdicts:
+        view.put(schema.verdict_key(txid), schema.VERDICT_ROW.write(verdict))
+    view.put(schema.header_key(height), header)
+    view.put(schema.hashes_key(height), ops_hash + consensus_hash)
+    view.put(schema.consensus_key(consensus_hash), schema.height_bytes(height))
+    if serialized:
+        view.put(schema.operations_key(height), "\n".join(serialized).encode("ascii"))
+    view.put(schema.TIP_KEY, schema.height_bytes(height))
+    rows = dict(view.writes)
+    rows[schema.undo_key(height)] = write_pairs(view.undo())
+    if height - schema.UNDO_BLOCKS >= view.network.first_block:
+        rows[schema.undo_key(height - schema.UNDO_BLOCKS)] = None
+    return rows

@@ -1,0 +1,240 @@
+"""The name table as seen part-way through one block.
+
+Reads fall through to the store; writes stay here, with the bytes each key held before the block,
+so that the block can be taken back. Nothing here judges: what may be written is for ``rules``.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Protocol, TypeVar
+
+from indexer import schema
+from indexer.names import hash128
+from indexer.networks import CONSENSUS_WINDOW, Epoch, Network
+from indexer.records import NameRecord, NamespaceRecord, PreorderRecord
+from indexer.rows import RowOf
+from indexer.transactions import script_address
+
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """What the view asks of the database: the rows as they were before the block."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def scan(self, prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
+        """All rows whose key begins with ``prefix``, in the order of their keys."""
+        ...
+
+
+class BlockView:
+    """The table while the operations of block ``height`` take effect one after the other."""
+
+    def __init__(self, store: Store, network: Network, height: int) -> None:
+        self._store = store
+        self.network = network
+        self.height = height
+        self.writes: dict[bytes, bytes | None] = {}
+        self._before: dict[bytes, bytes | None] = {}
+        self._decoded: dict[bytes, object] = {}
+        self._entries: dict[bytes, set[bytes]] = {}
+        self.registered: Counter[bytes] = Counter()
+        """Registrations accepted in this block, by the new owner's script (spec section 1.6)."""
+        self.preorders_seen: set[bytes] = set()
+        """Preorder hashes accepted in this block."""
+        self.claimed: set[str] = set()
+        """Names and namespaces that no registration or reveal can have in this block any more."""
+        self.touched: set[str] = set()
+        """Names whose records changed."""
+
+    @property
+    def last(self) -> int:
+        """The last block already processed (L in the spec)."""
+        return self.height - 1
+
+    @cached_property
+    def epoch(self) -> Epoch:
+        """The rules of this block."""
+        return self.network.epoch(self.height)
+
+    # --- rows
+
+    def get(self, key: bytes) -> bytes | None:
+        """The row under ``key`` as it is now."""
+        if key in self.writes:
+            return self.writes[key]
+        return self._store.get(key)
+
+    def put(self, key: bytes, row: bytes | None) -> None:
+        """Write a row, or with None remove it."""
+        if key not in self._before:
+            self._before[key] = self._store.get(key)
+        self.writes[key] = row
+
+    def undo(self) -> list[tuple[bytes, bytes | None]]:
+        """Every key written, in order, with what it held before the block."""
+        return sorted(self._before.items())
+
+    def _read(self, key: bytes, rows: RowOf[T]) -> T | None:
+        if key in self._decoded:
+            return self._decoded[key]  # type: ignore[return-value]
+        row = self.get(key)
+        record = None if row is None else rows.read(row)
+        self._decoded[key] = record
+        return record
+
+    def _write(self, key: bytes, rows: RowOf[T], record: T | None) -> None:
+        self.put(key, None if record is None else rows.write(record))
+        self._decoded[key] = record
+
+    def _put_entry(self, prefix: bytes, suffix: bytes, present: bool) -> None:
+        self.put(prefix + suffix, b"" if present else None)
+        self._entries.setdefault(prefix, set()).add(suffix)
+
+    def _suffixes(self, prefix: bytes) -> Iterator[bytes]:
+        changed = self._entries.get(prefix, set())
+        for key, _ in self._store.scan(prefix):
+            suffix = key[len(prefix) :]
+            if suffix not in changed:
+                yield suffix
+        for suffix in sorted(changed):
+            if self.writes[prefix + suffix] is not None:
+                yield suffix
+
+    # --- records
+
+    def name(self, name: str) -> NameRecord | None:
+        """The record of a name, live or not."""
+        return self._read(schema.name_key(name), schema.NAME_ROW)
+
+    def namespace(self, namespace_id: str) -> NamespaceRecord | None:
+        """The record of a namespace, revealed, ready or lapsed."""
+        return self._read(schema.namespace_key(namespace_id), schema.NAMESPACE_ROW)
+
+    def namespace_of(self, record: NameRecord) -> NamespaceRecord | None:
+        """The namespace a name lies in."""
+        return self.namespace(record.name.partition(".")[2])
+
+    def preorder(self, preorder_hash: bytes) -> PreorderRecord | None:
+        """The outstanding preorder of a name."""
+        return self._read(schema.preorder_key(preorder_hash), schema.PREORDER_ROW)
+
+    def namespace_preorder(self, preorder_hash: bytes) -> PreorderRecord | None:
+        """The outstanding preorder of a namespace."""
+        return self._read(schema.namespace_preorder_key(preorder_hash), schema.PREORDER_ROW)
+
+    def name_preordered_as(self, preorder_hash: bytes) -> NameRecord | None:
+        """The name whose record carries this preorder hash."""
+        row = self.get(schema.preordered_name_key(preorder_hash))
+        record = None if row is None else self.name(row.decode())
+        return record if record is not None and record.preorder_hash == preorder_hash else None
+
+    def namespace_preordered_as(self, preorder_hash: bytes) -> NamespaceRecord | None:
+        """The namespace whose record carries this preorder hash."""
+        row = self.get(schema.preordered_namespace_key(preorder_hash))
+        record = None if row is None else self.namespace(row.decode())
+        return record if record is not None and record.preorder_hash == preorder_hash else None
+
+    def name_of_hash128(self, hash128: bytes) -> NameRecord | None:
+        """The name with this hash, live or not."""
+        row = self.get(schema.hash128_key(hash128))
+        return None if row is None else self.name(row.decode())
+
+    def is_live(self, record: NameRecord, height: int) -> bool:
+        """Whether the name is live at ``height`` (U in the spec)."""
+        return record.live_at(height, self.namespace_of(record), self.network)
+
+    def owned(self, script: bytes, limit: int) -> list[NameRecord]:
+        """At most ``limit`` of the names that ``script`` owns: live at L and not revoked."""
+        names: list[NameRecord] = []
+        for suffix in self._suffixes(schema.owner_prefix(script)):
+            record = self.name(suffix.decode())
+            if record is None or record.revoked or not self.is_live(record, self.last):
+                continue
+            names.append(record)
+            if len(names) == limit:
+                break
+        return names
+
+    def keyring(self, namespace: NamespaceRecord) -> frozenset[bytes] | None:
+        """The hash160 of each import key of a revealed namespace; None before its first import."""
+        row = self.get(schema.keyring_key(namespace.namespace_id))
+        if row is None or row[:4] != schema.height_bytes(namespace.reveal_block):
+            return None  # the keys of an earlier reveal, which has lapsed
+        return frozenset(row[at : at + 20] for at in range(4, len(row), 20))
+
+    # --- consensus hashes
+
+    def consensus_hash(self, height: int) -> bytes | None:
+        """The consensus hash of an earlier block, the network's constants included."""
+        row = self._store.get(schema.hashes_key(height))
+        return self.network.genesis_consensus.get(height) if row is None else row[32:]
+
+    @cached_property
+    def window(self) -> tuple[bytes, ...]:
+        """The consensus hashes that an operation here may name, oldest first, each once."""
+        heights = range(self.height - CONSENSUS_WINDOW, self.height)
+        hashes = (self.consensus_hash(height) for height in heights if height >= 0)
+        return tuple(dict.fromkeys(h for h in hashes if h is not None))
+
+    def address(self, script: bytes) -> str:
+        """The base58check address of a p2pkh or p2sh script on this network."""
+        address = script_address(script, self.network)
+        assert address is not None, "only p2pkh and p2sh scripts reach the rules"
+        return address
+
+    # --- what an accepted operation writes
+
+    def put_name(self, record: NameRecord, vtxindex: int) -> None:
+        """Make ``record`` the state of its name, in the table, its indexes and its history."""
+        encoded = record.name.encode()
+        old = self.name(record.name)
+        if old is None:
+            self._count_name()
+            self.put(schema.hash128_key(hash128(record.name)), encoded)
+        if old is not None and old.sender != record.sender:
+            self._put_entry(schema.owner_prefix(old.sender), encoded, False)
+        if old is None or old.sender != record.sender:
+            self._put_entry(schema.owner_prefix(record.sender), encoded, True)
+        old_value = None if old is None else old.value_hash
+        if old_value != record.value_hash:
+            if old_value is not None:
+                self._put_entry(schema.value_prefix(old_value), encoded, False)
+            if record.value_hash is not None:
+                self._put_entry(schema.value_prefix(record.value_hash), encoded, True)
+        if old is None or old.preorder_hash != record.preorder_hash:
+            self.put(schema.preordered_name_key(record.preorder_hash), encoded)
+        key = schema.name_key(record.name)
+        self._write(key, schema.NAME_ROW, record)
+        self.put(schema.history_key(record.name, self.height, vtxindex), self.writes[key])
+        self.touched.add(record.name)
+
+    def put_namespace(self, record: NamespaceRecord) -> None:
+        """Make ``record`` the state of its namespace."""
+        encoded = record.namespace_id.encode()
+        self.put(schema.preordered_namespace_key(record.preorder_hash), encoded)
+        self._write(schema.namespace_key(record.namespace_id), schema.NAMESPACE_ROW, record)
+
+    def put_preorder(self, record: PreorderRecord) -> None:
+        """Remember an outstanding preorder; where one with its hash stands, the first stays."""
+        key_of = schema.preorder_key if record.op == "?" else schema.namespace_preorder_key
+        key = key_of(record.preorder_hash)
+        if self.get(key) is None:
+            self._write(key, schema.PREORDER_ROW, record)
+        self.preorders_seen.add(key)
+
+    def spend_preorder(self, key: bytes) -> None:
+        """Forget a preorder that was used."""
+        self._write(key, schema.PREORDER_ROW, None)
+
+    def put_keyring(self, namespace: NamespaceRecord, keys: Iterable[bytes]) -> None:
+        """Remember the import keys of a namespace, as hash160 of each."""
+        row = schema.height_bytes(namespace.reveal_block) + b"".join(sorted(keys))
+        self.put(schema.keyring_key(namespace.namespace_id), row)
+
+    def _count_name(self) -> None:
+        row = self.get(schema.NAME_COUNT_KEY)
+        count = 0 if row is None else int.from_bytes(row, "big")
+        self.put(schema.NAME_COUNT_KEY, (count + 1).to_bytes(8, "big"))
