@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 import dns.exception
 import dns.name
@@ -25,6 +25,26 @@ import dns.tokenizer
 import dns.ttl
 from embit.hashes import hash160
 
+from zonefiles.recordsets import (
+    MAX_NAME_OCTETS,
+    Labels,
+    Record,
+    RRset,
+    Zonefile,
+    octets,
+    rdata_wire,
+)
+
+__all__ = [
+    "MAX_BYTES",
+    "Labels",
+    "RRset",
+    "Zonefile",
+    "ZonefileError",
+    "parse_zonefile",
+    "value_hash",
+]
+
 MAX_BYTES: Final = 40_960
 """The largest zone file that nodes of the chain ever accepted (protocol spec section 6.4)."""
 
@@ -32,29 +52,14 @@ MAX_RECORDS: Final = 4_096
 DEFAULT_TTL: Final = 3_600
 MAX_TTL: Final = 2**31 - 1  # RFC 2181 section 8
 
-Labels = tuple[bytes, ...]
-"""Labels of a name, leftmost first, without the root label."""
-
-_MAX_NAME_OCTETS = 255
-_MAX_NAME_TEXT = 4 * _MAX_NAME_OCTETS + 1  # each octet may be written \DDD
+_MAX_NAME_TEXT = 4 * MAX_NAME_OCTETS + 1  # each octet may be written \DDD
 _MAX_NAME_WORK = 500_000  # sum of squared label counts: 13,000 names of six labels
 _MAX_REASON = 200
-_NO_RECORDS: Mapping[int, RRset] = MappingProxyType({})
 
 _CLASSES = {"IN": True, "CH": False, "HS": False, "CS": False, "ANY": False, "NONE": False}
 # What may stand beside a CNAME: RFC 4034 section 2.5 and RFC 2535 section 3.5.
 _BESIDE_CNAME = frozenset({dns.rdatatype.RRSIG, dns.rdatatype.NSEC, dns.rdatatype.KEY})
 _SINGLE = frozenset({dns.rdatatype.CNAME, dns.rdatatype.DNAME, dns.rdatatype.SOA})
-_TARGET_FIELD = {
-    dns.rdatatype.CNAME: "target",
-    dns.rdatatype.DNAME: "target",
-    dns.rdatatype.NS: "target",
-    dns.rdatatype.PTR: "target",
-    dns.rdatatype.SRV: "target",
-    dns.rdatatype.SVCB: "target",
-    dns.rdatatype.HTTPS: "target",
-    dns.rdatatype.MX: "exchange",
-}
 
 
 def value_hash(data: bytes) -> bytes:
@@ -77,99 +82,6 @@ class ZonefileError(ValueError):
 
 class _Unreadable(ValueError):
     """What is wrong with the line being read."""
-
-
-class _Record(NamedTuple):
-    rdata: dns.rdata.Rdata
-    wire: bytes | None  # the RDATA where it holds no name of the zone file's own
-    longest: int  # octets of the longest relative name in the RDATA, without a root label
-
-
-class RRset:
-    """The records of one owner and type, in the order written, each once; TTL is the least."""
-
-    __slots__ = ("_records", "rtype", "ttl")
-
-    def __init__(self, rtype: int, ttl: int, records: tuple[_Record, ...]) -> None:
-        self.rtype = rtype
-        self.ttl = ttl
-        self._records = records
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __repr__(self) -> str:
-        shown = dns.rdatatype.RdataType.to_text(self.rtype)
-        return f"<RRset {shown} ttl={self.ttl} records={len(self)}>"
-
-    def to_wire(self, anchor: Labels) -> tuple[bytes, ...]:
-        """The uncompressed RDATA of each record, the zone file's own names put under ``anchor``.
-
-        A record in which a name would outgrow 255 octets there is left out. ``anchor`` must be a
-        legal name itself (ValueError otherwise).
-        """
-        origin = dns.name.Name((*anchor, b""))
-        room = _MAX_NAME_OCTETS - _octets(origin.labels)
-        return tuple(
-            record.wire if record.wire is not None else _rdata_wire(record.rdata, origin)
-            for record in self._records
-            if record.longest <= room
-        )
-
-    def targets(self, anchor: Labels) -> tuple[Labels, ...]:
-        """Absolute, lower-case labels of the name that each record points to.
-
-        Of CNAME, DNAME, NS, PTR, SRV, MX, SVCB and HTTPS records, aligned with ``to_wire``; none
-        for other types. ``()`` is the root (as in a null MX).
-        """
-        field = _TARGET_FIELD.get(dns.rdatatype.RdataType(self.rtype))
-        if field is None:
-            return ()
-        room = _MAX_NAME_OCTETS - 1 - sum(len(label) + 1 for label in anchor)
-        found: list[Labels] = []
-        for record in self._records:
-            target = getattr(record.rdata, field, None)
-            if record.longest > room or not isinstance(target, dns.name.Name):
-                continue
-            labels = target.labels[:-1] if target.is_absolute() else (*target.labels, *anchor)
-            found.append(tuple(label.lower() for label in labels))
-        return tuple(found)
-
-
-class Zonefile:
-    """The record sets of one zone file, by owner relative to ``name``; never changes.
-
-    ``dropped`` counts the records left out: those outside the name, and ALIAS records, which
-    have no form in DNS messages. ``record_count`` counts those kept.
-    """
-
-    __slots__ = ("_existing", "_owners", "dropped", "name", "record_count")
-
-    def __init__(self, name: str, owners: Mapping[Labels, Mapping[int, RRset]], dropped: int):
-        self.name = name
-        self.dropped = dropped
-        self.record_count = sum(len(rrset) for sets in owners.values() for rrset in sets.values())
-        self._owners = owners
-        self._existing = _with_ancestors(owners)
-
-    def __repr__(self) -> str:
-        return f"<Zonefile {self.name} records={self.record_count} dropped={self.dropped}>"
-
-    def rrset(self, labels: Labels, rtype: int) -> RRset | None:
-        """The set of that type at ``labels`` (lower-case, relative to the name; () = the name)."""
-        return self._owners.get(labels, _NO_RECORDS).get(rtype)
-
-    def rrsets(self, labels: Labels) -> Mapping[int, RRset]:
-        """Every set at ``labels`` by type number; empty where there is none."""
-        return self._owners.get(labels, _NO_RECORDS)
-
-    def exists(self, labels: Labels) -> bool:
-        """Whether ``labels`` hold records or stand above some that do (RFC 8020)."""
-        return labels in self._existing
-
-    def owners(self) -> Iterator[Labels]:
-        """Every owner that holds records, in the order of their first record."""
-        return iter(self._owners)
 
 
 def parse_zonefile(data: bytes, name: str) -> Zonefile:
@@ -231,7 +143,7 @@ class _Growing:
 
     def __init__(self, ttl: int) -> None:
         self.ttl = ttl
-        self.records: dict[bytes, _Record] = {}
+        self.records: dict[bytes, Record] = {}
 
 
 class _Reader:
@@ -347,8 +259,8 @@ class _Reader:
             shown = dns.rdatatype.to_text(rtype)
             raise _Unreadable(f"unreadable {shown} record: {why}") from None
         own_names = [n for n in _names_in(rdata) if not n.is_absolute()]
-        longest = max((_octets(n.labels) for n in own_names), default=0)
-        wire = _rdata_wire(rdata, self._zone)
+        longest = max((octets(n.labels) for n in own_names), default=0)
+        wire = rdata_wire(rdata, self._zone)
         if len(wire) > 0xFFFF:
             raise _Unreadable("a record is longer than 65,535 bytes")
         key = rdata.to_digestable(self._zone)
@@ -364,7 +276,7 @@ class _Reader:
         self._count += 1
         if self._count > MAX_RECORDS:
             raise _Unreadable(f"more than {MAX_RECORDS} records")
-        growing.records[key] = _Record(rdata, None if own_names else wire, longest)
+        growing.records[key] = Record(rdata, None if own_names else wire, longest)
 
     def _check_company(
         self,
@@ -413,16 +325,6 @@ def _read_type(word: str) -> dns.rdatatype.RdataType:
     return rtype
 
 
-def _rdata_wire(rdata: dns.rdata.Rdata, origin: dns.name.Name) -> bytes:
-    wire = rdata.to_wire(origin=origin)
-    assert wire is not None  # only with a file to write to is there no result
-    return wire
-
-
-def _octets(labels: Labels) -> int:
-    return sum(len(label) + 1 for label in labels)
-
-
 def _names_in(rdata: dns.rdata.Rdata) -> Iterator[dns.name.Name]:
     """Every domain name among the fields of ``rdata``."""
     for cls in type(rdata).__mro__:
@@ -431,13 +333,3 @@ def _names_in(rdata: dns.rdata.Rdata) -> Iterator[dns.name.Name]:
             for part in value if isinstance(value, tuple) else (value,):
                 if isinstance(part, dns.name.Name):
                     yield part
-
-
-def _with_ancestors(owners: Mapping[Labels, object]) -> frozenset[Labels]:
-    existing: set[Labels] = {()}
-    for owner in owners:
-        labels = owner
-        while labels not in existing:
-            existing.add(labels)
-            labels = labels[1:]
-    return frozenset(existing)

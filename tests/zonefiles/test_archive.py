@@ -1,0 +1,191 @@
+"""The archive: what it refuses, what it survives, and what it says when it cannot be opened."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import plyvel
+import pytest
+
+from zonefiles.archive import (
+    Archive,
+    ArchiveError,
+    ArchiveFull,
+    ArchiveInUse,
+    ArchiveNewer,
+    ArchiveUnusable,
+    TooLarge,
+    WrongHash,
+)
+from zonefiles.zonefile import MAX_BYTES, value_hash
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def stored(archive: Archive, data: bytes) -> bytes:
+    digest = value_hash(data)
+    archive.put(digest, data)
+    return digest
+
+
+def test_what_was_put_is_had_again_after_reopening(tmp_path):
+    archive = Archive(tmp_path / "archive", max_bytes=1000)
+    digest = stored(archive, b"$ORIGIN alice.id\n")
+    empty = stored(archive, b"")
+    archive.close()
+    archive = Archive(tmp_path / "archive", max_bytes=1000)
+    assert archive.get(digest) == b"$ORIGIN alice.id\n"
+    assert archive.get(empty) == b""
+    assert digest in archive
+    assert value_hash(b"other") not in archive
+    assert archive.get(value_hash(b"other")) is None
+    assert sorted(archive.digests()) == sorted([digest, empty])
+    assert (archive.count, archive.bytes_held) == (2, 17)
+    archive.close()
+
+
+def test_data_is_refused_under_any_hash_but_its_own(tmp_path):
+    archive = Archive(tmp_path, max_bytes=1000)
+    for digest in (value_hash(b"other"), b"", b"\0" * 20, value_hash(b"data")[:19]):
+        with pytest.raises(WrongHash):
+            archive.put(digest, b"data")
+    assert archive.count == 0
+    archive.close()
+
+
+def test_a_record_of_40960_bytes_is_kept_and_one_byte_more_refused(tmp_path):
+    archive = Archive(tmp_path, max_bytes=10 * MAX_BYTES)
+    digest = stored(archive, b"x" * MAX_BYTES)
+    assert len(archive.get(digest)) == MAX_BYTES
+    with pytest.raises(TooLarge, match="40961"):
+        stored(archive, b"x" * (MAX_BYTES + 1))
+    archive.close()
+
+
+def test_the_archive_never_holds_more_than_it_may(tmp_path):
+    archive = Archive(tmp_path, max_bytes=10)
+    stored(archive, b"12345678")
+    with pytest.raises(ArchiveFull, match="8 of 10 bytes"):
+        stored(archive, b"abc")
+    stored(archive, b"ab")
+    assert archive.bytes_held == 10
+    assert archive.put(value_hash(b"ab"), b"ab") is False, "there already: nothing to refuse"
+    assert (archive.count, archive.bytes_held) == (2, 10)
+    archive.close()
+
+
+def test_a_record_that_rotted_is_missing_said_once_and_can_be_put_again(tmp_path, caplog):
+    archive = Archive(tmp_path, max_bytes=1000)
+    digest = stored(archive, b"good")
+    archive._db.put(b"d" + digest, b"evil")
+    assert archive.get(digest) is None
+    assert archive.get(digest) is None
+    assert len([r for r in caplog.records if digest.hex() in r.getMessage()]) == 1
+    assert (archive.count, archive.bytes_held) == (0, 0)
+    assert archive.put(digest, b"good") is True
+    assert archive.get(digest) == b"good"
+    archive.close()
+
+
+def test_a_block_that_rotted_on_disk_is_missing_and_the_totals_are_counted_anew(tmp_path):
+    archive = Archive(tmp_path, max_bytes=100_000)
+    digests = [stored(archive, os.urandom(3000)) for _ in range(4)]
+    archive._db.compact_range()
+    archive.close()
+    (table,) = tmp_path.glob("*.ldb")
+    raw = bytearray(table.read_bytes())
+    raw[5000] ^= 0xFF
+    table.write_bytes(raw)
+
+    archive = Archive(tmp_path, max_bytes=100_000)
+    held = [archive.get(digest) for digest in digests]
+    assert 1 <= held.count(None) < 4
+    archive.close()
+    archive = Archive(tmp_path, max_bytes=100_000)
+    assert archive.count == 4 - held.count(None)
+    assert archive.bytes_held == 3000 * archive.count
+    archive.close()
+
+
+def test_a_second_opener_is_told_so_in_one_line(tmp_path):
+    archive = Archive(tmp_path, max_bytes=1000)
+    with pytest.raises(ArchiveInUse) as caught:
+        Archive(tmp_path, max_bytes=1000)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    archive.close()
+    Archive(tmp_path, max_bytes=1000).close()
+
+
+def test_an_archive_of_a_newer_release_is_refused_and_left_alone(tmp_path):
+    Archive(tmp_path, max_bytes=1000).close()
+    database = plyvel.DB(str(tmp_path))
+    database.put(b"schema", b"7")
+    database.close()
+    with pytest.raises(ArchiveNewer, match="schema 7, this release reads up to 1"):
+        Archive(tmp_path, max_bytes=1000)
+    database = plyvel.DB(str(tmp_path))
+    assert database.get(b"schema") == b"7"
+    database.close()
+
+
+def test_a_file_and_a_foreign_database_are_no_archive(tmp_path):
+    (tmp_path / "file").write_text("x")
+    database = plyvel.DB(str(tmp_path / "names"), create_if_missing=True)
+    database.put(b"n/alice.id", b"row")
+    database.close()
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "CURRENT").write_text("MANIFEST-000099\n")
+    for path in (
+        tmp_path / "file",
+        tmp_path / "file" / "below",
+        tmp_path / "names",
+        tmp_path / "torn",
+    ):
+        with pytest.raises(ArchiveUnusable) as caught:
+            Archive(path, max_bytes=1000)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert isinstance(caught.value, ArchiveError)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from zonefiles.archive import Archive
+from zonefiles.zonefile import value_hash
+archive = Archive(Path(sys.argv[1]), max_bytes=1 << 30)
+n = 0
+while True:
+    data = b"record %d " % n * 50
+    archive.put(value_hash(data), data)
+    print(n, flush=True)
+    n += 1
+"""
+
+
+def test_kill_9_loses_no_record_that_put_returned_from(tmp_path):
+    child = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT, text=True
+    )
+    try:
+        acknowledged = -1
+        for line in child.stdout:
+            acknowledged = int(line)
+            if acknowledged >= 50:
+                break
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        rest = child.stdout.read().splitlines()
+        child.wait()
+        child.stdout.close()
+    acknowledged = max([acknowledged, *(int(line) for line in rest if line.isdigit())])
+    assert acknowledged >= 50
+    archive = Archive(tmp_path, max_bytes=1 << 30)
+    for n in range(acknowledged + 1):
+        data = b"record %d " % n * 50
+        assert archive.get(value_hash(data)) == data
+    assert archive.count == len(list(archive.digests()))
+    archive.close()

@@ -1,0 +1,256 @@
+"""What this node holds, on disk, by its hash; takes nothing whose hash is not its key.
+
+What must stay true: a record that ``put`` has returned from survives kill -9; what ``get`` gives
+has the hash that was asked for, whatever happened to the disk; the archive never holds more bytes
+than it was allowed.
+
+Rows (LevelDB): ``d`` + digest (20 bytes) -> the data; ``schema`` -> the version in ASCII;
+``totals`` -> records and bytes held, two big-endian 64-bit numbers, written in the batch of
+the record they count. A missing ``totals`` row is counted anew at the next opening.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import plyvel
+
+from zonefiles.zonefile import MAX_BYTES, value_hash
+
+SCHEMA_VERSION = 1
+DIGEST_BYTES = 20
+
+_SCHEMA_KEY = b"schema"
+_TOTALS_KEY = b"totals"
+_RECORD = b"d"
+_TOTALS = struct.Struct(">QQ")
+
+_log = logging.getLogger("blockstore.zonefiles")
+
+
+class ArchiveError(Exception):
+    """Something is wrong with the archive; str(e) is one line that says what to do."""
+
+
+class WrongHash(ArchiveError):
+    """The data does not have the hash it was offered under."""
+
+
+class TooLarge(ArchiveError):
+    """The data is larger than any record may be."""
+
+
+class ArchiveFull(ArchiveError):
+    """The archive holds as many bytes as it may."""
+
+
+class ArchiveInUse(ArchiveError):
+    """Another process has the archive open: LevelDB takes one opener."""
+
+
+class ArchiveNewer(ArchiveError):
+    """The archive was written by a newer release."""
+
+
+class ArchiveUnusable(ArchiveError):
+    """The path cannot be opened, or does not hold an archive, or cannot be written to."""
+
+
+class Archive:
+    """Zone files and other records of at most 40,960 bytes by HASH160, in one LevelDB directory.
+
+    Any thread may call it. ``max_bytes`` bounds the data held, not the space on disk, which is
+    a few per cent more. Raises ArchiveInUse, ArchiveNewer or ArchiveUnusable when opened.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._db = _open(path)
+        try:
+            _check_schema(self._db, path)
+            self._count, self._bytes = self._read_totals()
+        except plyvel.Error as error:
+            self._db.close()
+            raise _unreadable(path, error) from None
+        except ArchiveError:
+            self._db.close()
+            raise
+
+    def get(self, digest: bytes) -> bytes | None:
+        """The data with that hash, or None. A record that rotted on disk counts as missing."""
+        key = _RECORD + digest
+        try:
+            data: bytes | None = self._db.get(key, verify_checksums=True)
+        except plyvel.CorruptionError:
+            self._forget_unreadable(digest)
+            return None
+        except plyvel.IOError as error:
+            raise ArchiveUnusable(f"cannot read {self.path}: {error}; check the disk") from None
+        if data is not None and value_hash(data) != digest:
+            self._forget_rotten(digest, data)
+            return None
+        return data
+
+    def put(self, digest: bytes, data: bytes) -> bool:
+        """Keep ``data``; on disk when this returns. False when it was there already.
+
+        Raises WrongHash, TooLarge, ArchiveFull, and ArchiveUnusable when the disk refuses.
+        """
+        if len(data) > MAX_BYTES:
+            raise TooLarge(f"{len(data)} bytes are more than the {MAX_BYTES} a record may have")
+        if value_hash(data) != digest:
+            raise WrongHash(f"{len(data)} bytes do not have the hash {digest.hex()}")
+        with self._lock:
+            if digest in self:
+                return False
+            if self._bytes + len(data) > self.max_bytes:
+                raise ArchiveFull(
+                    f"the archive {self.path} holds {self._bytes} of {self.max_bytes} bytes:"
+                    " allow it more, or move it to a larger disk"
+                )
+            self._write(digest, data, self._count + 1, self._bytes + len(data))
+        return True
+
+    def __contains__(self, digest: object) -> bool:
+        """Whether a record is there under ``digest``, without reading its data to the end."""
+        if not isinstance(digest, bytes):
+            return False
+        try:
+            return self._db.get(_RECORD + digest) is not None
+        except plyvel.CorruptionError:
+            return False
+        except plyvel.IOError as error:
+            raise ArchiveUnusable(f"cannot read {self.path}: {error}; check the disk") from None
+
+    @property
+    def count(self) -> int:
+        """Records held."""
+        return self._count
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of data held, of ``max_bytes``."""
+        return self._bytes
+
+    def digests(self) -> Iterator[bytes]:
+        """The hash of every record, in order, as they were when the iteration began."""
+        with self._db.iterator(prefix=_RECORD, include_value=False) as keys:
+            for key in keys:
+                yield key[len(_RECORD) :]
+
+    def close(self) -> None:
+        """Close the database; a second call does nothing."""
+        self._db.close()
+
+    def _write(self, digest: bytes, data: bytes | None, count: int, held: int) -> None:
+        """Put (or with None delete) a record and the new totals, in one synced batch."""
+        try:
+            with self._db.write_batch(transaction=True, sync=True) as batch:
+                if data is None:
+                    batch.delete(_RECORD + digest)
+                else:
+                    batch.put(_RECORD + digest, data)
+                batch.put(_TOTALS_KEY, _TOTALS.pack(count, held))
+        except plyvel.Error as error:
+            raise ArchiveUnusable(
+                f"cannot write to {self.path}: {error}; check the disk, then restart"
+            ) from None
+        self._count, self._bytes = count, held
+
+    def _forget_rotten(self, digest: bytes, data: bytes) -> None:
+        with self._lock:
+            if self._db.get(_RECORD + digest) != data:
+                return
+            _log.error(
+                "the archived record %s no longer has its hash (%d bytes): deleted, to be fetched"
+                " again; check the disk under %s",
+                digest.hex(),
+                len(data),
+                self.path,
+            )
+            self._write(digest, None, max(0, self._count - 1), max(0, self._bytes - len(data)))
+
+    def _forget_unreadable(self, digest: bytes) -> None:
+        """Delete a record whose size nobody can tell any more: the totals are counted anew."""
+        _log.error(
+            "the archived record %s cannot be read back: deleted, to be fetched again;"
+            " check the disk under %s",
+            digest.hex(),
+            self.path,
+        )
+        with self._lock:
+            try:
+                with self._db.write_batch(transaction=True, sync=True) as batch:
+                    batch.delete(_RECORD + digest)
+                    batch.delete(_TOTALS_KEY)
+            except plyvel.Error as error:
+                raise ArchiveUnusable(f"cannot write to {self.path}: {error}") from None
+
+    def _read_totals(self) -> tuple[int, int]:
+        row = self._db.get(_TOTALS_KEY)
+        if row is not None and len(row) == _TOTALS.size:
+            count, held = _TOTALS.unpack(row)
+            return count, held
+        count = held = 0
+        with self._db.iterator(prefix=_RECORD, include_key=False) as values:
+            for value in values:
+                count += 1
+                held += len(value)
+        self._db.put(_TOTALS_KEY, _TOTALS.pack(count, held), sync=True)
+        return count, held
+
+
+def _open(path: Path) -> plyvel.DB:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArchiveUnusable(
+            f"{path} cannot be the folder of the archive ({error.strerror}): name another"
+        ) from None
+    try:
+        return plyvel.DB(
+            str(path),
+            create_if_missing=True,
+            bloom_filter_bits=10,
+            lru_cache_size=16 << 20,
+            write_buffer_size=4 << 20,
+            max_open_files=256,
+        )
+    except plyvel.IOError as error:
+        if "lock" in str(error).lower():
+            raise ArchiveInUse(
+                f"the archive {path} is in use by another process: stop it first,"
+                " or give this one a folder of its own"
+            ) from None
+        raise _unreadable(path, error) from None
+    except plyvel.Error as error:
+        raise _unreadable(path, error) from None
+
+
+def _check_schema(db: plyvel.DB, path: Path) -> None:
+    row = db.get(_SCHEMA_KEY)
+    if row is None:
+        with db.iterator(include_value=False) as keys:
+            if next(keys, None) is not None:
+                raise ArchiveUnusable(f"{path} holds another database: name a folder of its own")
+        db.put(_SCHEMA_KEY, b"%d" % SCHEMA_VERSION, sync=True)
+    elif not row.isdigit():
+        raise ArchiveUnusable(f"{path} holds another database: name a folder of its own")
+    elif int(row) > SCHEMA_VERSION:
+        raise ArchiveNewer(
+            f"the archive {path} has schema {int(row)}, this release reads up to"
+            f" {SCHEMA_VERSION}: upgrade, or name an empty folder"
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> ArchiveUnusable:
+    return ArchiveUnusable(
+        f"the archive {path} cannot be opened ({error}): check the folder's owner and the disk;"
+        " an archive can be deleted, the network fills it again"
+    )
