@@ -1,0 +1,259 @@
+"""What is said to a question once everything about it is known: sections, rcode, extended errors.
+
+The states of a name and what each answers are functions here, one a state. What must stay true:
+- NXDOMAIN is said only where the chain is known and the name, or the label inside its readable
+  zone file, is not there; what merely could not be fetched or read is never NXDOMAIN;
+- every negative answer carries the SOA of the zone it speaks for (RFC 2308 2);
+- the rcode speaks for the last name of a chain of aliases, the authoritative bit for the first
+  (RFC 6604, RFC 1035 4.1.1).
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from resolver.codes import CH, ErrorCode, Rcode, Rtype
+from resolver.lookup import (
+    AliasTooLong,
+    Found,
+    NoSuchNode,
+    NoSuchType,
+    Outcome,
+    RecordSet,
+    Referral,
+    TtlLimits,
+    ZoneRecords,
+    look_up,
+)
+from resolver.zones import APEX_TTL, SOA_MINIMUM, Labels, Zone, name_text, name_wire
+
+DATA_TTL = 300
+"""TTL of data shown as TXT, in seconds: it has none of its own, and a block may change it."""
+
+MAX_STRING = 255  # RFC 1035 3.3: one character-string
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendedError:
+    """An extended DNS error (RFC 8914): a code and a text for people."""
+
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply before it is a message.
+
+    ``glue`` belongs to a referral and may not be left out silently; ``additional`` may.
+    """
+
+    rcode: int
+    authoritative: bool = False
+    answer: tuple[RecordSet, ...] = ()
+    authority: tuple[RecordSet, ...] = ()
+    glue: tuple[RecordSet, ...] = ()
+    additional: tuple[RecordSet, ...] = ()
+    errors: tuple[ExtendedError, ...] = ()
+
+    def with_errors(self, errors: tuple[ExtendedError, ...]) -> "Answer":
+        """The same answer with further remarks, each said once."""
+        return replace(self, errors=tuple(dict.fromkeys(self.errors + errors)))
+
+
+@dataclass(frozen=True, slots=True)
+class NameData:
+    """The verified data of a name and what it was read as: a zone file, or the reason why not."""
+
+    data: bytes
+    zonefile: ZoneRecords | None
+    flaw: str = ""
+    """"line L: why" where ``zonefile`` is None."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """What the server says of itself in class CH; an empty text is hidden (REFUSED)."""
+
+    version: str = ""
+    host: str = ""
+
+
+def answer_from_data(
+    held: NameData, left: Labels, qtype: int, anchor: Labels, ttls: TtlLimits
+) -> Outcome:
+    """What the data of a name says to a question.
+
+    TXT at the name is always answered: by the zone file's own records (or its CNAME), and where
+    it has none, or where the data is no zone file, by the data itself.
+    """
+    outcome: Outcome
+    if held.zonefile is None:
+        # Where the data cannot be read nothing is known of what lies below the name.
+        outcome = NoSuchType()
+    else:
+        outcome = answer_from_zonefile(held.zonefile, left, qtype, anchor, ttls)
+    if isinstance(outcome, NoSuchType) and not left and qtype in (Rtype.TXT, Rtype.ANY):
+        text = RecordSet(
+            anchor, int(Rtype.TXT), ttls.clamp(DATA_TTL), (character_strings(held.data),)
+        )
+        return Found(text)
+    return outcome
+
+
+def answer_from_zonefile(
+    zonefile: ZoneRecords, left: Labels, qtype: int, anchor: Labels, ttls: TtlLimits
+) -> Outcome:
+    """The zone file's own records, nothing else."""
+    return look_up(zonefile, left, qtype, anchor, ttls)
+
+
+def character_strings(data: bytes) -> bytes:
+    """TXT rdata that holds ``data`` verbatim in strings of at most 255 bytes; no data, one empty
+    string (RFC 1035 3.3.14)."""
+    if not data:
+        return b"\0"
+    pieces = (data[at : at + MAX_STRING] for at in range(0, len(data), MAX_STRING))
+    return b"".join(bytes((len(piece),)) + piece for piece in pieces)
+
+
+def final_answer(
+    outcome: Found | NoSuchType | NoSuchNode | AliasTooLong | Referral,
+    zone: Zone,
+    height: int,
+    chain: tuple[RecordSet, ...],
+    errors: tuple[ExtendedError, ...] = (),
+) -> Answer:
+    """The answer when no alias is left to follow; ``chain`` are the aliases already followed."""
+    match outcome:
+        case Found(records):
+            return Answer(Rcode.NOERROR, True, (*chain, records), errors=errors)
+        case Referral(nameservers, glue, siblings):
+            return Answer(Rcode.NOERROR, bool(chain), chain, (nameservers,), glue, siblings, errors)
+        case AliasTooLong(dname):
+            return Answer(Rcode.YXDOMAIN, True, (*chain, dname), errors=errors)
+        case NoSuchType():
+            return negative(Rcode.NOERROR, zone, height, chain, errors)
+        case NoSuchNode():
+            return negative(Rcode.NXDOMAIN, zone, height, chain, errors)
+
+
+def negative(
+    rcode: Rcode,
+    zone: Zone,
+    height: int,
+    chain: tuple[RecordSet, ...] = (),
+    errors: tuple[ExtendedError, ...] = (),
+) -> Answer:
+    """NXDOMAIN, or NOERROR without the record that was asked for."""
+    soa = RecordSet(zone.suffix, int(Rtype.SOA), SOA_MINIMUM, (zone.soa_rdata(height),))
+    return Answer(rcode, True, chain, (soa,), errors=errors)
+
+
+def apex_answer(zone: Zone, qtype: int, height: int, chain: tuple[RecordSet, ...] = ()) -> Answer:
+    """The suffix itself: it has an SOA and NS records, and nothing else."""
+    if qtype in (Rtype.SOA, Rtype.ANY):
+        records = RecordSet(zone.suffix, int(Rtype.SOA), SOA_MINIMUM, (zone.soa_rdata(height),))
+    elif qtype == Rtype.NS:
+        names = tuple(name_wire(server) for server in zone.nameservers)
+        records = RecordSet(zone.suffix, int(Rtype.NS), APEX_TTL, names)
+    else:
+        return negative(Rcode.NOERROR, zone, height, chain)
+    return Answer(Rcode.NOERROR, True, (*chain, records))
+
+
+def unfinished_chain(chain: tuple[RecordSet, ...], target: Labels, circle: bool) -> Answer:
+    """Aliases that lead nowhere within the steps allowed: what there is, and why no more."""
+    why = "comes back to" if circle else "is followed no further than"
+    error = ExtendedError(ErrorCode.OTHER, f"the chain of aliases {why} {name_text(target)}")
+    return Answer(Rcode.NOERROR, True, chain, errors=(error,))
+
+
+def chaos_answer(labels: Labels, qtype: int, identity: ServerIdentity) -> Answer:
+    """Class CH: the server speaks of itself (RFC 4892), or says nothing of it."""
+    texts: dict[Labels, str] = {
+        (b"version", b"bind"): identity.version,
+        (b"version", b"server"): identity.version,
+        (b"hostname", b"bind"): identity.host,
+        (b"id", b"server"): identity.host,
+    }
+    text = texts.get(tuple(label.lower() for label in labels), "")
+    if not text:
+        return Answer(Rcode.REFUSED)
+    if qtype not in (Rtype.TXT, Rtype.ANY):
+        return Answer(Rcode.NOERROR, True)
+    rdata = character_strings(text.encode()[:MAX_STRING])
+    return Answer(Rcode.NOERROR, True, (RecordSet(labels, int(Rtype.TXT), 0, (rdata,), CH),))
+
+
+# The states of a name that are answered without its data, or despite it.
+
+
+def not_served() -> Answer:
+    """No served zone and nobody to ask."""
+    return Answer(
+        Rcode.REFUSED,
+        errors=(ExtendedError(ErrorCode.NOT_AUTHORITATIVE, "not in a zone served here"),),
+    )
+
+
+def not_ready(height: int, target: int) -> Answer:
+    text = f"index at block {height} of {target}"
+    return Answer(Rcode.SERVFAIL, errors=(ExtendedError(ErrorCode.NOT_READY, text),))
+
+
+def too_stale(height: int, seconds: float) -> Answer:
+    text = f"last block {height}, {seconds:.0f} seconds ago"
+    return Answer(Rcode.SERVFAIL, errors=(ExtendedError(ErrorCode.NOT_READY, text),))
+
+
+def stale(height: int, seconds: float) -> ExtendedError:
+    return ExtendedError(ErrorCode.STALE_ANSWER, f"last block {height}, {seconds:.0f} seconds ago")
+
+
+def data_unavailable(digest: bytes, chain_name: str, asked: int) -> Answer:
+    sources = "1 source" if asked == 1 else f"{asked} sources"
+    text = f"data {digest.hex()} of {chain_name} not available from {sources}"
+    return Answer(Rcode.SERVFAIL, errors=(ExtendedError(ErrorCode.NO_REACHABLE_AUTHORITY, text),))
+
+
+def data_mismatch() -> Answer:
+    text = "no source gave data that matches the hash on the chain"
+    return Answer(Rcode.SERVFAIL, errors=(ExtendedError(ErrorCode.OTHER, text),))
+
+
+def overloaded() -> Answer:
+    text = "too many questions wait for data already; ask again"
+    return Answer(Rcode.SERVFAIL, errors=(ExtendedError(ErrorCode.OTHER, text),))
+
+
+def not_registered(height: int) -> ExtendedError:
+    return ExtendedError(ErrorCode.OTHER, f"not registered at block {height}")
+
+
+def expired(block: int) -> ExtendedError:
+    return ExtendedError(ErrorCode.OTHER, f"expired at block {block}")
+
+
+def revoked(block: int) -> ExtendedError:
+    return ExtendedError(ErrorCode.OTHER, f"revoked at block {block}")
+
+
+def expires_soon(block: int, height: int, block_time: int, spacing: float) -> ExtendedError:
+    """``block_time`` (unix seconds) is when ``height`` was mined; blocks come every ``spacing``
+    seconds on the whole, so the date is a guess and says so."""
+    try:
+        moment = datetime.fromtimestamp(block_time, UTC) + timedelta(
+            seconds=(block - height) * spacing
+        )
+        about = f" (about {moment:%Y-%m-%d})"
+    except (OverflowError, ValueError, OSError):
+        about = ""
+    return ExtendedError(ErrorCode.OTHER, f"expires at block {block}{about}")
+
+
+def no_data_yet(chain_name: str) -> ExtendedError:
+    return ExtendedError(ErrorCode.OTHER, f"{chain_name} has no data yet")
+
+
+def not_a_zonefile(chain_name: str, flaw: str) -> ExtendedError:
+    return ExtendedError(ErrorCode.OTHER, f"the data of {chain_name} is not a zone file: {flaw}")

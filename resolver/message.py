@@ -1,0 +1,376 @@
+"""Packet to Query, ready-made refusal or silence; Answer to a packet that fits.
+
+The only file that knows dnslib. What must stay true:
+- dnslib never sees a packet that came from outside: what a query may contain is read here by hand,
+  in one pass, without following a compression pointer;
+- reading never raises, whatever the bytes; a reply is never longer than allowed;
+- a reply is cut only between RRsets, and then says so (TC); the question and OPT are always kept;
+- the question comes back with its own upper and lower case.
+"""
+
+import struct
+from dataclasses import dataclass
+
+from dnslib import RD, RR, DNSHeader, DNSLabel, DNSQuestion
+from dnslib.dns import EDNS0, EDNSOption
+from dnslib.label import DNSBuffer
+
+from resolver.answer import Answer, ExtendedError
+from resolver.codes import QUERY, Option, Rcode, Rtype
+from resolver.lookup import RecordSet
+from resolver.zones import Labels
+
+UDP_LIMIT = 1_232
+"""What a datagram of ours may hold (the DNS flag day 2020 size); also what OPT offers."""
+PLAIN_LIMIT = 512  # RFC 1035 4.2.1, where there is no EDNS
+STREAM_LIMIT = 65_535
+
+MAX_RECORDS_IN_QUERY = 16
+MAX_OPTIONS = 64
+MAX_ERROR_TEXT = 240
+MAX_NAME_OCTETS = 255
+
+_QR, _TC, _RD, _AA = 0x8000, 0x0200, 0x0100, 0x0400
+_OPCODE = 0x7800
+_DO = 0x8000
+
+_header = struct.Struct("!HHHHHH")
+_type_class = struct.Struct("!HH")
+_record = struct.Struct("!HHIH")
+
+
+@dataclass(frozen=True, slots=True)
+class Edns:
+    """The OPT record of a query (RFC 6891 6.1)."""
+
+    size: int
+    version: int
+    wants_dnssec: bool
+    options: tuple[tuple[int, bytes], ...]
+
+    def has(self, code: int) -> bool:
+        return any(found == code for found, _ in self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question that can be answered."""
+
+    id: int
+    flags: int
+    labels: Labels
+    """As sent, with their case."""
+    qtype: int
+    qclass: int
+    edns: Edns | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """What the server adds for those who ask: its name (NSID, RFC 5001; empty: none) and how
+    long an idle TCP connection is kept (RFC 7828, in tenths of a second; 0: not said)."""
+
+    nsid: bytes = b""
+    keepalive: int = 0
+
+
+_NO_OPTIONS = ServerOptions()
+
+
+class _Unreadable(ValueError):
+    """The packet breaks off or contradicts itself."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What was read of a packet so far, for a refusal that echoes as much as it can."""
+
+    id: int
+    flags: int
+    labels: Labels = ()
+    qtype: int = 0
+    qclass: int = 0
+    has_question: bool = False
+    edns: Edns | None = None
+
+
+def read_query(packet: bytes) -> Query | bytes | None:
+    """The query in ``packet``, or the finished reply that refuses it, or None for silence.
+
+    Silence: under 12 bytes, or itself a reply (QR=1), lest two servers talk for ever. Refusals:
+    NOTIMP for other opcodes; BADVERS for an EDNS version above 0; FORMERR for a count of questions
+    other than one, records where a query has none, anything cut short, left over or contradictory,
+    a compressed question name, two OPT records (RFC 6891 6.1.1), OPT or TSIG as question type;
+    NOTIMP for the question types TKEY, MAILA and MAILB.
+    """
+    if len(packet) < _header.size:
+        return None
+    ident, flags, questions, answers, authorities, additionals = _header.unpack_from(packet)
+    if flags & _QR:
+        return None
+    draft = _Draft(ident, flags)
+    opcode = (flags & _OPCODE) >> 11
+    try:
+        if questions != 1:
+            raise _Unreadable("a query has one question")
+        at = _read_question(packet, draft)
+        # An incremental transfer is asked for with the SOA one has (RFC 1995 3).
+        if opcode == QUERY and (answers or authorities > (draft.qtype == Rtype.IXFR)):
+            raise _Unreadable("records where a query has none")
+        _read_records(packet, at, answers + authorities, additionals, draft)
+    except _Unreadable:
+        return _refusal(draft, Rcode.FORMERR if opcode == QUERY else Rcode.NOTIMP)
+    if opcode != QUERY:
+        return _refusal(draft, Rcode.NOTIMP)
+    if draft.edns is not None and draft.edns.version > 0:
+        return _refusal(draft, Rcode.BADVERS)
+    if draft.qtype in (Rtype.OPT, Rtype.TSIG):
+        return _refusal(draft, Rcode.FORMERR)
+    if draft.qtype in (Rtype.TKEY, Rtype.MAILA, Rtype.MAILB):
+        return _refusal(draft, Rcode.NOTIMP)
+    return Query(ident, flags, draft.labels, draft.qtype, draft.qclass, draft.edns)
+
+
+def _read_question(packet: bytes, draft: _Draft) -> int:
+    """Read the question into ``draft``; the offset behind it."""
+    labels: list[bytes] = []
+    at = _header.size
+    try:
+        while length := packet[at]:
+            if length > 63:
+                raise _Unreadable("a pointer or an unknown kind of label")
+            label = packet[at + 1 : at + 1 + length]
+            if len(label) != length:
+                raise _Unreadable("a label breaks off")
+            labels.append(label)
+            at += 1 + length
+            if at - _header.size >= MAX_NAME_OCTETS:
+                raise _Unreadable("a name is longer than 255 octets")
+        draft.qtype, draft.qclass = _type_class.unpack_from(packet, at + 1)
+    except (IndexError, struct.error):
+        raise _Unreadable("the question breaks off") from None
+    draft.labels = tuple(labels)
+    draft.has_question = True
+    return at + 5
+
+
+def _read_records(packet: bytes, at: int, skipped: int, additionals: int, draft: _Draft) -> None:
+    """Walk the records behind the question; OPT, of which there may be one, goes into ``draft``."""
+    if skipped + additionals > MAX_RECORDS_IN_QUERY:
+        raise _Unreadable("more records than a query can need")
+    seen_opt = False
+    for number in range(skipped + additionals):
+        owner_at = at
+        at = _skip_name(packet, at)
+        try:
+            rtype, size, ttl, length = _record.unpack_from(packet, at)
+        except struct.error:
+            raise _Unreadable("a record breaks off") from None
+        at += _record.size
+        rdata = packet[at : at + length]
+        at += length
+        if rtype == Rtype.OPT:
+            if draft.edns is None:
+                # A refusal bears OPT when the query did, even one that cannot be read.
+                draft.edns = Edns(size, ttl >> 16 & 0xFF, bool(ttl & _DO), ())
+            if number < skipped or seen_opt or packet[owner_at] != 0 or len(rdata) != length:
+                raise _Unreadable("OPT in the wrong place, twice, not at the root or cut short")
+            seen_opt = True
+            if not draft.edns.version:  # another version may have another form
+                options = _read_options(rdata)
+                draft.edns = Edns(size, 0, bool(ttl & _DO), options)
+        elif len(rdata) != length:
+            raise _Unreadable("a record breaks off")
+    if at != len(packet):
+        raise _Unreadable("bytes behind the last record")
+
+
+def _skip_name(packet: bytes, at: int) -> int:
+    """The offset behind the name at ``at``; a pointer ends it and is not followed."""
+    start = at
+    try:
+        while length := packet[at]:
+            if length >= 0xC0:
+                return at + 2
+            at += 1 + length
+            if length > 63 or at - start >= MAX_NAME_OCTETS:
+                raise _Unreadable("an unlawful name")
+    except IndexError:
+        raise _Unreadable("a name breaks off") from None
+    return at + 1
+
+
+def _read_options(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
+    options: list[tuple[int, bytes]] = []
+    at = 0
+    while at < len(rdata):
+        if at + 4 > len(rdata) or len(options) == MAX_OPTIONS:
+            raise _Unreadable("an option breaks off, or there are too many")
+        code, length = _type_class.unpack_from(rdata, at)
+        at += 4
+        if at + length > len(rdata):
+            raise _Unreadable("an option breaks off")
+        options.append((code, rdata[at : at + length]))
+        at += length
+    return tuple(options)
+
+
+def reply_limit(query: Query, limit: int) -> int:
+    """How long the reply may be through a door that carries ``limit`` bytes: all of it on a
+    stream, else what the client can take (RFC 6891 6.2.3; 512 without EDNS)."""
+    if limit >= STREAM_LIMIT:
+        return STREAM_LIMIT
+    if query.edns is None:
+        return min(limit, PLAIN_LIMIT)
+    return min(limit, max(PLAIN_LIMIT, query.edns.size))
+
+
+def write_reply(
+    query: Query, answer: Answer, limit: int, options: ServerOptions = _NO_OPTIONS
+) -> bytes:
+    """The reply to ``query`` in at most ``reply_limit(query, limit)`` bytes.
+
+    When it is too long, there go in this order: additional records, the text of extended errors,
+    the extended errors, and then whole RRsets from the end, with TC set (RFC 2181 9). The glue of
+    a referral is no mere addition: without it TC is set too (RFC 9471 3).
+    """
+    room = reply_limit(query, limit)
+    opts = _opt_versions(query, answer, options, stream=limit >= STREAM_LIMIT)
+    sizes = [_opt_size(opt) for opt in opts]
+    buffer = _ReplyBuffer(bytes(_header.size))
+    buffer.offset = _header.size
+    DNSQuestion(DNSLabel(query.labels), query.qtype, query.qclass).pack(buffer)
+
+    counts = [0, 0, 0]
+    whole = True
+    needed = ((0, answer.answer), (1, answer.authority), (2, answer.glue))
+    for section, record_sets in needed:
+        for records in record_sets:
+            whole = whole and buffer.add(records, room - sizes[-1])
+            if whole:
+                counts[section] += len(records.rdatas)
+    opt = next(
+        (opt for opt, size in zip(opts, sizes, strict=True) if buffer.offset + size <= room),
+        opts[-1],
+    )
+    if whole:
+        for records in answer.additional:
+            if buffer.add(records, room - _opt_size(opt)):
+                counts[2] += len(records.rdatas)
+    if opt is not None:
+        opt.pack(buffer)
+        counts[2] += 1
+    flags = _QR | query.flags & (_OPCODE | _RD) | answer.rcode & 0xF
+    flags |= _AA if answer.authoritative else 0
+    flags |= 0 if whole else _TC
+    DNSHeader(query.id, flags, q=1, a=counts[0], auth=counts[1], ar=counts[2]).pack(
+        head := DNSBuffer()
+    )
+    buffer.data[: _header.size] = head.data
+    return bytes(buffer.data)
+
+
+def _refusal(draft: _Draft, rcode: Rcode) -> bytes:
+    """A reply with an rcode and nothing else. AD and CD are cleared in every reply: nothing here
+    is validated (RFC 4035 3.1.6)."""
+    flags = _QR | draft.flags & (_OPCODE | _RD) | rcode & 0xF
+    buffer = _ReplyBuffer()
+    DNSHeader(
+        draft.id, flags, q=int(draft.has_question), a=0, auth=0, ar=int(draft.edns is not None)
+    ).pack(buffer)
+    if draft.has_question:
+        DNSQuestion(DNSLabel(draft.labels), draft.qtype, draft.qclass).pack(buffer)
+    if draft.edns is not None:
+        _opt(draft.edns, rcode, []).pack(buffer)
+    return bytes(buffer.data)
+
+
+def _opt(edns: Edns, rcode: int, options: list[EDNSOption]) -> EDNS0:
+    """Our OPT: version 0, our size, DO as in the query (RFC 3225 3), no other flag."""
+    return EDNS0(
+        "",
+        ext_rcode=rcode >> 4,
+        version=0,
+        flags="do" if edns.wants_dnssec else "",
+        udp_len=UDP_LIMIT,
+        opts=options,
+    )
+
+
+def _opt_versions(
+    query: Query, answer: Answer, options: ServerOptions, *, stream: bool
+) -> list[EDNS0 | None]:
+    """OPT from the fullest to the barest: with error texts, with error codes, without errors."""
+    edns = query.edns
+    if edns is None:
+        return [None]
+    asked: list[EDNSOption] = []
+    if options.nsid and edns.has(Option.NSID):
+        asked.append(EDNSOption(int(Option.NSID), options.nsid))
+    if stream and options.keepalive and edns.has(Option.TCP_KEEPALIVE):
+        asked.append(EDNSOption(int(Option.TCP_KEEPALIVE), struct.pack("!H", options.keepalive)))
+    if not answer.errors:
+        return [_opt(edns, answer.rcode, asked)]
+    full = [_error_option(error, error.text) for error in answer.errors]
+    codes = [_error_option(error, "") for error in answer.errors]
+    return [_opt(edns, answer.rcode, asked + extra) for extra in (full, codes, [])]
+
+
+def _error_option(error: ExtendedError, text: str) -> EDNSOption:
+    octets = text.encode("utf-8", "replace")[:MAX_ERROR_TEXT]
+    octets = octets.decode("utf-8", "ignore").encode()  # no character is cut in two
+    return EDNSOption(int(Option.EXTENDED_ERROR), struct.pack("!H", error.code) + octets)
+
+
+def _opt_size(opt: EDNS0 | None) -> int:
+    return 0 if opt is None else 11 + sum(4 + len(option.data) for option in opt.rdata)
+
+
+class _ReplyBuffer(DNSBuffer):  # type: ignore[misc, unused-ignore]
+    """dnslib's buffer, with names compressed regardless of case and only to where a pointer can
+    reach (dnslib's own breaks beyond 16,383), and with RRsets added whole or not at all."""
+
+    data: bytearray
+    offset: int
+    names: dict[Labels, int]
+
+    def encode_name(self, name: DNSLabel) -> None:
+        labels = name.label
+        lowered = tuple(label.lower() for label in labels)
+        for number, label in enumerate(labels):
+            rest = lowered[number:]
+            known = self.names.get(rest)
+            if known is not None:
+                self.pack("!H", 0xC000 | known)
+                return
+            if self.offset < 0x4000:
+                self.names[rest] = self.offset
+            self.append(bytes((len(label),)) + label)
+        self.append(b"\0")
+
+    def add(self, records: RecordSet, room: int) -> bool:
+        """Append the RRset unless the packet would then be longer than ``room``."""
+        start = self.offset
+        if start + sum(12 + len(rdata) for rdata in records.rdatas) > room:
+            return False  # each record takes two bytes of owner at the least
+        owner = DNSLabel(records.owner)
+        for rdata in records.rdatas:
+            RR(owner, records.rtype, records.rclass, records.ttl, RD(rdata)).pack(self)
+        if self.offset <= room:
+            return True
+        del self.data[start:]
+        self.offset = start
+        self.names = {name: at for name, at in self.names.items() if at < start}
+        return False
+
+
+__all__ = [
+    "STREAM_LIMIT",
+    "UDP_LIMIT",
+    "Edns",
+    "Query",
+    "ServerOptions",
+    "read_query",
+    "reply_limit",
+    "write_reply",
+]

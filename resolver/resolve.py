@@ -1,0 +1,263 @@
+"""The one sequence every door calls: a packet in, a packet or silence out; no sockets.
+
+What must stay true:
+- a question whose data is in memory or in the archive is answered without awaiting anything, so a
+  door can answer it at once (``begin``); only data that must come over the network is awaited;
+- one fetch a digest is under way, however many ask for it, and no more questions than
+  ``max_waiting`` wait; the surplus hears SERVFAIL, it is not queued;
+- whatever goes wrong inside is SERVFAIL to the one who asked and a counted, rate-bounded line in
+  the log, never an exception in a door.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from enum import Enum
+from typing import Any, Protocol, cast
+
+from resolver.answer import Answer, NameData, ServerIdentity, chaos_answer
+from resolver.chase import (
+    Chase,
+    Delivery,
+    Freshness,
+    Overloaded,
+    StalenessLimits,
+    TableSnapshot,
+    Unavailable,
+    Wanted,
+    chase,
+)
+from resolver.codes import CH, IN, Rcode, Rtype
+from resolver.contents import Contents
+from resolver.lookup import TtlLimits
+from resolver.message import Query, ServerOptions, read_query, write_reply
+from resolver.zones import Zones, name_text
+
+log = logging.getLogger("blockstore.resolver")
+
+MAX_NSID_BYTES = 64
+LOG_ONE_KIND_EVERY = 60.0
+
+Reply = bytes | None
+LaterReply = Coroutine[Any, Any, Reply]
+
+
+class FoundData(Protocol):
+    """Data that matched its hash."""
+
+    @property
+    def data(self) -> bytes: ...
+
+
+class MissingData(Protocol):
+    """Why there is none: ``reason`` is an enum with a member MISMATCH (only other data was
+    offered); ``asked`` counts the sources asked."""
+
+    @property
+    def reason(self) -> Enum: ...
+    @property
+    def asked(self) -> int: ...
+
+
+class Source(Protocol):
+    """Where data comes from; nothing it hands out has another hash than was asked for."""
+
+    def peek(self, digest: bytes) -> bytes | None: ...
+    async def get(self, digest: bytes, timeout: float) -> FoundData | MissingData: ...
+
+
+Fetched = FoundData | MissingData
+
+
+class Resolver:
+    """Answers packets.
+
+    ``table`` gives the current snapshot; ``freshness`` is asked for each question and must be
+    cheap. ``fetch_timeout`` is in seconds. ``nsid`` and ``identity`` are what the server says of
+    itself, nothing if empty. ``keepalive`` is the TCP door's idle timeout in seconds.
+    ``changed_at`` gives the height of a name's last operation where that is known.
+    """
+
+    def __init__(
+        self,
+        *,
+        zones: Zones,
+        table: Callable[[], TableSnapshot],
+        source: Source,
+        freshness: Callable[[], Freshness],
+        fetch_timeout: float = 3.0,
+        ttls: TtlLimits | None = None,
+        staleness: StalenessLimits | None = None,
+        identity: ServerIdentity | None = None,
+        nsid: bytes = b"",
+        keepalive: float = 10.0,
+        max_waiting: int = 1_000,
+        contents: Contents | None = None,
+        changed_at: Callable[[str], int | None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if len(nsid) > MAX_NSID_BYTES:
+            raise ValueError(f"an NSID of {len(nsid)} bytes is longer than {MAX_NSID_BYTES}")
+        self._zones = zones
+        self._table = table
+        self._source = source
+        self._freshness = freshness
+        self._fetch_timeout = fetch_timeout
+        self._ttls = ttls or TtlLimits()
+        self._staleness = staleness or StalenessLimits()
+        self._identity = identity or ServerIdentity()
+        self._options = ServerOptions(nsid, min(int(keepalive * 10), 0xFFFF))
+        self._max_waiting = max_waiting
+        self._contents = Contents() if contents is None else contents
+        self._changed_at = changed_at
+        self._clock = clock
+        self._waiting = 0
+        self._fetches: dict[bytes, asyncio.Task[Fetched]] = {}
+        self._last_logged: dict[str, float] = {}
+        self.outcomes: Counter[str] = Counter()
+        """How many packets ended how: an rcode's name, "silent", "refused unread" (a ready-made
+        refusal), "failed" (an error of ours), "overloaded"."""
+
+    @property
+    def waiting(self) -> int:
+        """Questions that wait for data now."""
+        return self._waiting
+
+    async def reply_to(self, packet: bytes, limit: int) -> Reply:
+        """The reply to ``packet`` through a door that carries ``limit`` bytes; None is silence."""
+        reply = self.begin(packet, limit)
+        if reply is None or isinstance(reply, bytes):
+            return reply
+        return await reply
+
+    def begin(self, packet: bytes, limit: int) -> Reply | LaterReply:
+        """The reply if it can be given at once; else a coroutine that gives it, to be run.
+
+        Never raises, nor does the coroutine (but for its own cancellation).
+        """
+        try:
+            query = read_query(packet)
+            if query is None:
+                self.outcomes["silent"] += 1
+                return None
+            if isinstance(query, bytes):
+                self.outcomes["refused unread"] += 1
+                return query
+        except Exception as error:  # noqa: BLE001 - the last line of defence before the door
+            self._failed(error, None)
+            return None
+        try:
+            started = self._start(query)
+            if isinstance(started, Answer):
+                return self._finish(query, started, limit)
+            wanted = self._advance(started, None)
+            if isinstance(wanted, Answer):
+                return self._finish(query, wanted, limit)
+            return self._continue(query, started, wanted, limit)
+        except Exception as error:  # noqa: BLE001
+            return self._failed(error, query, limit)
+
+    async def close(self) -> None:
+        """Give up every fetch under way."""
+        fetches = list(self._fetches.values())
+        for fetch in fetches:
+            fetch.cancel()
+        await asyncio.gather(*fetches, return_exceptions=True)
+
+    def _start(self, query: Query) -> Answer | Chase:
+        if query.qclass == CH:
+            return chaos_answer(query.labels, query.qtype, self._identity)
+        if query.qclass != IN or query.qtype in (Rtype.AXFR, Rtype.IXFR):
+            return Answer(Rcode.REFUSED)
+        return chase(
+            query.labels,
+            query.qtype,
+            zones=self._zones,
+            snapshot=self._table(),
+            freshness=self._freshness(),
+            staleness=self._staleness,
+            ttls=self._ttls,
+            changed_at=self._changed_at,
+        )
+
+    def _advance(self, chased: Chase, delivery: Delivery | None) -> Answer | Wanted:
+        """Go on with what is at hand until there is an answer or something must be fetched."""
+        try:
+            wanted = next(chased) if delivery is None else chased.send(delivery)
+            while True:
+                held = self._at_hand(wanted)
+                if held is None:
+                    return wanted
+                wanted = chased.send(held)
+        except StopIteration as done:
+            answer: Answer = done.value
+            return answer
+
+    def _at_hand(self, wanted: Wanted) -> NameData | None:
+        held = self._contents.get(wanted.digest, wanted.chain_name)
+        if held is not None:
+            return held
+        data = self._source.peek(wanted.digest)
+        if data is None:
+            return None
+        return self._contents.add(wanted.digest, wanted.chain_name, data)
+
+    async def _continue(self, query: Query, chased: Chase, wanted: Wanted, limit: int) -> Reply:
+        try:
+            step: Answer | Wanted = wanted
+            while isinstance(step, Wanted):
+                step = self._advance(chased, await self._fetched(step))
+            return self._finish(query, step, limit)
+        except Exception as error:  # noqa: BLE001
+            return self._failed(error, query, limit)
+
+    async def _fetched(self, wanted: Wanted) -> Delivery:
+        if self._waiting >= self._max_waiting:
+            self.outcomes["overloaded"] += 1
+            return Overloaded()
+        self._waiting += 1
+        try:
+            # Shielded: the one who asked first may hang up, the others still wait.
+            found = await asyncio.shield(self._fetch(wanted.digest))
+        finally:
+            self._waiting -= 1
+        reason = getattr(found, "reason", None)
+        if reason is None:
+            data = cast(FoundData, found).data
+            return self._contents.add(wanted.digest, wanted.chain_name, data)
+        missing = cast(MissingData, found)
+        return Unavailable(missing.asked, only_wrong=reason.name == "MISMATCH")
+
+    def _fetch(self, digest: bytes) -> asyncio.Task[Fetched]:
+        fetch = self._fetches.get(digest)
+        if fetch is None:
+            fetch = asyncio.ensure_future(self._source.get(digest, self._fetch_timeout))
+            self._fetches[digest] = fetch
+            fetch.add_done_callback(lambda done: self._fetch_ended(digest, done))
+        return fetch
+
+    def _fetch_ended(self, digest: bytes, done: asyncio.Task[Fetched]) -> None:
+        self._fetches.pop(digest, None)
+        if not done.cancelled():
+            done.exception()  # looked at, so that asyncio logs nothing when nobody waits any more
+
+    def _finish(self, query: Query, answer: Answer, limit: int) -> bytes:
+        reply = write_reply(query, answer, limit, self._options)
+        self.outcomes[Rcode(answer.rcode).name] += 1
+        return reply
+
+    def _failed(self, error: Exception, query: Query | None, limit: int = 0) -> Reply:
+        """Count and, once in a while, log an error of ours; the one who asked gets SERVFAIL."""
+        self.outcomes["failed"] += 1
+        kind = type(error).__name__
+        now = self._clock()
+        if now - self._last_logged.get(kind, float("-inf")) >= LOG_ONE_KIND_EVERY:
+            self._last_logged[kind] = now
+            asked = "a packet" if query is None else f"{name_text(query.labels)} {query.qtype}"
+            log.error("Answering %s failed: %s: %s. SERVFAIL was sent.", asked, kind, error)
+            log.debug("The failure came from here.", exc_info=error)
+        if query is None:
+            return None
+        return write_reply(query, Answer(Rcode.SERVFAIL), limit, self._options)
