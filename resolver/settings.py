@@ -1,0 +1,417 @@
+"""Every setting of Blockstore: name, default, meaning and check, and the four places it comes from.
+
+The class ``Settings`` is the table; flags, environment names, the README's table and the checks
+all follow from it. ``load`` is pure: the file, the environment and the flags are arguments.
+A value given by flag beats the environment, which beats the file, which beats the default,
+and each effective value remembers where it came from. No message ever shows a secret.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
+
+from indexer.networks import NETWORKS
+from resolver.settings_types import (
+    Address,
+    Duration,
+    HostPort,
+    Ipv4,
+    Names,
+    Port,
+    Seconds,
+    Size,
+    as_text,
+    check_url,
+    check_zones,
+    printable,
+    split_list,
+    split_table,
+    without_credentials,
+)
+
+VERSION = "0.1.0"
+ENV_PREFIX = "BLOCKSTORE_"
+CONFIG_NAME = "blockstore.toml"
+
+# The ports that bitcoind itself chooses for JSON-RPC.
+_NODE_URLS = {
+    "mainnet": "http://127.0.0.1:8332",
+    "testnet": "http://127.0.0.1:18332",
+    "regtest": "http://127.0.0.1:18443",
+    "sandbox": "http://127.0.0.1:18443",
+}
+_COOKIE_FILES = {
+    "mainnet": ".bitcoin/.cookie",
+    "testnet": ".bitcoin/testnet3/.cookie",
+    "regtest": ".bitcoin/regtest/.cookie",
+}
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; ``problems`` holds one line for people for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problems))
+
+
+def _setting(default: Any, meaning: str, **more: Any) -> Any:
+    """A row of the table. ``shown``: the default in words; ``secret``: never shown, no flag."""
+    extra: dict[str, Any] = {key: more.pop(key) for key in ("shown", "secret") if key in more}
+    return Field(default, description=meaning, json_schema_extra=extra, **more)
+
+
+class Settings(BaseModel):
+    """The effective settings; frozen. ``source_of(name)`` says where a value came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    network: Literal["mainnet", "testnet", "regtest", "sandbox"] = _setting(
+        "mainnet", "The chain to follow: mainnet, testnet, regtest or sandbox."
+    )
+    working_dir: Path = _setting(
+        ..., "Folder of databases, log and pid file.", shown="~/.blockstore, or .../NETWORK in it"
+    )
+    config: Path = _setting(..., "The settings file (TOML).", shown=f"WORKING_DIR/{CONFIG_NAME}")
+
+    node_url: Annotated[str, AfterValidator(check_url)] = _setting(
+        ..., "JSON-RPC address of the Bitcoin node.", shown="http://127.0.0.1 and bitcoind's port"
+    )
+    node_user: str | None = _setting(None, "User at the node; without one the cookie file is read.")
+    node_password: str | None = _setting(
+        None, "Password at the node; by file or environment only.", secret=True
+    )
+    node_cookie_file: Path | None = _setting(
+        None, "bitcoind's cookie file, read when there is no node_user.", shown="~/.bitcoin/.cookie"
+    )
+    node_timeout: Duration = _setting(
+        30.0, "How long the node may take to answer.", shown="30 s", ge=0.1, le=600
+    )
+    confirmations: int = _setting(
+        ..., "Confirmations a block needs to be indexed.", ge=1, le=144, shown="6; 1 on regtest"
+    )
+    poll_interval: Duration = _setting(
+        ...,
+        "Time between questions for new blocks.",
+        ge=0.01,
+        le=3600,
+        shown="10 s; 0.5 s on regtest",
+    )
+
+    listen: Annotated[tuple[Address, ...], BeforeValidator(split_list)] = _setting(
+        ("127.0.0.1",), "Addresses of the DNS doors (UDP and TCP).", min_length=1, max_length=64
+    )
+    dns_port: Port = _setting(6253, "Port of the DNS doors; 0 takes a free one.")
+    api_host: Address = _setting("127.0.0.1", "Address of the HTTP API.")
+    api_port: Port = _setting(6264, "Port of the HTTP API; 0 takes a free one.")
+    api_names: Names = _setting(
+        (), "Host names the HTTP API answers to beside loopback ones.", max_length=64
+    )
+    dht_host: Ipv4 = _setting("127.0.0.1", "IPv4 address of the DHT node.")
+    dht_port: Port = _setting(6265, "UDP port of the DHT node; 0 takes a free one.")
+    dht_bootstrap: Annotated[tuple[HostPort, ...], BeforeValidator(split_list)] = _setting(
+        (), "DHT nodes to begin with, as HOST:PORT.", max_length=256
+    )
+
+    zones: Annotated[dict[str, str], BeforeValidator(split_table), AfterValidator(check_zones)] = (
+        _setting({"bs": "id"}, "Which DNS suffix serves which namespace.")
+    )
+    min_ttl: Seconds = _setting(60, "Least TTL of an answer, in seconds.", ge=0, le=604800)
+    max_ttl: Seconds = _setting(86400, "Greatest TTL of an answer, in seconds.", ge=1, le=604800)
+    soa_mname: str = _setting("localhost", "Primary name server in the SOA record.", max_length=253)
+    soa_rname: str = _setting(
+        "nobody.invalid", "Mailbox of the zone's keeper in the SOA record.", max_length=253
+    )
+    version_text: str = _setting(
+        f"Blockstore {VERSION}", "Answer to version.bind; empty: refused.", max_length=255
+    )
+    hostname: str = _setting("", "Answer to hostname.bind; empty: refused.", max_length=255)
+    nsid: str = _setting("", "Name server identifier (EDNS NSID); empty: none.", max_length=64)
+
+    query_timeout: Duration = _setting(
+        3.0, "How long a question may wait for data from the network.", shown="3 s", ge=0.01, le=30
+    )
+    stale_after: Duration = _setting(
+        7200.0, "Without a new block for so long, answers say so.", shown="2h", ge=1
+    )
+    refuse_after: Duration = _setting(
+        86400.0, "Without a new block for so long, nothing is answered.", shown="24h", ge=1
+    )
+    max_queries_waiting: int = _setting(
+        1000, "Questions that may wait for data at once.", ge=1, le=100_000
+    )
+    tcp_connections: int = _setting(1000, "TCP connections at once.", ge=1, le=60_000)
+    tcp_connections_per_address: int = _setting(
+        50, "TCP connections at once from one address.", ge=1, le=60_000
+    )
+    tcp_idle_timeout: Duration = _setting(
+        10.0, "A TCP connection silent for so long is closed.", shown="10 s", ge=0.1, le=600
+    )
+
+    archive_max_bytes: Size = _setting(
+        2**30, "Most data this node keeps, in bytes or as 1GiB.", ge=2**16, le=2**50, shown="1GiB"
+    )
+    zone_cache_entries: int = _setting(
+        10_000, "Parsed zone files kept in memory.", ge=1, le=10_000_000
+    )
+
+    log_level: Literal["error", "warning", "info", "debug"] = _setting(
+        "info", "Least level written to the log: error, warning, info or debug."
+    )
+    log_file: Path = _setting(..., "The log file.", shown="WORKING_DIR/blockstored.log")
+    log_max_bytes: Size = _setting(
+        10 * 2**20, "Size at which the log is rotated; 0: never.", ge=0, le=2**40, shown="10MiB"
+    )
+    log_backups: int = _setting(5, "Rotated logs kept.", ge=1, le=1000)
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def source_of(self, name: str) -> str:
+        """Where the value of ``name`` came from, in words."""
+        return self._sources.get(name, "default")
+
+    def with_values(self, source: str, **values: Any) -> "Settings":
+        """A copy with some values replaced and checked; ``source`` is remembered for them."""
+        merged = {name: getattr(self, name) for name in type(self).model_fields} | values
+        changed = _validate(merged, self._sources | dict.fromkeys(values, source))
+        return changed
+
+
+def rows() -> Iterator[tuple[str, FieldInfo]]:
+    """The table: (name, row) in the order in which people read it."""
+    yield from Settings.model_fields.items()
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of this setting is never shown and never taken as a flag."""
+    return bool(_extra(Settings.model_fields[name]).get("secret"))
+
+
+def takes_many(name: str) -> bool:
+    """Whether this setting holds several values (its flag may be repeated)."""
+    return name in ("listen", "api_names", "dht_bootstrap", "zones")
+
+
+def env_name(name: str) -> str:
+    """The environment variable of a setting."""
+    return ENV_PREFIX + name.upper()
+
+
+def flag_name(name: str) -> str:
+    """The command line flag of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def default_text(name: str) -> str:
+    """The default of a setting, in words."""
+    row = Settings.model_fields[name]
+    shown = _extra(row).get("shown")
+    if shown:
+        return str(shown)
+    return as_text(row.default) or "none"
+
+
+def _extra(row: FieldInfo) -> dict[str, Any]:
+    return row.json_schema_extra if isinstance(row.json_schema_extra, dict) else {}
+
+
+def default_dir(network: str, home: Path) -> Path:
+    """The working folder of a network for whoever names none."""
+    base = home / ".blockstore"
+    return base if network == "mainnet" else base / network
+
+
+def _home(environ: Mapping[str, str]) -> Path | None:
+    home = environ.get("HOME") or environ.get("USERPROFILE")
+    return Path(home) if home else None
+
+
+def config_path(
+    environ: Mapping[str, str], flags: Mapping[str, object], cwd: Path = Path()
+) -> tuple[Path | None, bool]:
+    """Which settings file to read, and whether a person named it (then it must exist)."""
+
+    def given(name: str) -> str | None:
+        value = flags.get(name) or environ.get(env_name(name))
+        return str(value) if value else None
+
+    home = _home(environ)
+    named = given("config")
+    if named:
+        return _absolute(Path(named), home, cwd), True
+    folder = given("working_dir")
+    if folder:
+        return _absolute(Path(folder), home, cwd) / CONFIG_NAME, False
+    if home is None:
+        return None, False
+    return default_dir(given("network") or "mainnet", home) / CONFIG_NAME, False
+
+
+def _absolute(path: Path, home: Path | None, cwd: Path) -> Path:
+    if path.parts[:1] == ("~",) and home is not None:
+        path = home.joinpath(*path.parts[1:])
+    return cwd / path
+
+
+def load(
+    toml: Mapping[str, object],
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    cwd: Path = Path(),
+) -> Settings:
+    """The effective settings. ``flags`` holds only what was given. Raises SettingsError."""
+    known = list(Settings.model_fields)
+    problems: list[str] = []
+    values: dict[str, object] = {}
+    sources: dict[str, str] = {}
+
+    for key, value in toml.items():
+        if key in known:
+            values[key], sources[key] = value, "settings file"
+        else:
+            near = _nearest(key, known)
+            problems.append(f"{printable(key)}: no such setting (in the settings file){near}")
+    for variable, text in environ.items():
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        key = variable[len(ENV_PREFIX) :].lower()
+        if key in known:
+            values[key], sources[key] = text, f"environment {variable}"
+        elif difflib.get_close_matches(key, known, n=1, cutoff=0.8):
+            # Other programs may use the prefix too, so only a likely slip of the pen is an error.
+            near = _nearest(key, known)
+            problems.append(f"{variable}: no such setting (in the environment){near}")
+    for key, value in flags.items():
+        if key in known:
+            values[key], sources[key] = value, f"flag {flag_name(key)}"
+        else:
+            problems.append(f"{key}: no such setting (flag){_nearest(key, known)}")
+    if problems:
+        raise SettingsError(problems)
+
+    _add_defaults(values, sources, environ, flags, cwd)
+    return _validate(values, sources)
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key.lower().replace("-", "_"), known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return "; `blockstored config` lists them all"
+
+
+def _add_defaults(
+    values: dict[str, object],
+    sources: dict[str, str],
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    cwd: Path,
+) -> None:
+    """Fill in what depends on the network or on the place of other things."""
+    network = str(values.get("network", "mainnet"))
+    if network not in NETWORKS:
+        network = "mainnet"  # the check of the value itself will speak
+    home = _home(environ)
+    file, named = config_path(environ, flags, cwd)
+    if "working_dir" not in values:
+        if file is not None and not named:
+            values["working_dir"] = file.parent
+        elif home is not None:
+            values["working_dir"] = default_dir(network, home)
+        else:
+            raise SettingsError(["working_dir: there is no home folder; give --working-dir"])
+    for key in ("working_dir", "log_file", "node_cookie_file", "config"):
+        if isinstance(values.get(key), (str, Path)):
+            values[key] = _absolute(Path(str(values[key])), home, cwd)
+    folder = values["working_dir"]
+    here = folder if isinstance(folder, Path) else cwd
+    values.setdefault("config", file or here / CONFIG_NAME)
+    values.setdefault("log_file", here / "blockstored.log")
+    values.setdefault("node_url", _NODE_URLS[network])
+    values.setdefault("confirmations", NETWORKS[network].confirmations)
+    values.setdefault("poll_interval", 10.0 if NETWORKS[network].confirmations > 1 else 0.5)
+    has_user = "node_user" in values or "@" in str(values["node_url"])
+    if not has_user and home is not None and network in _COOKIE_FILES:
+        values.setdefault("node_cookie_file", home / _COOKIE_FILES[network])
+
+
+def _validate(values: Mapping[str, object], sources: Mapping[str, str]) -> Settings:
+    problems = [
+        _line(key, value, sources, "true and false mean nothing here")
+        for key, value in values.items()
+        if isinstance(value, bool)
+    ]
+    if problems:
+        raise SettingsError(problems)
+    try:
+        settings = Settings.model_validate(dict(values))
+    except ValidationError as error:
+        for flaw in error.errors():
+            key = str(flaw["loc"][0])
+            if not any(line.startswith(f"{key}: ") for line in problems):
+                problems.append(_line(key, values.get(key), sources, _allowed(flaw)))
+        raise SettingsError(problems) from None
+    problems = [_line(key, values.get(key), sources, why) for key, why in _clashes(settings)]
+    if problems:
+        raise SettingsError(problems)
+    settings._sources.update(sources)
+    return settings
+
+
+def _allowed(flaw: Any) -> str:
+    context = flaw.get("ctx", {})
+    if flaw["type"] == "value_error":
+        return str(context["error"])
+    if flaw["type"] == "literal_error":
+        return f"allowed: {context['expected']}"
+    message = str(flaw["msg"])
+    return message[:1].lower() + message[1:]
+
+
+def _line(key: str, value: object, sources: Mapping[str, str], allowed: str) -> str:
+    origin = sources.get(key, "default")
+    if is_secret(key):
+        return f"{key}: the value from {origin} cannot be used: {allowed}"
+    shown = without_credentials(as_text(value) or "(empty)")
+    return f"{key}: {printable(shown)} (from {origin}) cannot be used: {allowed}"
+
+
+def _clashes(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Values that are good alone and not together."""
+    if settings.min_ttl > settings.max_ttl:
+        yield "min_ttl", f"it is above max_ttl, {settings.max_ttl}"
+    if settings.stale_after > settings.refuse_after:
+        yield "stale_after", f"it is above refuse_after, {settings.refuse_after:g}"
+    if settings.node_user is not None and settings.node_password is None:
+        where = f"in the settings file or {env_name('node_password')}"
+        yield "node_user", f"it needs a password, {where}"
+    if settings.node_password is not None and settings.node_user is None:
+        yield "node_password", "it needs node_user"
+    dns_hosts = set(settings.listen)
+    for key, host in (("api_port", settings.api_host), ("dht_port", settings.dht_host)):
+        if getattr(settings, key) == settings.dns_port != 0 and host in dns_hosts:
+            yield key, f"the DNS doors already have port {settings.dns_port} of {host}"
+
+
+def markdown_table() -> str:
+    """The table of settings as it stands in the README."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, row in rows():
+        lines.append(f"| `{name}` | {_cell(default_text(name))} | {_cell(row.description or '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
