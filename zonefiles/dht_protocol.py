@@ -1,0 +1,256 @@
+"""The datagrams of our Kademlia node: the kademlia package's protocol with every door guarded.
+
+It speaks the package's wire format, so its stock nodes can be neighbours. What must stay true:
+``datagram_received`` never raises and starts no task; a request changes nothing but the contacts
+and, when it stores what may be stored, the storage; a reply is heard only from the address that
+was asked; no source gets more than its allowance of work and of bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kademlia.node import Node
+from kademlia.protocol import KademliaProtocol
+
+from zonefiles.dht_contacts import Contacts
+from zonefiles.dht_limits import Allowance
+from zonefiles.dht_messages import (
+    DHT_MAX_VALUE,
+    Contact,
+    Datagram,
+    Request,
+    contact_rows,
+    read_datagram,
+    read_id,
+    read_request,
+    write_reply,
+    write_request,
+)
+
+REPLY_TIMEOUT = 0.8
+"""Seconds to wait for a reply, twice: a lost datagram is asked for once more."""
+
+MAX_OUTSTANDING = 256
+REQUESTS_A_SECOND = 2_000.0
+"""What one node may ask of us, once it has shown that packets to its address reach it."""
+
+_BURST_SECONDS = 4.0
+_UNPROVEN_COST = 32.0
+_MAX_PROVEN = 8_192
+_MAX_PROBES = 1_024
+_DATAGRAM = 1_200  # bytes of reply that cost a source one token
+
+Address = tuple[str, int]
+
+_log = logging.getLogger("blockstore.zonefiles")
+
+
+@dataclass
+class DhtStats:
+    """Counts since the start; nothing in here is ever reset."""
+
+    requests: int = 0
+    malformed: int = 0
+    unexpected: int = 0
+    rate_limited: int = 0
+    stored: int = 0
+    stores_refused: int = 0
+    wrong_values: int = 0
+    asked: int = 0
+    unanswered: int = 0
+    failures: int = 0
+
+
+class GuardedProtocol(KademliaProtocol):
+    """One UDP socket's worth of the network.
+
+    ``fetch_local(key)`` gives the value held under a key or None; ``store_local(key, value,
+    address)`` keeps it if it may be kept and says whether it is now held.
+    """
+
+    def __init__(
+        self,
+        own_id: bytes,
+        fetch_local: Callable[[bytes], bytes | None],
+        store_local: Callable[[bytes, bytes, Address], bool],
+        stats: DhtStats,
+        *,
+        reply_timeout: float = REPLY_TIMEOUT,
+        requests_a_second: float = REQUESTS_A_SECOND,
+    ) -> None:
+        super().__init__(Node(own_id), None, Contacts(own_id).ksize)
+        self.router = Contacts(own_id)
+        self.stats = stats
+        self.closed = asyncio.Event()
+        self._wait_timeout = reply_timeout
+        self._fetch_local = fetch_local
+        self._store_local = store_local
+        self._allowance = Allowance(requests_a_second, requests_a_second * _BURST_SECONDS)
+        self._lines = Allowance(rate=0.2, burst=5.0)
+        self._proven: OrderedDict[Address, None] = OrderedDict()
+        self._probes: OrderedDict[bytes, Contact] = OrderedDict()
+        self._slots = asyncio.Semaphore(MAX_OUTSTANDING)
+        self._loop = asyncio.get_running_loop()
+
+    # What the transport calls.
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        try:
+            datagram = read_datagram(data)
+            if datagram is None or not 0 < addr[1] < 65_536:
+                self.stats.malformed += 1
+            elif datagram.is_request:
+                self._hear_request(datagram, addr)
+            else:
+                self._hear_reply(datagram, addr)
+        except Exception as error:  # noqa: BLE001 - an exception out of here closes the socket
+            self.stats.failures += 1
+            if self._lines.take("failures", self._loop.time()):
+                kind = type(error).__name__
+                _log.error("a datagram could not be dealt with (%s: %s)", kind, error)
+
+    def error_received(self, exc: Exception) -> None:
+        """An ICMP error of some earlier datagram: the wait for its reply will tell."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
+        self.abandon()
+
+    # What our own node calls.
+
+    async def ask(self, address: Address, function: str, *arguments: bytes) -> bytes | None:
+        """The body of the reply of ``address``, or None: never raises but when cancelled."""
+        async with self._slots:
+            message_id = os.urandom(20)
+            packet = write_request(message_id, function, *arguments)
+            reply: asyncio.Future[bytes | None] = self._loop.create_future()
+            self._outstanding[message_id] = (reply, address)
+            self.stats.asked += 1
+            try:
+                for _ in range(2):
+                    if not self.send(packet, address):
+                        break
+                    await asyncio.wait([reply], timeout=self._wait_timeout)
+                    if reply.done():
+                        return reply.result()
+            finally:
+                del self._outstanding[message_id]
+                reply.cancel()
+            self.stats.unanswered += 1
+            return None
+
+    def send(self, packet: bytes, address: Address) -> bool:
+        """Send if there is a socket to send by; a datagram may always get lost."""
+        if self.transport is None or self.transport.is_closing():
+            return False
+        try:
+            self.transport.sendto(packet, address)
+        except (OSError, OverflowError, ValueError) as error:
+            _log.info("no datagram could be sent to %s:%s (%s)", *address, error)
+            return False
+        return True
+
+    def abandon(self) -> None:
+        """Let every question under way end at once, unanswered."""
+        for reply, _ in self._outstanding.values():
+            if not reply.done():
+                reply.set_result(None)
+
+    # The functions of the wire.
+
+    def rpc_stun(self, sender: Address) -> list[object]:
+        return list(sender)
+
+    def rpc_ping(self, sender: Address, nodeid: bytes) -> bytes:
+        self.welcome_if_new(Node(nodeid, *sender))
+        return self.source_node.id
+
+    def rpc_store(self, sender: Address, nodeid: bytes, key: bytes, value: bytes) -> bool:
+        self.welcome_if_new(Node(nodeid, *sender))
+        kept = self._store_local(key, value, sender)
+        if kept:
+            self.stats.stored += 1
+        else:
+            self.stats.stores_refused += 1
+        return kept
+
+    def rpc_find_node(self, sender: Address, nodeid: bytes, key: bytes) -> list[list[object]]:
+        self.welcome_if_new(Node(nodeid, *sender))
+        return contact_rows(self.router.nearest(key, without=nodeid))
+
+    def rpc_find_value(
+        self, sender: Address, nodeid: bytes, key: bytes
+    ) -> list[list[object]] | dict[str, bytes]:
+        value = self._fetch_local(key)
+        if value is None or len(value) > DHT_MAX_VALUE:
+            return self.rpc_find_node(sender, nodeid, key)
+        self.welcome_if_new(Node(nodeid, *sender))
+        return {"value": value}
+
+    def welcome_if_new(self, node: Node) -> None:
+        """Know ``node``, once its address is proven; the package would also send it our store.
+
+        A forged sender can so neither fill the table with the dead nor draw more than a ping.
+        """
+        contact = Contact(node.id, node.ip, node.port)
+        if contact.address in self._proven:
+            self.router.add(contact)
+            return
+        message_id = os.urandom(20)
+        self._probes[message_id] = contact
+        if len(self._probes) > _MAX_PROBES:
+            self._probes.popitem(last=False)
+        self.send(write_request(message_id, "ping", self.source_node.id), contact.address)
+
+    def _hear_request(self, datagram: Datagram, address: Address) -> None:
+        # Behind one loopback address there are many nodes; elsewhere an address is a source.
+        source = address if address[0].startswith("127.") else address[0]
+        cost = 1.0 if address in self._proven else _UNPROVEN_COST
+        if not self._allowance.take(source, self._loop.time(), cost):
+            self.stats.rate_limited += 1
+            return
+        request = read_request(datagram.body)
+        if request is None:
+            self.stats.malformed += 1
+            return
+        self.stats.requests += 1
+        reply = write_reply(datagram.message_id, self._answer(request, address))
+        self._allowance.charge(source, cost * (len(reply) // _DATAGRAM))
+        self.send(reply, address)
+
+    def _answer(self, request: Request, address: Address) -> object:
+        if request.function == "ping":
+            return self.rpc_ping(address, request.sender_id)
+        if request.function == "store":
+            return self.rpc_store(address, request.sender_id, request.key, request.value)
+        if request.function == "find_node":
+            return self.rpc_find_node(address, request.sender_id, request.key)
+        if request.function == "find_value":
+            return self.rpc_find_value(address, request.sender_id, request.key)
+        return self.rpc_stun(address)
+
+    def _hear_reply(self, datagram: Datagram, address: Address) -> None:
+        probed = self._probes.pop(datagram.message_id, None)
+        if probed is not None:
+            if probed.address == address and read_id(datagram.body) == probed.id:
+                self._prove(address)
+                self.router.add(probed)
+            return
+        reply, asked = self._outstanding.get(datagram.message_id, (None, None))
+        if reply is None or asked != address or reply.done():
+            self.stats.unexpected += 1
+            return
+        self._prove(address)
+        reply.set_result(datagram.body)
+
+    def _prove(self, address: Address) -> None:
+        self._proven.pop(address, None)
+        self._proven[address] = None
+        if len(self._proven) > _MAX_PROVEN:
+            self._proven.popitem(last=False)
