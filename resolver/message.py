@@ -111,13 +111,17 @@ def read_query(packet: bytes) -> Query | bytes | None:
     draft = _Draft(ident, flags)
     opcode = (flags & _OPCODE) >> 11
     try:
-        if questions != 1:
-            raise _Unreadable("a query has one question")
-        at = _read_question(packet, draft)
+        at = _header.size
+        if questions == 1:
+            at = _read_question(packet, draft)
+        elif questions:
+            raise _Unreadable("a query has one question (RFC 9619)")
         # An incremental transfer is asked for with the SOA one has (RFC 1995 3).
         if opcode == QUERY and (answers or authorities > (draft.qtype == Rtype.IXFR)):
             raise _Unreadable("records where a query has none")
         _read_records(packet, at, answers + authorities, additionals, draft)
+        if not questions:
+            raise _Unreadable("nothing is asked")
     except _Unreadable:
         return _refusal(draft, Rcode.FORMERR if opcode == QUERY else Rcode.NOTIMP)
     if opcode != QUERY:

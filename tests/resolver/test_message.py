@@ -137,6 +137,7 @@ def test_a_refusal_echoes_the_question_where_there_is_one():
 def test_a_refusal_has_opt_exactly_when_the_query_had():
     assert refused(packet(QUESTION + OPT + OPT, (1, 0, 0, 2))).edns == 0
     assert refused(packet(QUESTION + opt(length=9), (1, 0, 0, 1))).edns == 0
+    assert refused(packet(OPT, (0, 0, 0, 1))).edns == 0
     assert refused(packet(QUESTION + b"junk")).edns == -1
 
 

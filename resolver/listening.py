@@ -1,0 +1,97 @@
+"""The sockets that doors listen on, made by ourselves, and what to say when one cannot be had.
+
+What must stay true: UDP and TCP of one address are separate sockets with the same port; an IPv6
+socket carries IPv6 only, so that both families can be bound side by side; every failure is one
+line that names the address, the port, and what to do.
+"""
+
+import contextlib
+import errno
+import ipaddress
+import socket
+import sys
+
+RECEIVE_BUFFER = 4 * 1024 * 1024
+"""Bytes of datagrams the kernel keeps while we are busy; the system's own limit may cut it."""
+BACKLOG = 512
+
+# Linux numbers that Python 3.11 does not name (linux/in.h, linux/in6.h).
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT = 10, 23, 5
+
+
+class PortUnavailable(Exception):
+    """An address and port that cannot be listened on; the text says what to do."""
+
+
+def udp_socket(host: str, port: int) -> socket.socket:
+    """A bound, non-blocking datagram socket. ``host`` is an IP address, ``port`` 0 takes any.
+
+    Raises PortUnavailable.
+    """
+    return _bound(host, port, socket.SOCK_DGRAM)
+
+
+def tcp_socket(host: str, port: int) -> socket.socket:
+    """A listening, non-blocking stream socket. Raises PortUnavailable."""
+    return _bound(host, port, socket.SOCK_STREAM)
+
+
+def _bound(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    protocol = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise PortUnavailable(
+            f"{host!r} is no IP address to listen on for DNS: give one such as 127.0.0.1 or ::1"
+        ) from None
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    bound: socket.socket | None = None
+    try:
+        bound = socket.socket(family, kind)
+        bound.setblocking(False)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_DGRAM:
+            _prepare_datagrams(bound)
+        else:
+            # Connections of a stopped server linger in TIME_WAIT; a restart must not wait for them.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        if kind == socket.SOCK_STREAM:
+            bound.listen(BACKLOG)
+    except (OSError, OverflowError) as error:
+        if bound is not None:
+            bound.close()
+        raise PortUnavailable(_advice(host, port, protocol, error)) from error
+    return bound
+
+
+def _prepare_datagrams(bound: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    if sys.platform != "linux":
+        return
+    # Forged path MTU messages must not make the kernel fragment our replies.
+    with contextlib.suppress(OSError):
+        if bound.family == socket.AF_INET:
+            bound.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_OMIT)
+        else:
+            bound.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT)
+
+
+def _advice(host: str, port: int, protocol: str, error: OSError | OverflowError) -> str:
+    where = f"{host} port {port} ({protocol})"
+    code = getattr(error, "errno", None)
+    if code == errno.EADDRINUSE:
+        return (
+            f"{where} is in use by another program: stop it, or choose another port for DNS"
+            " (--dns-port)"
+        )
+    if code == errno.EACCES:
+        return (
+            f"{where} may not be opened by this user: choose a port above 1023 (--dns-port), or"
+            " give the daemon the capability CAP_NET_BIND_SERVICE"
+        )
+    if code == errno.EADDRNOTAVAIL:
+        return f"{where} cannot be opened: no interface of this machine has the address {host}"
+    return f"{where} cannot be opened: {getattr(error, 'strerror', None) or error}"

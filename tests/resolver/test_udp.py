@@ -1,0 +1,169 @@
+"""The UDP door, on real loopback sockets and a reactor that only remembers its readers."""
+
+import asyncio
+import select
+import socket
+import sys
+
+import dns.message
+import pytest
+
+from resolver.listening import PortUnavailable, udp_socket
+from resolver.udp import BURST, open_udp
+from tests.fakes_resolver import World
+
+
+class Readers:
+    """As much of a reactor as the door needs."""
+
+    def __init__(self) -> None:
+        self.readers: set[object] = set()
+
+    def addReader(self, reader):
+        self.readers.add(reader)
+
+    def removeReader(self, reader):
+        self.readers.discard(reader)
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.name("alice.id", "hello")
+    world.name("slow.id", "slow", lies="network")
+    return world
+
+
+@pytest.fixture
+def client():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(5)
+        client.bind(("127.0.0.1", 0))
+        yield client
+
+
+def arrived(door) -> None:
+    """Wait until the kernel has something for the door."""
+    assert select.select([door], [], [], 5)[0], "nothing arrived"
+
+
+@pytest.fixture
+def door(world):
+    door = open_udp(Readers(), "127.0.0.1", 0, world.resolver)
+    yield door
+    door.stop()
+
+
+QUERY = dns.message.make_query("alice.bs", "TXT")
+
+
+def test_a_question_is_answered_in_the_wake_up_that_brought_it(door, client):
+    client.sendto(QUERY.to_wire(), ("127.0.0.1", door.port))
+    arrived(door)
+    door.doRead()
+    reply, source = client.recvfrom(65_535)
+    assert source == ("127.0.0.1", door.port)
+    assert QUERY.is_response(dns.message.from_wire(reply))
+
+
+def test_a_wake_up_takes_a_burst_and_no_more(door, client):
+    for _ in range(BURST + 6):
+        client.sendto(QUERY.to_wire(), ("127.0.0.1", door.port))
+    arrived(door)
+    door.doRead()
+    assert door.outcomes["received"] == BURST
+    door.doRead()
+    assert door.outcomes["received"] == BURST + 6
+    for _ in range(BURST + 6):
+        client.recvfrom(65_535)
+
+
+def test_short_packets_and_replies_get_silence(door, client):
+    for packet in (b"", b"x", b"\0" * 11, b"\0\0\x80\0" + bytes(8), QUERY.to_wire()):
+        client.sendto(packet, ("127.0.0.1", door.port))
+    arrived(door)
+    door.doRead()
+    assert (door.outcomes["received"], door.outcomes["sent"]) == (5, 1)
+
+
+def test_a_datagram_longer_than_any_question_is_refused(door, client):
+    client.sendto(QUERY.to_wire() + bytes(20_000), ("127.0.0.1", door.port))
+    arrived(door)
+    door.doRead()
+    assert dns.message.from_wire(client.recv(65_535)).rcode() == 1
+
+
+def test_a_question_that_waits_for_data_is_answered_later(world, door, client):
+    async def story():
+        world.source.gate = asyncio.Event()
+        for qname in ("slow.bs", "alice.bs"):
+            query = dns.message.make_query(qname, "TXT").to_wire()
+            client.sendto(query, ("127.0.0.1", door.port))
+        arrived(door)
+        door.doRead()
+        first = dns.message.from_wire(client.recv(65_535))
+        assert door.under_way == 1
+        world.source.gate.set()
+        while door.under_way:
+            await asyncio.sleep(0)
+        return first, dns.message.from_wire(client.recv(65_535))
+
+    first, second = asyncio.run(story())
+    assert str(first.question[0].name) == "alice.bs."
+    assert str(second.question[0].name) == "slow.bs."
+
+
+def test_more_waiting_questions_than_allowed_are_dropped_and_counted(world, client):
+    async def story():
+        door = open_udp(Readers(), "127.0.0.1", 0, world.resolver, max_under_way=2)
+        world.source.gate = asyncio.Event()
+        for _ in range(5):
+            client.sendto(
+                dns.message.make_query("slow.bs", "TXT").to_wire(), ("127.0.0.1", door.port)
+            )
+        arrived(door)
+        door.doRead()
+        assert door.under_way == 2
+        assert door.outcomes["surplus"] == 3
+        await asyncio.sleep(0)
+        door.stop()
+        while door.under_way:
+            await asyncio.sleep(0)
+        await world.resolver.close()
+
+    asyncio.run(story())
+
+
+def test_a_stopped_door_gives_its_port_back(world):
+    readers = Readers()
+    door = open_udp(readers, "127.0.0.1", 0, world.resolver)
+    assert readers.readers == {door}
+    port = door.port
+    door.stop()
+    assert readers.readers == set()
+    udp_socket("127.0.0.1", port).close()
+
+
+def test_a_port_in_use_is_said_in_one_line(door):
+    with pytest.raises(PortUnavailable, match=rf"127\.0\.0\.1 port {door.port} \(UDP\) is in use"):
+        udp_socket("127.0.0.1", door.port)
+
+
+def test_both_families_may_have_one_port(world):
+    try:
+        six = udp_socket("::1", 0)
+    except PortUnavailable:
+        pytest.skip("this machine has no IPv6 loopback")
+    with six, udp_socket("127.0.0.1", six.getsockname()[1]):
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs IP_PKTINFO and 127.0.0.2")
+def test_a_wildcard_door_answers_from_the_address_that_was_asked(world, client):
+    door = open_udp(Readers(), "0.0.0.0", 0, world.resolver)
+    for address in ("127.0.0.2", "127.0.0.1", "127.3.2.1"):
+        client.sendto(QUERY.to_wire(), (address, door.port))
+        arrived(door)
+        door.doRead()
+        assert client.recvfrom(65_535)[1] == (address, door.port)
+    door.stop()
