@@ -1,0 +1,74 @@
+"""Our blocks against the node's, as steps: what to take back, then what to connect.
+
+A reorganisation is not a mode: it is a plan that begins with ``TakeBack`` steps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Undo our block at ``height``, the highest we have."""
+
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Apply the node's block ``block_hash`` at ``height``, next to the highest we have."""
+
+    height: int
+    block_hash: bytes
+
+
+Step: TypeAlias = TakeBack | Connect
+
+
+class ForkTooDeep(Exception):
+    """The chains part further back than blocks can be taken back."""
+
+    def __init__(self, height: int, undo_blocks: int) -> None:
+        super().__init__(
+            f"the node's chain parts from the index more than {undo_blocks} blocks below"
+            f" height {height}; move the index directory away and start again to index anew"
+        )
+        self.height = height
+
+
+def plan(
+    ours: Mapping[int, bytes], theirs: Mapping[int, bytes], first_block: int, undo_blocks: int
+) -> list[Step]:
+    """The steps from our chain to theirs.
+
+    ``ours`` maps heights to block hashes down from our tip (empty: nothing indexed yet); ``theirs``
+    the node's, over the same heights and up to the block to reach. A chain of the node that is a
+    part of ours needs no step: the node is behind, and nothing it has contradicts us. Raises
+    ``ForkTooDeep`` where the two share none of the given heights, or blocks would have to be taken
+    back whose undo is gone.
+    """
+    if not theirs:
+        return []
+    target = max(theirs)
+    if not ours:
+        return [Connect(height, theirs[height]) for height in range(first_block, target + 1)]
+    tip, low = max(ours), min(ours)
+    fork = next(
+        (
+            height
+            for height in range(min(tip, target), low - 1, -1)
+            if ours[height] == theirs[height]
+        ),
+        None,
+    )
+    if fork is None:
+        if low > first_block or tip - first_block + 1 > undo_blocks:
+            raise ForkTooDeep(tip, undo_blocks)
+        fork = first_block - 1
+    if fork == target:
+        return []
+    if tip - fork > undo_blocks:
+        raise ForkTooDeep(tip, undo_blocks)
+    back: list[Step] = [TakeBack(height) for height in range(tip, fork, -1)]
+    return back + [Connect(height, theirs[height]) for height in range(fork + 1, target + 1)]

@@ -1,0 +1,243 @@
+"""The name table in LevelDB: one block is one batch, forward or back; readers hold a snapshot.
+
+What must stay true: a batch is written whole or not at all, so after any crash the database is
+the table after some block; and readers never see a half-done plan, for what they see is swapped
+by ``publish`` only.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import plyvel
+
+from indexer import schema
+from indexer.apply import Outcome
+from indexer.networks import Network
+from indexer.records import NameRecord, NamespaceRecord, NameStatus, Phase, status_at
+from indexer.rows import read_pairs
+from indexer.transactions import double_sha256
+
+log = logging.getLogger("blockstore.table")
+
+_OPTIONS = {
+    "bloom_filter_bits": 10,
+    "lru_cache_size": 64 * 1024 * 1024,
+    "write_buffer_size": 16 * 1024 * 1024,
+}
+
+
+class TableError(Exception):
+    """The database cannot be used; ``str()`` of it says why and what to do."""
+
+
+class NameTable:
+    """The database. One process and one writing thread; snapshots may be read from any thread."""
+
+    def __init__(self, path: Path, network: Network) -> None:
+        """Open the table in directory ``path``, or make an empty one. Raises ``TableError``."""
+        self.path = path
+        self.network = network
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._db = plyvel.DB(str(path), create_if_missing=True, **_OPTIONS)
+        except (plyvel.Error, OSError) as error:
+            raise TableError(_why_not_opened(path, error)) from error
+        try:
+            self._check_schema()
+            self._current = Snapshot(self._db.snapshot(), network)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _check_schema(self) -> None:
+        row = self._db.get(schema.SCHEMA_KEY)
+        ours = {"schema": schema.SCHEMA_VERSION, "network": self.network.name}
+        if row is None:
+            self._db.put(schema.SCHEMA_KEY, json.dumps(ours).encode(), sync=True)
+            return
+        try:
+            found = json.loads(row)
+            version, network = int(found["schema"]), str(found["network"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise TableError(
+                f"{self.path} holds a LevelDB database that is not a name table;"
+                " choose another working directory"
+            ) from error
+        if version != schema.SCHEMA_VERSION:
+            age = "newer" if version > schema.SCHEMA_VERSION else "older"
+            raise TableError(
+                f"the index in {self.path} was written by a {age} version of Blockstore (schema"
+                f" {version}, this one knows {schema.SCHEMA_VERSION}); use that version, or move"
+                " the directory away to index anew"
+            )
+        if network != self.network.name:
+            raise TableError(
+                f"the index in {self.path} belongs to the network {network!r}, not"
+                f" {self.network.name!r}; choose another working directory or network"
+            )
+
+    # --- what apply_block reads
+
+    def get(self, key: bytes) -> bytes | None:
+        """The row under ``key`` after the last block connected."""
+        row: bytes | None = self._db.get(key)
+        return row
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All rows whose key begins with ``prefix``, in the order of their keys."""
+        with self._db.iterator(prefix=prefix) as rows:
+            yield from rows
+
+    @property
+    def tip(self) -> int | None:
+        """The last height connected; None where none is."""
+        row = self.get(schema.TIP_KEY)
+        return None if row is None else int.from_bytes(row, "big")
+
+    def block_hashes(self, heights: Iterable[int]) -> dict[int, bytes]:
+        """The hashes of the blocks that the table holds at ``heights``."""
+        headers = ((height, self.get(schema.header_key(height))) for height in heights)
+        return {height: double_sha256(row) for height, row in headers if row is not None}
+
+    # --- one block forward or back
+
+    def connect(self, outcome: Outcome, *, sync: bool) -> None:
+        """Write everything of one block in one batch. Raises ``TableError`` where it cannot.
+
+        ``sync`` waits for the disk: when following the tip, not while catching up.
+        """
+        tip = self.tip
+        expected = self.network.first_block if tip is None else tip + 1
+        assert outcome.height == expected, f"block {outcome.height} does not follow {tip}"
+        self._write(outcome.rows.items(), sync)
+
+    def take_back(self) -> frozenset[str]:
+        """Undo the last block in one batch; the names it had changed.
+
+        Raises ``TableError`` where it cannot be written, or the block's undo is gone.
+        """
+        tip = self.tip
+        undo = None if tip is None else self.get(schema.undo_key(tip))
+        if tip is None or undo is None:
+            raise TableError(
+                f"block {tip} can no longer be taken back; move {self.path} away to index anew"
+            )
+        pairs = list(read_pairs(undo))
+        self._write([*pairs, (schema.undo_key(tip), None)], sync=True)
+        names = (schema.name_of_key(key) for key, _ in pairs if key[:1] == b"N")
+        return frozenset(names)
+
+    def _write(self, rows: Iterable[tuple[bytes, bytes | None]], sync: bool) -> None:
+        try:
+            with self._db.write_batch(transaction=True, sync=sync) as batch:
+                for key, row in rows:
+                    if row is None:
+                        batch.delete(key)
+                    else:
+                        batch.put(key, row)
+        except (plyvel.Error, OSError) as error:
+            raise TableError(
+                f"cannot write to {self.path}: {error}; make room on the disk or mend its"
+                " permissions, then restart"
+            ) from error
+
+    # --- what readers see
+
+    def publish(self) -> "Snapshot":
+        """Let readers see the table as it is now."""
+        self._current = Snapshot(self._db.snapshot(), self.network)
+        return self._current
+
+    def snapshot(self) -> "Snapshot":
+        """The table as it was last published."""
+        return self._current
+
+    def close(self) -> None:
+        """Close the database; snapshots are of no use afterwards."""
+        self._db.close()
+
+
+class Snapshot:
+    """The table after one block, unchanging; cheap to hold and to ask."""
+
+    def __init__(self, rows: "plyvel.Snapshot", network: Network) -> None:
+        self._rows = rows
+        self.network = network
+        tip = rows.get(schema.TIP_KEY)
+        self.height = network.first_block - 1 if tip is None else int.from_bytes(tip, "big")
+        """The last block in the table; one below the first block where there is none."""
+        header = rows.get(schema.header_key(self.height))
+        self.block_hash = bytes(32) if header is None else double_sha256(header)
+        self.block_time = 0 if header is None else int.from_bytes(header[68:72], "little")
+        """Unix time in seconds that the block's header claims."""
+
+    def name(self, name: str) -> NameRecord | None:
+        """The record of a name, live or not."""
+        row = self._rows.get(schema.name_key(name))
+        return None if row is None else schema.NAME_ROW.read(row)
+
+    def namespace(self, namespace_id: str) -> NamespaceRecord | None:
+        """The record of a namespace, revealed, ready or lapsed."""
+        row = self._rows.get(schema.namespace_key(namespace_id))
+        return None if row is None else schema.NAMESPACE_ROW.read(row)
+
+    def name_status(self, name: str) -> tuple[NameRecord, NameStatus] | None:
+        """The record of a name and what it means at this height; None: never registered."""
+        record = self.name(name)
+        if record is None:
+            return None
+        namespace = self.namespace(name.partition(".")[2])
+        return record, status_at(record, namespace, self.network, self.height)
+
+    def names_of_value(self, digest: bytes) -> list[str]:
+        """The names whose last state holds this value hash, live or not."""
+        prefix = schema.value_prefix(digest)
+        with self._rows.iterator(prefix=prefix, include_value=False) as keys:
+            return [key[len(prefix) :].decode() for key in keys]
+
+    def is_announced(self, digest: bytes) -> bool:
+        """Whether a live name holds this value hash."""
+        return any(self._announces(name) for name in self.names_of_value(digest))
+
+    def _announces(self, name: str) -> bool:
+        found = self.name_status(name)
+        return found is not None and found[1].phase in (Phase.LIVE, Phase.GRACE)
+
+    def announced_values(self) -> Iterator[bytes]:
+        """Every value hash that a live name holds, each once. Walks the whole index of values."""
+        last = b""
+        with self._rows.iterator(prefix=b"d", include_value=False) as keys:
+            for key in keys:
+                digest = key[1:21]
+                if digest != last and self._announces(key[21:].decode()):
+                    last = digest
+                    yield digest
+
+    def consensus_hash(self, height: int) -> bytes | None:
+        """The 16-byte consensus hash of a block; None where it is not indexed."""
+        row = self._rows.get(schema.hashes_key(height))
+        return None if row is None else row[32:]
+
+    def verdict(self, txid: bytes) -> schema.Verdict | None:
+        """What became of the operation that transaction ``txid`` (internal order) carries."""
+        row = self._rows.get(schema.verdict_key(txid))
+        return None if row is None else schema.VERDICT_ROW.read(row)
+
+    def name_count(self) -> int:
+        """How many names have ever been registered or imported."""
+        row = self._rows.get(schema.NAME_COUNT_KEY)
+        return 0 if row is None else int.from_bytes(row, "big")
+
+
+def _why_not_opened(path: Path, error: Exception) -> str:
+    reason = str(error)
+    if "already held by process" in reason or "Resource temporarily unavailable" in reason:
+        return f"the index in {path} is in use by another process; stop that one first"
+    if "Permission denied" in reason or "Read-only" in reason:
+        return f"no permission to write the index in {path}; mend its permissions or choose another"
+    return (
+        f"cannot open the index in {path} ({reason}); check the disk, or move the directory away"
+        " to index anew"
+    )

@@ -1,0 +1,327 @@
+"""The follower and the table: forward, back, and where a node misbehaves."""
+
+import json
+from pathlib import Path
+
+import plyvel
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from indexer import schema
+from indexer.follower import Follower
+from indexer.networks import REGTEST, SANDBOX, Network
+from indexer.node import NodeUnavailable
+from indexer.operations import Preorder
+from indexer.records import Phase
+from indexer.table import NameTable, Snapshot, TableError
+from tests import fakes
+from tests.fakes import FakeNode, Person
+
+PAYER, REVEALER, ALICE, BOB = (Person(n) for n in ("payer", "revealer", "alice", "bob"))
+
+
+class World:
+    """A fake node and a table that follows it."""
+
+    def __init__(self, path: Path, network: Network = SANDBOX) -> None:
+        self.network = network
+        self.node = FakeNode(network)
+        self.table = NameTable(path, network)
+        self.told: list[frozenset[str]] = []
+        self.follower = Follower(
+            self.node,
+            self.table,
+            network,
+            confirmations=1,
+            on_blocks=lambda snapshot, names: self.told.append(names),
+        )
+
+    def mine(self, *transactions: bytes, salt: int = 0) -> None:
+        self.node.mine(transactions, salt=salt)
+        self.follow()
+
+    def follow(self) -> None:
+        while self.follower.step():
+            pass
+
+    @property
+    def consensus(self) -> bytes:
+        found = self.table.snapshot().consensus_hash(self.table.snapshot().height)
+        assert found is not None
+        return found
+
+    @property
+    def seen(self) -> Snapshot:
+        return self.table.snapshot()
+
+    def open_namespace(self, namespace_id: str, lifetime: int = 52595) -> None:
+        """From preorder to ready, one block each."""
+        self.mine()
+        wish = fakes.namespace_preorder(self.network, namespace_id, PAYER, REVEALER, self.consensus)
+        self.mine(self.node.send(PAYER, wish))
+        reveal = fakes.namespace_reveal(namespace_id, REVEALER, lifetime)
+        self.mine(self.node.send(PAYER, reveal))
+        self.mine(self.node.send(REVEALER, fakes.namespace_ready(namespace_id)))
+
+    def preorder(self, name: str, owner: Person) -> Preorder:
+        return fakes.preorder(self.network, name, PAYER, owner, self.consensus)
+
+    def register(self, name: str, owner: Person, value_hash: bytes | None = None) -> None:
+        self.mine(self.node.send(PAYER, self.preorder(name, owner)))
+        self.mine(self.node.send(PAYER, fakes.register(name, owner, value_hash)))
+
+    def rows(self) -> dict[bytes, bytes]:
+        return dict(self.table.scan(b""))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "index")
+
+
+def test_a_name_is_registered_updated_and_announced(world: World) -> None:
+    world.open_namespace("id")
+    world.register("alice.id", ALICE)
+    record, status = world.seen.name_status("alice.id") or pytest.fail("not registered")
+    assert (record.sender, status.phase) == (ALICE.script, Phase.LIVE)
+    digest = bytes(range(20))
+    world.mine(world.node.send(ALICE, fakes.update("alice.id", world.consensus, digest)))
+    record = world.seen.name("alice.id") or pytest.fail("gone")
+    assert record.value_hash == digest
+    assert world.seen.is_announced(digest)
+    assert world.seen.names_of_value(digest) == ["alice.id"]
+    assert list(world.seen.announced_values()) == [digest]
+    assert world.seen.name_count() == 1
+    assert world.told[-1] == {"alice.id"}
+
+
+def test_a_reorganisation_ends_where_a_straight_replay_ends(tmp_path: Path) -> None:
+    world = World(tmp_path / "turned")
+    world.open_namespace("id")
+    fork = len(world.node.blocks)
+    world.register("alice.id", ALICE, bytes(20))
+    world.register("bob.id", BOB)
+    world.node.invalidate(fork)
+    world.node.mine(salt=1)
+    for _ in range(4):
+        world.node.mine(salt=1)
+    world.follow()
+    assert world.seen.name("alice.id") is None
+    assert not world.seen.is_announced(bytes(20))
+    assert world.told[-1] == {"alice.id", "bob.id"}
+    world.register("bob.id", BOB)
+
+    straight = World(tmp_path / "straight")
+    straight.node.blocks = world.node.blocks
+    straight.node.spent = world.node.spent
+    straight.follow()
+    assert straight.rows() == world.rows()
+
+
+history = st.lists(
+    st.one_of(
+        st.tuples(st.just("mine"), st.integers(0, 5), st.integers(0, 5)),
+        st.tuples(st.just("reorganise"), st.integers(1, 6), st.integers(1, 3)),
+    ),
+    min_size=4,
+    max_size=14,
+)
+
+
+def _transactions(world: World, what: int, who: int) -> list[bytes]:
+    """A few operations, valid or not, that make each block of a random history differ."""
+    people = [PAYER, ALICE, BOB, REVEALER]
+    owner = people[who % 4]
+    name = f"n{what}.id"
+    consensus = world.consensus
+    digest = bytes([what, who]) * 10
+    return [
+        world.node.send(PAYER, fakes.preorder(world.network, name, PAYER, owner, consensus)),
+        world.node.send(PAYER, fakes.register(name, owner, digest if who % 2 else None)),
+        world.node.send(owner, fakes.update(f"n{who}.id", consensus, digest)),
+        world.node.send(REVEALER, fakes.name_import(name, owner, digest)),
+    ]
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(events=history)
+def test_any_history_with_any_reorganisations_ends_in_the_bytes_of_a_straight_replay(
+    events: list[tuple[str, int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("history")
+    world = World(path / "turned")
+    world.open_namespace("id")
+    base = len(world.node.blocks)
+    for salt, (verb, a, b) in enumerate(events):
+        if verb == "mine":
+            world.mine(*_transactions(world, a, b), salt=salt)
+            continue
+        kept = max(base, len(world.node.blocks) - a)
+        lost = len(world.node.blocks) - kept
+        world.node.invalidate(kept)
+        for n in range(lost + b):
+            world.node.mine(_transactions(world, a + n, b), salt=salt * 100 + n)
+        world.follow()
+    straight = World(path / "straight")
+    straight.node.blocks, straight.node.spent = world.node.blocks, world.node.spent
+    straight.follow()
+    turned, replayed = world.rows(), straight.rows()
+    world.table.close()
+    straight.table.close()
+    assert turned == replayed
+
+
+def test_taking_every_block_back_leaves_nothing_but_the_schema(world: World) -> None:
+    empty = world.rows()
+    world.open_namespace("id")
+    world.register("alice.id", ALICE, bytes(20))
+    while world.table.tip is not None:
+        world.table.take_back()
+    assert world.rows() == empty
+
+
+def test_a_fork_deeper_than_the_undo_stops_and_says_so(world: World) -> None:
+    world.open_namespace("id")
+    for _ in range(schema.UNDO_BLOCKS + 2):
+        world.node.mine()
+    world.follow()
+    world.node.invalidate(2)
+    for _ in range(schema.UNDO_BLOCKS + 8):
+        world.node.mine(salt=9)
+    before = world.rows()
+    assert world.follower._round(_NEVER) > 0
+    assert world.follower.status.state == "stopped"
+    assert "index anew" in (world.follower.status.last_error or "")
+    assert world.rows() == before
+
+
+class _Never:
+    def is_set(self) -> bool:
+        return False
+
+    def wait(self, seconds: float) -> bool:
+        raise AssertionError("the test waits for nothing")
+
+
+_NEVER = _Never()
+
+
+@pytest.mark.parametrize("where", [90, 300])
+def test_a_corrupt_block_stops_the_follower_and_changes_nothing(world: World, where: int) -> None:
+    world.open_namespace("id")
+    before = world.rows()
+    wish = world.node.send(PAYER, world.preorder("alice.id", ALICE))
+    world.node.mine([wish])
+    block_hash, raw = world.node.blocks[-1]
+    at = where % len(raw)
+    damaged = raw[:at] + bytes((raw[at] ^ 1,)) + raw[at + 1 :]
+    world.node.blocks[-1] = (block_hash, damaged)
+    world.follower._round(_NEVER)
+    status = world.follower.status
+    assert status.state == "stopped"
+    assert f"corrupt block {len(world.node.blocks) - 1}" in (status.last_error or "")
+    assert world.rows() == before
+    world.node.blocks[-1] = (block_hash, raw)
+    world.follow()
+    assert world.follower.status.state == "following"
+
+
+def test_a_node_that_goes_away_and_comes_back_needs_no_restart(world: World) -> None:
+    world.open_namespace("id")
+    world.node.down = True
+    assert world.follower._round(_NEVER) > 0
+    assert world.follower.status.state == "node unavailable"
+    assert world.seen.namespace("id") is not None
+    world.node.down = False
+    world.register("alice.id", ALICE)
+    assert world.follower.status.state == "following"
+    assert world.seen.name("alice.id") is not None
+
+
+def test_a_node_that_dies_between_two_blocks_loses_no_news(world: World) -> None:
+    world.open_namespace("id")
+    world.node.mine([world.node.send(PAYER, world.preorder("alice.id", ALICE))])
+    world.node.mine([world.node.send(PAYER, fakes.register("alice.id", ALICE))])
+    world.node.mine()
+    fetched, asked = world.node.raw_blocks, 0
+
+    def dying(hashes: list[bytes]) -> list[bytes]:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise NodeUnavailable("the fake node died; start it again")
+        return fetched(hashes[:1]) if len(hashes) == 1 else fetched(hashes)
+
+    world.node.raw_blocks = dying  # type: ignore[method-assign]
+    world.follower._block_bytes = 100_000_000.0  # one block a batch
+    told = len(world.told)
+    world.follower._round(_NEVER)
+    assert world.seen.name("alice.id") is None  # the plan is not done, nobody sees half of it
+    world.follow()
+    assert world.seen.name("alice.id") is not None
+    assert frozenset().union(*world.told[told:]) == {"alice.id"}
+
+
+def test_a_node_on_another_chain_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path / "index", REGTEST)
+    world.node.chain = "main"
+    world.follower._round(_NEVER)
+    assert "'main'" in (world.follower.status.last_error or "")
+    assert world.table.tip is None
+
+
+def test_a_checkpoint_that_does_not_match_stops_before_it_is_written(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    network = replace(SANDBOX, checkpoints={2: bytes(16)})
+    world = World(tmp_path / "index", network)
+    world.node.mine()
+    world.node.mine()
+    world.follower._round(_NEVER)
+    assert "consensus hash of block 2" in (world.follower.status.last_error or "")
+    assert world.table.tip == 1
+
+
+def test_a_table_of_a_newer_schema_or_another_network_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    NameTable(path, SANDBOX).close()
+    with pytest.raises(TableError, match="belongs to the network 'sandbox'"):
+        NameTable(path, REGTEST)
+    database = plyvel.DB(str(path))
+    newer = {"schema": schema.SCHEMA_VERSION + 1, "network": "sandbox"}
+    database.put(schema.SCHEMA_KEY, json.dumps(newer).encode())
+    database.close()
+    with pytest.raises(TableError, match="newer version"):
+        NameTable(path, SANDBOX)
+
+
+def test_a_table_in_use_or_not_a_directory_is_refused_in_one_line(tmp_path: Path) -> None:
+    table = NameTable(tmp_path / "index", SANDBOX)
+    with pytest.raises(TableError, match="another process") as in_use:
+        NameTable(tmp_path / "index", SANDBOX)
+    assert "\n" not in str(in_use.value)
+    table.close()
+    (tmp_path / "file").write_text("no directory")
+    with pytest.raises(TableError):
+        NameTable(tmp_path / "file", SANDBOX)
+
+
+def test_a_name_expires_by_height_alone(world: World) -> None:
+    world.open_namespace("id", lifetime=5)
+    world.register("alice.id", ALICE)
+    grace = SANDBOX.epochs[0].grace_period
+    phases = []
+    for _ in range(5 + grace + 2):
+        found = world.seen.name_status("alice.id") or pytest.fail("the record stays")
+        phases.append(found[1].phase)
+        world.mine()
+    assert phases[:5] == [Phase.LIVE] * 5
+    assert phases[5 : 5 + grace] == [Phase.GRACE] * grace
+    found = world.seen.name_status("alice.id") or pytest.fail("the record stays")
+    assert found[1].phase is Phase.EXPIRED
+    assert found[1].gone_at is not None
