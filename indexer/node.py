@@ -1,0 +1,517 @@
+"""A Bitcoin node over JSON-RPC: what the indexer and the registrar ask it, and its failures.
+
+What must stay true: every failure leaves here as one of our exceptions, with a sentence that
+says what to do and never shows a credential; every reply is bounded and checked to be about
+what was asked; no call that changes something is ever sent twice, but for sendrawtransaction,
+which the node itself takes only once. A ``BitcoinNode`` may be shared by threads: each has
+its own connection.
+"""
+
+import base64
+import http.client
+import logging
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from bitcoinrpc.authproxy import AuthServiceProxy, JSONRPCException
+
+from indexer.node_wire import (
+    NodeError,
+    NodeRefused,
+    NodeRpcError,
+    NodeUnavailable,
+    NotLetIn,
+    Wire,
+)
+from indexer.transactions import (
+    HEADER_BYTES,
+    CorruptBlock,
+    CorruptTransaction,
+    hash_bytes,
+    hash_hex,
+    parse_header,
+    parse_transaction,
+)
+
+__all__ = [
+    "BitcoinNode",
+    "ChainInfo",
+    "NodeError",
+    "NodeRefused",
+    "NodeRpcError",
+    "NodeUnavailable",
+]
+
+log = logging.getLogger("blockstore.indexer")
+
+DEFAULT_PORT = 8332
+MAX_CALLS = 200
+MAX_EXPECTED_BYTES = 32_000_000
+MAX_REPLY_BYTES = 96_000_000
+MAX_COOKIE_BYTES = 4_096
+BLOCK_REPLY_BYTES = 4_000_000
+"""What a block is expected to take in a reply: hexadecimal doubles it."""
+STALE_SECONDS = 4.0
+"""Nodes close idle connections after 5 (bcoin) to 30 seconds (Bitcoin Core)."""
+
+RPC_NOT_FOUND, RPC_ALREADY_KNOWN, RPC_WARMING_UP = -5, -27, -28
+RPC_METHOD_NOT_FOUND = -32601
+
+_ASKS_ONLY = ("get", "list", "estimate", "decode", "validate", "test", "help", "uptime")
+_DROPPED = (
+    http.client.RemoteDisconnected,
+    http.client.BadStatusLine,
+    http.client.CannotSendRequest,
+    BrokenPipeError,
+    ConnectionResetError,
+    ConnectionAbortedError,
+)
+
+Outpoint = tuple[bytes, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ChainInfo:
+    """What the node says about its chain."""
+
+    chain: str
+    blocks: int
+    headers: int
+    best_block_hash: bytes
+    initial_block_download: bool
+
+
+class BitcoinNode:
+    """One node, asked over HTTP(S).
+
+    ``url``: http://[user:password@]host[:port], percent-encoded. Credentials come from the
+    cookie file, the arguments or the URL, in this order. ``timeout``: seconds for the whole
+    silence of one reply. ValueError, without any credential, for a URL that is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        cookie_file: Path | None = None,
+        timeout: float = 30.0,
+        max_reply_bytes: int = MAX_REPLY_BYTES,
+    ) -> None:
+        try:
+            parts = urlsplit(url)
+            port = parts.port or DEFAULT_PORT
+        except ValueError:
+            parts, port = urlsplit(""), 0
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("the node's address must look like http://127.0.0.1:8332")
+        self._secure = parts.scheme == "https"
+        self._host, self._port = parts.hostname, port
+        self._path = parts.path or "/"
+        self._user = unquote(parts.username or "") if user is None else user
+        self._password = unquote(parts.password or "") if password is None else password
+        self._cookie_file = cookie_file
+        self._timeout = timeout
+        self._max_reply_bytes = max_reply_bytes
+        self._local = threading.local()
+        self._wires: weakref.WeakSet[Wire] = weakref.WeakSet()
+        self._wires_lock = threading.Lock()
+        self._prevouts_from_blocks = False
+
+    @property
+    def place(self) -> str:
+        """host:port, for messages."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{host}:{self._port}"
+
+    def __repr__(self) -> str:
+        return f"BitcoinNode({self.place})"
+
+    def close(self) -> None:
+        """End the connections of all threads; the next call makes a new one."""
+        with self._wires_lock:
+            for wire in list(self._wires):
+                wire.close()
+        self._local.wire = None
+
+    # What is asked
+
+    def call(self, method: str, *params: object) -> Any:
+        """The result of one call. Raises NodeUnavailable, NodeRefused, NodeRpcError, NodeError."""
+
+        def ask(wire: Wire) -> Any:
+            return _Proxy(wire, method)(*params)
+
+        try:
+            return self._exchange(ask, method.startswith((*_ASKS_ONLY, "sendrawtransaction")))
+        except JSONRPCException as failure:
+            raise self._rpc_error(failure.error, method) from None
+
+    def batch(self, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any | NodeRpcError]:
+        """The result of each call, or the node's error as a value, in the order of ``calls``.
+
+        Sent in batches of at most MAX_CALLS. Raises what ``call`` raises except NodeRpcError.
+        """
+        return self._batch(calls, MAX_CALLS)
+
+    def chain_info(self) -> ChainInfo:
+        """Which chain the node is on and how far it is."""
+        shown = self.call("getblockchaininfo")
+        try:
+            return ChainInfo(
+                chain=str(shown["chain"]),
+                blocks=int(shown["blocks"]),
+                headers=int(shown.get("headers", shown["blocks"])),
+                best_block_hash=hash_bytes(shown["bestblockhash"]),
+                initial_block_download=bool(shown.get("initialblockdownload", False)),
+            )
+        except (TypeError, KeyError, AttributeError, ValueError):
+            raise self._nonsense("getblockchaininfo") from None
+
+    def block_hash(self, height: int) -> bytes:
+        """The hash of the node's block at ``height``; NodeRpcError (-8) beyond its tip."""
+        return self._hash(self.call("getblockhash", height), "getblockhash")
+
+    def block_hashes(self, heights: Sequence[int]) -> list[bytes]:
+        """The hashes at these heights; NodeRpcError as soon as one is beyond the tip."""
+        found = self.batch([("getblockhash", (height,)) for height in heights])
+        return [self._hash(_or_raise(result), "getblockhash") for result in found]
+
+    def headers(self, hashes: Sequence[bytes]) -> list[bytes]:
+        """The 80 raw bytes of each header, each checked to have the hash that was asked for."""
+        found = self.batch([("getblockheader", (hash_hex(h), False)) for h in hashes])
+        headers = []
+        for wanted, result in zip(hashes, found, strict=True):
+            if isinstance(result, NodeRpcError) and result.code != RPC_METHOD_NOT_FOUND:
+                raise result
+            if isinstance(result, str) and len(result) == 2 * HEADER_BYTES:
+                raw = self._bytes(result, "getblockheader")
+            else:  # a node that knows no raw headers still has raw blocks
+                raw = self.raw_block(wanted)[:HEADER_BYTES]
+            self._check_header(raw, wanted)
+            headers.append(raw)
+        return headers
+
+    def raw_block(self, block_hash: bytes) -> bytes:
+        """The bytes of one block, whose header has this hash."""
+        return self.raw_blocks([block_hash])[0]
+
+    def raw_blocks(self, hashes: Sequence[bytes]) -> list[bytes]:
+        """The bytes of each block; its header is checked to have the hash asked for."""
+        many = max(1, MAX_EXPECTED_BYTES // BLOCK_REPLY_BYTES)
+        found = self._batch([("getblock", (hash_hex(h), 0)) for h in hashes], many)
+        blocks = []
+        for wanted, result in zip(hashes, found, strict=True):
+            if isinstance(result, NodeRpcError) and result.code != RPC_NOT_FOUND:
+                # Some nodes want a truth value where Bitcoin Core wants a number.
+                result = self.call("getblock", hash_hex(wanted), False)
+            raw = self._bytes(_or_raise(result), "getblock")
+            self._check_header(raw[:HEADER_BYTES], wanted)
+            blocks.append(raw)
+        return blocks
+
+    def raw_transaction(self, txid: bytes) -> bytes:
+        """The bytes of a transaction; NodeRpcError (-5) where the node knows of none."""
+        raw = self._bytes(
+            self.call("getrawtransaction", hash_hex(txid), False), "getrawtransaction"
+        )
+        self._outputs_of(raw, txid)
+        return raw
+
+    def spent_scripts(
+        self, block_hash: bytes, outpoints: Sequence[Outpoint]
+    ) -> dict[Outpoint, bytes]:
+        """The scriptPubKey of each outpoint that some transaction of this block spends.
+
+        From the previous transactions where the node has them all (txindex), else from the
+        previous outputs that it shows with the block (Bitcoin Core 25 and later).
+        """
+        wanted = list(dict.fromkeys(outpoints))
+        if not self._prevouts_from_blocks:
+            found = self._scripts_by_transaction(wanted)
+            if found is not None:
+                return found
+            log.info(
+                "the node at %s has no index of all transactions; previous outputs are read "
+                "with their blocks",
+                self.place,
+            )
+            self._prevouts_from_blocks = True
+        return self._scripts_by_block(block_hash, wanted)
+
+    def send_transaction(self, raw: bytes) -> bytes:
+        """Hand a transaction to the node; its txid.
+
+        Sending the same bytes again is safe and gives the same txid, also when the transaction
+        is in a block by now (-27): so a send whose answer was lost is simply sent once more.
+        NodeRpcError with the node's reason when it is not taken.
+        """
+        try:
+            reply = self.call("sendrawtransaction", raw.hex())
+        except NodeRpcError as failure:
+            if failure.code != RPC_ALREADY_KNOWN:
+                raise
+            try:
+                return parse_transaction(raw).txid
+            except CorruptTransaction:
+                raise failure from None
+        return self._hash(reply, "sendrawtransaction")
+
+    # Previous outputs
+
+    def _scripts_by_transaction(self, wanted: Sequence[Outpoint]) -> dict[Outpoint, bytes] | None:
+        txids = list(dict.fromkeys(txid for txid, _ in wanted))
+        calls = [("getrawtransaction", (hash_hex(txid), False)) for txid in txids]
+        outputs: dict[bytes, Sequence[tuple[int, bytes]]] = {}
+        for txid, result in zip(txids, self.batch(calls), strict=True):
+            if isinstance(result, NodeRpcError):
+                return None
+            outputs[txid] = self._outputs_of(self._bytes(result, "getrawtransaction"), txid)
+        try:
+            return {(txid, index): outputs[txid][index][1] for txid, index in wanted}
+        except IndexError:
+            raise NodeError("a block spends an output that its transaction never had") from None
+
+    def _scripts_by_block(
+        self, block_hash: bytes, wanted: Sequence[Outpoint]
+    ) -> dict[Outpoint, bytes]:
+        found: dict[Outpoint, bytes] = {}
+        try:
+            shown = self.call("getblock", hash_hex(block_hash), 3)
+            for transaction in shown["tx"]:
+                for spending in transaction["vin"]:
+                    if "prevout" in spending:
+                        outpoint = (hash_bytes(spending["txid"]), int(spending["vout"]))
+                        found[outpoint] = bytes.fromhex(spending["prevout"]["scriptPubKey"]["hex"])
+        except (TypeError, KeyError, ValueError, AttributeError):
+            found = {}
+        except NodeRpcError as failure:
+            log.info("%s", failure)
+        try:
+            return {outpoint: found[outpoint] for outpoint in wanted}
+        except KeyError:
+            raise NodeError(
+                f"the node at {self.place} cannot show what transactions spend; "
+                "start bitcoind with txindex=1, or use Bitcoin Core 25 or later"
+            ) from None
+
+    # Checks of what came
+
+    def _outputs_of(self, raw: bytes, txid: bytes) -> Sequence[tuple[int, bytes]]:
+        try:
+            transaction = parse_transaction(raw)
+        except CorruptTransaction:
+            raise self._nonsense("getrawtransaction") from None
+        if transaction.txid != txid:
+            raise self._nonsense("getrawtransaction")
+        return transaction.outputs
+
+    def _check_header(self, raw: bytes, wanted: bytes) -> None:
+        try:
+            same = parse_header(raw).hash == wanted
+        except CorruptBlock:
+            same = False
+        if not same:
+            raise NodeError(
+                f"asked for block {hash_hex(wanted)}, the node at {self.place} gave another; "
+                "check the node's disk and its log"
+            )
+
+    def _bytes(self, value: object, method: str) -> bytes:
+        try:
+            return bytes.fromhex(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise self._nonsense(method) from None
+
+    def _hash(self, value: object, method: str) -> bytes:
+        try:
+            return hash_bytes(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise self._nonsense(method) from None
+
+    def _nonsense(self, method: str) -> NodeError:
+        return NodeError(
+            f"the node at {self.place} answered {method} with something that is no answer to it; "
+            "check that the address is that of a Bitcoin node"
+        )
+
+    # The exchange
+
+    def _batch(
+        self, calls: Sequence[tuple[str, tuple[Any, ...]]], many: int
+    ) -> list[Any | NodeRpcError]:
+        results: list[Any | NodeRpcError] = []
+        for start in range(0, len(calls), many):
+            part = calls[start : start + many]
+            once = all(method.startswith(_ASKS_ONLY) for method, _ in part)
+            replies = self._exchange(partial(Wire.ask_batch, calls=part), once)
+            results += self._matched(part, replies)
+        return results
+
+    def _matched(self, calls: Sequence[tuple[str, tuple[Any, ...]]], replies: Any) -> Iterable[Any]:
+        """The replies in the order of the calls: a node may answer in any order."""
+        if isinstance(replies, dict) and isinstance(replies.get("error"), dict):
+            raise self._rpc_error(replies["error"], "a batch")
+        by_id: dict[int, Any] = {}
+        if isinstance(replies, list):
+            for reply in replies:
+                if isinstance(reply, dict) and isinstance(reply.get("id"), int):
+                    by_id[reply["id"]] = reply
+        for number, (method, _) in enumerate(calls):
+            reply = by_id.get(number)
+            if reply is None:
+                raise NodeError(
+                    f"the node at {self.place} left {len(calls) - len(by_id)} of {len(calls)} "
+                    "calls of a batch without an answer; see its log"
+                )
+            error = reply.get("error")  # absent in strict JSON-RPC 2.0 where all went well
+            if error is not None:
+                failure = self._rpc_error(error, method)
+                if not isinstance(failure, NodeRpcError):
+                    raise failure
+                yield failure
+            elif "result" in reply:
+                yield reply["result"]
+            else:
+                raise self._nonsense(method)
+
+    def _exchange(self, ask: Callable[[Wire], Any], may_repeat: bool) -> Any:
+        """One request and its reply over this thread's connection.
+
+        A connection that failed in any way is never used again. A call that only asks is sent
+        once more when a kept connection turns out to be dead, and any call after a 401 when
+        credentials are in a file that may have changed: it was not executed then.
+        """
+        repeated = False
+        while True:
+            wire = self._wire()
+            kept = wire.used
+            try:
+                result = ask(wire)
+            except JSONRPCException:
+                wire.rest()
+                raise
+            except BaseException as failure:
+                self._drop(wire)
+                if not repeated and self._is_worth_repeating(failure, kept and may_repeat):
+                    repeated = True
+                    continue
+                if isinstance(failure, NodeError) or not isinstance(failure, Exception):
+                    raise
+                raise self._translated(failure) from None
+            wire.rest()
+            return result
+
+    def _is_worth_repeating(self, failure: BaseException, kept_and_may_repeat: bool) -> bool:
+        if isinstance(failure, NotLetIn):
+            return self._cookie_file is not None and failure.status == 401
+        return kept_and_may_repeat and isinstance(failure, _DROPPED)
+
+    def _wire(self) -> Wire:
+        wire: Wire | None = getattr(self._local, "wire", None)
+        if wire is not None and (wire.closed or time.monotonic() - wire.rested > STALE_SECONDS):
+            self._drop(wire)
+            wire = None
+        if wire is None:
+            wire = Wire(
+                self._secure,
+                self._host,
+                self._port,
+                self._path,
+                self._timeout,
+                self._authorization(),
+                self._max_reply_bytes,
+                self.place,
+            )
+            self._local.wire = wire
+            with self._wires_lock:
+                self._wires.add(wire)
+        return wire
+
+    def _drop(self, wire: Wire) -> None:
+        wire.close()
+        self._local.wire = None
+
+    def _authorization(self) -> str:
+        user, password = self._user, self._password
+        if self._cookie_file is not None:
+            try:
+                with self._cookie_file.open("rb") as file:
+                    text = file.read(MAX_COOKIE_BYTES).decode("utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                raise NodeUnavailable(
+                    f"cannot read the node's cookie file {self._cookie_file}; is bitcoind "
+                    "running, and may this user read the file?"
+                ) from None
+            user, _, password = text.partition(":")
+        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+    def _rpc_error(self, error: Any, method: str) -> NodeError:
+        try:
+            code, message = int(error["code"]), str(error["message"])[:1000]
+        except (TypeError, KeyError, ValueError):
+            return self._nonsense(method)
+        if code == RPC_WARMING_UP:
+            return NodeUnavailable(
+                f"the node at {self.place} is still starting ({message}); it will answer soon"
+            )
+        return NodeRpcError(code, message, method)
+
+    def _translated(self, failure: Exception) -> NodeError:
+        """A failure of the way to the node as our type and sentence."""
+        if isinstance(failure, TimeoutError):
+            return NodeUnavailable(
+                f"the node at {self.place} did not answer within {self._timeout:g} s; "
+                "is it busy or out of reach?"
+            )
+        if isinstance(failure, ConnectionRefusedError):
+            return NodeUnavailable(
+                f"cannot reach the node at {self.place} (connection refused); "
+                "is bitcoind running with server=1?"
+            )
+        if isinstance(failure, socket.gaierror):
+            return NodeUnavailable(
+                f"cannot find the host of the node at {self.place}; check the node's address"
+            )
+        if isinstance(failure, http.client.HTTPException | OSError | AttributeError):
+            reason = getattr(failure, "strerror", None) or "the connection broke off"
+            return NodeUnavailable(
+                f"cannot reach the node at {self.place} ({reason}); is it still running?"
+            )
+        log.error("a call to the node at %s failed: %s", self.place, type(failure).__name__)
+        return NodeError(
+            f"the node at {self.place} gave a reply that cannot be read; "
+            "check that the address is that of a Bitcoin node"
+        )
+
+
+def _or_raise(result: Any) -> Any:
+    if isinstance(result, NodeRpcError):
+        raise result
+    return result
+
+
+class _Proxy(AuthServiceProxy):
+    """python-bitcoinrpc's call over our connection, without the log line that costs half of it."""
+
+    def __init__(self, wire: Wire, method: str) -> None:
+        super().__init__("http://-:-@-", method, wire.timeout, wire)
+        self._wire = wire
+
+    def _get_response(self) -> dict[str, Any]:
+        reply = self._wire.read_reply()
+        if not isinstance(reply, dict):
+            raise NodeError("the node answered one call with something else than one reply")
+        error = reply.get("error")
+        if error is not None and not isinstance(error, dict):
+            raise NodeError(f"the node answered with an error of no known form: {error!r:.200}")
+        return reply

@@ -1,0 +1,133 @@
+"""One HTTP connection to a Bitcoin node, and the names of what can go wrong with it.
+
+What must stay true: a reply is read only up to its bound, and its HTTP status is judged before
+its text; no credential is in any text that leaves here.
+"""
+
+import http.client
+import json
+import time
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+
+class NodeError(Exception):
+    """The node did not give what was asked for; the text says why, for people."""
+
+
+class NodeUnavailable(NodeError):
+    """Not reachable, not ready or too busy: worth trying again later."""
+
+
+class NodeRefused(NodeError):
+    """The node does not let us in: trying again helps only after a change of settings."""
+
+
+class NodeRpcError(NodeError):
+    """The node's own error reply."""
+
+    def __init__(self, code: int, message: str, method: str = "") -> None:
+        asked = f" to {method}" if method else ""
+        super().__init__(f"the node answered{asked} with error {code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class NotLetIn(NodeRefused):
+    """HTTP 401 or 403: the call was not executed."""
+
+    def __init__(self, status: int, place: str) -> None:
+        reason = "check rpcuser and rpcpassword, or the cookie file"
+        if status == 403:
+            reason = "allow this address (rpcallowip) and these calls (rpcwhitelist) there"
+        super().__init__(f"the node at {place} does not let us in (HTTP {status}); {reason}")
+        self.status = status
+
+
+class Wire:
+    """One HTTP connection: adds the credentials, bounds and judges what comes back.
+
+    Stands in for the connection that python-bitcoinrpc would make: that one knows neither
+    cookie files nor percent-encoded passwords, and reads replies of any size.
+    """
+
+    def __init__(
+        self,
+        secure: bool,
+        host: str,
+        port: int,
+        path: str,
+        timeout: float,
+        authorization: str,
+        max_reply_bytes: int,
+        place: str,
+    ) -> None:
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        self._connection = kind(host, port, timeout=timeout)
+        self._path = path
+        self._authorization = authorization
+        self._max_reply_bytes = max_reply_bytes
+        self._place = place
+        self.timeout = timeout
+        self.used = False
+        self.closed = False
+        self.rested = time.monotonic()
+
+    @property
+    def sock(self) -> Any:
+        """The socket, on which python-bitcoinrpc sets its timeout."""
+        return self._connection.sock
+
+    def request(self, method: str, _path: str, body: str, headers: dict[str, str]) -> None:
+        """Send a request with our path and credentials."""
+        headers = {**headers, "Authorization": self._authorization}
+        headers.pop("Host", None)  # http.client writes it, with the port
+        self._connection.request(method, self._path, body, headers)
+
+    def ask_batch(self, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> Any:
+        """The parsed reply to a batch whose calls are numbered from 0."""
+        body = json.dumps(
+            [
+                {"version": "1.1", "id": number, "method": method, "params": list(params)}
+                for number, (method, params) in enumerate(calls)
+            ]
+        )
+        self.request("POST", self._path, body, {"Content-Type": "application/json"})
+        return self.read_reply()
+
+    def read_reply(self) -> Any:
+        """The JSON of the reply; numbers with a point become Decimal."""
+        response = self._connection.getresponse()
+        if response.status in (401, 403):
+            raise NotLetIn(response.status, self._place)
+        raw = response.read(self._max_reply_bytes + 1)
+        if len(raw) > self._max_reply_bytes:
+            raise NodeError(
+                f"the node at {self._place} sent more than {self._max_reply_bytes} bytes at once; "
+                "that is no reply to what was asked"
+            )
+        if response.length:
+            raise http.client.IncompleteRead(raw[:0], response.length)
+        if response.status == 503:
+            raise NodeUnavailable(
+                f"the node at {self._place} is too busy (its work queue is full); "
+                "raise rpcworkqueue there if this goes on"
+            )
+        try:
+            return json.loads(raw, parse_float=Decimal)
+        except (ValueError, RecursionError):
+            raise NodeError(
+                f"the node at {self._place} answered with HTTP {response.status} and no JSON; "
+                "check that the address is that of a Bitcoin node"
+            ) from None
+
+    def rest(self) -> None:
+        """Note that the connection works and is idle from now on."""
+        self.used = True
+        self.rested = time.monotonic()
+
+    def close(self) -> None:
+        """End the connection."""
+        self.closed = True
+        self._connection.close()

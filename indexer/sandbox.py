@@ -1,0 +1,380 @@
+"""A Bitcoin node in a box: regtest rules in one process, spoken to over a real node's JSON-RPC.
+
+What must stay true: it listens on loopback only and lets nobody in without its credentials;
+whatever it has answered for is on disk before the answer leaves (when it has a directory).
+"""
+
+import base64
+import hmac
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import BoundedSemaphore, Event, Lock, RLock, Thread
+from urllib.parse import quote
+
+from indexer.sandbox_blocks import BlockRejected
+from indexer.sandbox_chain import BLOCK, INVALIDATE, RECONSIDER, TRANSACTION, SandboxChain
+from indexer.sandbox_coins import Unspent
+from indexer.sandbox_envelope import Envelope
+from indexer.sandbox_mempool import Limits
+from indexer.sandbox_policy import Rejected
+from indexer.sandbox_rpc import SandboxRpc
+from indexer.sandbox_store import ChainFile, StoreError
+from indexer.transactions import double_sha256
+
+__all__ = ["Limits", "Rejected", "SandboxNode", "StoreError", "Unspent"]
+
+log = logging.getLogger("blockstore.indexer")
+
+LOOPBACK = "127.0.0.1"
+COOKIE_USER = "__cookie__"
+COOKIE_NAME = ".cookie"
+CHAIN_FILE = "chain.dat"
+MAX_BODY = 32_000_000
+MAX_CONNECTIONS = 128
+WORK_QUEUE = 16
+IDLE_SECONDS = 60
+
+
+class SandboxNode:
+    """A regtest node in this process.
+
+    ``directory`` keeps the chain, the mempool and the cookie file; None keeps nothing.
+    ``port`` 0 takes any free one. ``clock`` gives unix seconds. Without ``user`` and
+    ``password`` a random cookie is made at each start. ``start_time``, ``limits``: see
+    ``SandboxChain``. ``tx_index`` False and ``fee_rate`` (satoshis per 1000 bytes) make
+    it answer as nodes so configured do. Its methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        port: int = 0,
+        user: str | None = None,
+        password: str | None = None,
+        clock: Callable[[], float] = time.time,
+        start_time: int | None = None,
+        limits: Limits | None = None,
+        tx_index: bool = True,
+        fee_rate: int | None = None,
+    ) -> None:
+        self._directory = directory
+        self._port = port
+        self._user = user or COOKIE_USER
+        self._fixed_password = password
+        self._password = password or ""
+        self._lock = RLock()
+        self._chain = SandboxChain(clock, start_time=start_time, limits=limits)
+        self._file: ChainFile | None = None
+        self._server: _Server | None = None
+        self._serving: Thread | None = None
+        self._stopping = Event()
+        methods = SandboxRpc(
+            self._chain,
+            clock=clock,
+            stop=self._stop_soon,
+            tx_index=tx_index,
+            fee_rate=fee_rate,
+        )
+        self._envelope = Envelope(methods, self._lock, after_each=self._flush)
+
+    # Life
+
+    def start(self) -> None:
+        """Read the chain from disk and listen. StoreError or OSError where that cannot be."""
+        if self._server is not None:
+            return
+        if self._directory is not None and self._file is None:
+            try:
+                self._directory.mkdir(parents=True, exist_ok=True)
+            except OSError as failure:
+                raise StoreError(
+                    f"cannot make the directory {self._directory}: {failure.strerror}"
+                ) from None
+            self._file = ChainFile(self._directory / CHAIN_FILE)
+            self._load(self._file.read())
+            self._chain.keep = self._file.append
+        try:
+            self._server = _Server((LOOPBACK, self._port), self)
+        except OSError:
+            self._close_file()
+            raise
+        self._password = self._fixed_password or secrets.token_hex(32)
+        if self._fixed_password is None and self._directory is not None:
+            self._write_cookie()
+        self._stopping.clear()
+        self._serving = Thread(
+            target=self._server.serve_forever, args=(0.05,), name="sandbox-node", daemon=True
+        )
+        self._serving.start()
+        log.info("the sandbox node listens on %s:%d at height %d", LOOPBACK, self.port, self.height)
+
+    def stop(self) -> None:
+        """Close the door and the file; what was answered for is on disk. May be called twice."""
+        self._stopping.set()
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+            server.hang_up()
+        if self._serving is not None:
+            self._serving.join()
+            self._serving = None
+        cookie = self.cookie_file
+        if server is not None and cookie is not None:
+            cookie.unlink(missing_ok=True)
+        with self._lock:
+            self._close_file()
+
+    def __enter__(self) -> "SandboxNode":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def stopping(self) -> Event:
+        """Set when the node was told to stop, also over RPC."""
+        return self._stopping
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; the wanted one before the start."""
+        return self._server.server_address[1] if self._server is not None else self._port
+
+    @property
+    def url(self) -> str:
+        """Where it is asked, credentials included: never to be logged."""
+        return f"http://{quote(self._user)}:{quote(self._password, safe='')}@{LOOPBACK}:{self.port}"
+
+    @property
+    def cookie_file(self) -> Path | None:
+        """The file with the credentials of this start, as Bitcoin Core writes it."""
+        if self._directory is None or self._fixed_password is not None:
+            return None
+        return self._directory / COOKIE_NAME
+
+    # Verbs
+
+    def generate(self, count: int, script_pubkey: bytes, spacing: int | None = None) -> list[bytes]:
+        """Mine blocks paying to a script; their hashes. With ``spacing``: seconds between them."""
+        with self._lock:
+            try:
+                return self._chain.generate(count, script_pubkey, spacing)
+            finally:
+                self._flush()
+
+    def submit(self, raw: bytes) -> bytes:
+        """Send a raw transaction; its txid. Raises Rejected with ``code`` and ``message``."""
+        with self._lock:
+            try:
+                return self._chain.submit(raw)
+            finally:
+                self._flush()
+
+    def invalidate(self, block_hash: bytes) -> None:
+        """Count a block as invalid and go to the best other branch; KeyError when unknown."""
+        with self._lock:
+            self._chain.invalidate(block_hash)
+            self._flush()
+
+    def reconsider(self, block_hash: bytes) -> None:
+        """Take ``invalidate`` back; KeyError when the block is unknown."""
+        with self._lock:
+            self._chain.reconsider(block_hash)
+            self._flush()
+
+    def unspent(self, script_pubkey: bytes) -> list[Unspent]:
+        """The confirmed unspent outputs of a script, oldest first; immature coinbases too."""
+        with self._lock:
+            return self._chain.unspent(script_pubkey)
+
+    @property
+    def height(self) -> int:
+        """Height of the tip."""
+        with self._lock:
+            return self._chain.height
+
+    @property
+    def tip(self) -> bytes:
+        """Hash of the tip in internal order."""
+        with self._lock:
+            return self._chain.tip.hash
+
+    @property
+    def mempool_size(self) -> int:
+        """How many transactions wait for a block."""
+        with self._lock:
+            return len(self._chain.mempool)
+
+    # Within
+
+    def reply_to(self, body: bytes) -> tuple[int, bytes]:
+        """HTTP status and body for a request body whose sender may ask."""
+        return self._envelope.reply_to(body)
+
+    def lets_in(self, authorization: str | None) -> bool:
+        """Whether an Authorization header carries this node's credentials."""
+        kind, _, encoded = (authorization or "").partition(" ")
+        wanted = base64.b64encode(f"{self._user}:{self._password}".encode())
+        given = encoded.strip().encode("utf-8", "replace")
+        return kind.lower() == "basic" and hmac.compare_digest(given, wanted)
+
+    def _load(self, records: list[tuple[bytes, bytes]]) -> None:
+        waiting: dict[bytes, bytes] = {}
+        refused = 0
+        for kind, payload in records:
+            try:
+                if kind == BLOCK:
+                    self._chain.accept_block(payload, trusted=True)
+                elif kind == INVALIDATE:
+                    self._chain.invalidate(payload)
+                elif kind == RECONSIDER:
+                    self._chain.reconsider(payload)
+                elif kind == TRANSACTION:
+                    waiting[double_sha256(payload)] = payload
+            except (BlockRejected, KeyError, ValueError):
+                refused += 1
+        if refused:
+            log.warning("%d records of the sandbox chain did not hold and were left out", refused)
+        for txid, raw in waiting.items():
+            if self._chain.find_transaction(txid) is None:
+                try:
+                    self._chain.submit(raw)
+                except Rejected as refusal:
+                    log.info("a waiting transaction is not taken again: %s", refusal.message)
+
+    def _flush(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._chain.keep = lambda kind, payload: None
+
+    def _write_cookie(self) -> None:
+        cookie = self.cookie_file
+        assert cookie is not None
+        partial = cookie.with_name(cookie.name + ".tmp")
+        partial.unlink(missing_ok=True)
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f"{self._user}:{self._password}")
+        partial.replace(cookie)
+
+    def _stop_soon(self) -> None:
+        """From within a request: after its reply, from another thread."""
+        Thread(target=self.stop, name="sandbox-node-stop", daemon=True).start()
+
+
+class _Server(ThreadingHTTPServer):
+    """One thread a connection, at most MAX_CONNECTIONS of them."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], node: SandboxNode) -> None:
+        super().__init__(address, _Door)
+        self.node = node
+        self.work = BoundedSemaphore(WORK_QUEUE)
+        self._open: set[socket.socket] = set()
+        self._open_lock = Lock()
+
+    def process_request(self, request, client_address) -> None:  # type: ignore[no-untyped-def]
+        with self._open_lock:
+            full = len(self._open) >= MAX_CONNECTIONS
+            if not full:
+                self._open.add(request)
+        if full:
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def shutdown_request(self, request) -> None:  # type: ignore[no-untyped-def]
+        with self._open_lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        """End every connection: their threads end with them."""
+        with self._open_lock:
+            waiting = list(self._open)
+        for connection in waiting:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # it hung up first
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        log.debug("a connection to the sandbox node broke off", exc_info=True)
+
+
+class _Door(BaseHTTPRequestHandler):
+    """One HTTP connection: credentials and bounds are checked here, nothing else is."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "blockstore-sandbox"
+    sys_version = ""
+    timeout = IDLE_SECONDS
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def do_POST(self) -> None:
+        """One JSON-RPC request or batch."""
+        node = self.server.node
+        try:
+            length = int(self.headers.get("Content-Length", ""))
+        except ValueError:
+            length = -1
+        if not 0 <= length <= MAX_BODY:
+            self._refuse(413 if length > MAX_BODY else 411, "")
+            return
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self.close_connection = True
+        elif self.path.partition("?")[0] not in ("", "/"):
+            self._refuse(404, "")
+        elif not node.lets_in(self.headers.get("Authorization")):
+            self._refuse(401, "")
+        elif not self.server.work.acquire(blocking=False):
+            self._refuse(503, "Work queue depth exceeded")
+        else:
+            try:
+                status, reply = node.reply_to(body)
+            finally:
+                self.server.work.release()
+            self._send(status, reply, "application/json")
+
+    def do_GET(self) -> None:
+        """Nothing is to be had without a request body."""
+        self._refuse(405, "JSONRPC server handles only POST requests")
+
+    do_PUT = do_DELETE = do_HEAD = do_GET
+
+    def _refuse(self, status: int, reason: str) -> None:
+        self.close_connection = True
+        self._send(status, reason.encode(), "text/plain")
+
+    def _send(self, status: int, reply: bytes, content_type: str) -> None:
+        self.send_response(status)
+        if status == 401:
+            self.send_header("WWW-Authenticate", 'Basic realm="jsonrpc"')
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Requests are not logged: there are thousands, and nothing is learned from them."""

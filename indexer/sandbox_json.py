@@ -1,0 +1,203 @@
+"""Blocks, transactions and scripts as the JSON that Bitcoin Core writes.
+
+What must stay true: field names, orders of hashes and the eight decimals of amounts are
+Core's; no amount passes through a float.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from indexer.networks import REGTEST
+from indexer.sandbox_blocks import BlockNode, serialize
+from indexer.sandbox_chain import SandboxChain
+from indexer.sandbox_coins import Coin
+from indexer.sandbox_policy import script_kind
+from indexer.transactions import (
+    Transaction,
+    hash_hex,
+    is_coinbase_input,
+    script_address,
+    target_of_bits,
+)
+
+Json = dict[str, Any]
+
+# An amount travels through json.dumps as a string between two characters of the private
+# use area, which no other text of a result contains, and loses its quotes afterwards.
+_MARK = "\ue000"
+_MARKED = re.compile(r'"\\ue000(-?\d+\.\d{8})\\ue000"')
+
+_DIFFICULTY_1 = 0xFFFF << 208
+_SMALL_INTEGERS = {0x4F: "-1", **{0x50 + n: str(n) for n in range(1, 17)}}
+_OPCODES = {
+    0x6A: "OP_RETURN",
+    0x75: "OP_DROP",
+    0x76: "OP_DUP",
+    0x87: "OP_EQUAL",
+    0x88: "OP_EQUALVERIFY",
+    0xA9: "OP_HASH160",
+    0xAC: "OP_CHECKSIG",
+    0xAE: "OP_CHECKMULTISIG",
+    0xB1: "OP_CHECKLOCKTIMEVERIFY",
+    0xB2: "OP_CHECKSEQUENCEVERIFY",
+}
+
+
+def amount(satoshis: int) -> str:
+    """An amount in bitcoin, to be written as a JSON number by ``encode``."""
+    sign, satoshis = ("-", -satoshis) if satoshis < 0 else ("", satoshis)
+    return f"{_MARK}{sign}{satoshis // 10**8}.{satoshis % 10**8:08d}{_MARK}"
+
+
+def encode(value: object) -> bytes:
+    """JSON text of a reply, amounts as numbers with eight decimals."""
+    return _MARKED.sub(r"\1", json.dumps(value)).encode()
+
+
+def script_asm(script: bytes) -> str:
+    """The script in words, pushes in hex."""
+    words = []
+    at = 0
+    while at < len(script):
+        code = script[at]
+        at += 1
+        size = code
+        if 0x4C <= code <= 0x4E:
+            width = 1 << (code - 0x4C)
+            size = int.from_bytes(script[at : at + width], "little")
+            at += width
+        if code <= 0x4E:
+            if at + size > len(script):
+                words.append("[error]")
+                break
+            push = script[at : at + size]
+            at += size
+            words.append(_push_word(push))
+        else:
+            words.append(_SMALL_INTEGERS.get(code) or _OPCODES.get(code, f"OP_UNKNOWN_{code:02x}"))
+    return " ".join(words)
+
+
+def _push_word(push: bytes) -> str:
+    if len(push) > 4:
+        return push.hex()
+    number = int.from_bytes(push, "little")  # Core writes short pushes as numbers
+    if push and push[-1] & 0x80:
+        number = -(number ^ (0x80 << 8 * (len(push) - 1)))
+    return str(number)
+
+
+def script_json(script: bytes) -> Json:
+    """A scriptPubKey with its address where it has one."""
+    shown: Json = {"asm": script_asm(script), "hex": script.hex()}
+    address = script_address(script, REGTEST)
+    if address is not None:
+        shown["address"] = address
+    shown["type"] = script_kind(script)
+    return shown
+
+
+def transaction_json(
+    transaction: Transaction, spent: Sequence[Coin] | None = None, with_prevouts: bool = False
+) -> Json:
+    """A transaction; with ``spent`` also its fee, and each prevout where that is asked for."""
+    raw = serialize(transaction)
+    inputs: list[Json] = []
+    for place, spending in enumerate(transaction.inputs):
+        shown: Json
+        if is_coinbase_input(spending):
+            shown = {"coinbase": spending.script_sig.hex()}
+        else:
+            shown = {
+                "txid": hash_hex(spending.previous_txid),
+                "vout": spending.previous_index,
+                "scriptSig": {
+                    "asm": script_asm(spending.script_sig),
+                    "hex": spending.script_sig.hex(),
+                },
+            }
+            if spent is not None and with_prevouts:
+                coin = spent[place]
+                shown["prevout"] = {
+                    "generated": coin.coinbase,
+                    "height": coin.height,
+                    "value": amount(coin.value),
+                    "scriptPubKey": script_json(coin.script),
+                }
+        shown["sequence"] = spending.sequence
+        inputs.append(shown)
+    result: Json = {
+        "txid": hash_hex(transaction.txid),
+        "hash": hash_hex(transaction.txid),
+        "version": transaction.version,
+        "size": len(raw),
+        "vsize": len(raw),
+        "weight": 4 * len(raw),
+        "locktime": transaction.locktime,
+        "vin": inputs,
+        "vout": [
+            {"value": amount(value), "n": index, "scriptPubKey": script_json(script)}
+            for index, (value, script) in enumerate(transaction.outputs)
+        ],
+    }
+    if spent:
+        paid = sum(output.value for output in transaction.outputs)
+        result["fee"] = amount(sum(coin.value for coin in spent) - paid)
+    result["hex"] = raw.hex()
+    return result
+
+
+def bits_json(bits: int) -> Json:
+    """The three ways in which a node shows how hard a block is."""
+    target = target_of_bits(bits)
+    return {
+        "bits": f"{bits:08x}",
+        "target": f"{target:064x}",
+        "difficulty": _DIFFICULTY_1 / target,
+    }
+
+
+def header_json(chain: SandboxChain, block: BlockNode) -> Json:
+    """A header with its place in the chain; confirmations are -1 off the active chain."""
+    header = block.header
+    active = chain.is_active(block)
+    shown: Json = {
+        "hash": hash_hex(block.hash),
+        "confirmations": chain.height - block.height + 1 if active else -1,
+        "height": block.height,
+        "version": header.version,
+        "versionHex": f"{header.version & 0xFFFFFFFF:08x}",
+        "merkleroot": hash_hex(header.merkle_root),
+        "time": header.time,
+        "mediantime": block.median_time,
+        "nonce": header.nonce,
+        **bits_json(header.bits),
+        "chainwork": f"{block.work:064x}",
+        "nTx": len(block.transactions),
+    }
+    if block.previous is not None:
+        shown["previousblockhash"] = hash_hex(block.previous.hash)
+    if active and block.height < chain.height:
+        shown["nextblockhash"] = hash_hex(chain.at_height(block.height + 1).hash)
+    return shown
+
+
+def block_json(chain: SandboxChain, block: BlockNode, verbosity: int) -> Json:
+    """A block: with txids (1), transactions (2), or these with their prevouts (3)."""
+    shown = header_json(chain, block)
+    size = len(block.raw)
+    shown.update(strippedsize=size, size=size, weight=4 * size)
+    if verbosity == 1:
+        shown["tx"] = [hash_hex(transaction.txid) for transaction in block.transactions]
+        return shown
+    shown["tx"] = [
+        transaction_json(
+            transaction,
+            block.undo[place] if block.undo else None,
+            with_prevouts=verbosity >= 3,
+        )
+        for place, transaction in enumerate(block.transactions)
+    ]
+    return shown

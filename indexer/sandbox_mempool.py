@@ -1,0 +1,192 @@
+"""Transactions that wait for a block of the sandbox.
+
+What must stay true: everything in here could be mined in the order in which it stands;
+no two entries spend the same output; the size is bounded.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from indexer.sandbox_coins import (
+    Coin,
+    CoinSet,
+    Outpoint,
+    check_amounts,
+    check_scripts,
+    sequence_locks_hold,
+    spent_by,
+)
+from indexer.sandbox_policy import (
+    MIN_RELAY_FEE,
+    RPC_MISSING_INPUTS,
+    Rejected,
+    check_standard,
+    check_transaction,
+    is_final,
+    refuse,
+)
+from indexer.transactions import Transaction, is_coinbase_input
+
+MAX_VERIFIED = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class MempoolEntry:
+    """A waiting transaction: its bytes, its fee in satoshis, when and at which height it came."""
+
+    transaction: Transaction
+    raw: bytes
+    fee: int
+    time: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the mempool takes; the defaults are those of Bitcoin Core before version 30."""
+
+    ancestors: int = 25
+    datacarrier_bytes: int = 83
+    total_bytes: int = 64_000_000
+
+
+class Mempool:
+    """The waiting transactions in an order in which they can be mined."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._entries: dict[bytes, MempoolEntry] = {}
+        self._spenders: dict[Outpoint, bytes] = {}
+        self._bytes = 0
+        self.verified: set[bytes] = set()
+        """Txids whose signatures were found good: a txid names both what is signed and spent."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, txid: bytes) -> bool:
+        return txid in self._entries
+
+    def __iter__(self) -> Iterator[MempoolEntry]:
+        return iter(self._entries.values())
+
+    def get(self, txid: bytes) -> MempoolEntry | None:
+        """The entry of a txid."""
+        return self._entries.get(txid)
+
+    def spender(self, outpoint: Outpoint) -> bytes | None:
+        """The txid of the entry that spends ``outpoint``."""
+        return self._spenders.get(outpoint)
+
+    def coin(self, outpoint: Outpoint, height: int) -> Coin | None:
+        """The output of an entry as a coin of the block to come at ``height``."""
+        entry = self._entries.get(outpoint[0])
+        if entry is None or outpoint[1] >= len(entry.transaction.outputs):
+            return None
+        value, script = entry.transaction.outputs[outpoint[1]]
+        return None if script[:1] == b"\x6a" else Coin(value, script, height, False)
+
+    def accept(
+        self,
+        transaction: Transaction,
+        raw: bytes,
+        coins: CoinSet,
+        *,
+        height: int,
+        now: int,
+        median_time_at: Callable[[int], int],
+        returning: bool = False,
+        max_fee_per_kb: int | None = None,
+    ) -> None:
+        """Take a transaction that could be in the block at ``height``; raises Rejected.
+
+        ``returning`` lifts the limits of relay for one that was mined before.
+        """
+        check_transaction(transaction)
+        if is_coinbase_input(transaction.inputs[0]):
+            raise refuse("coinbase")
+        if not returning:
+            check_standard(transaction, len(raw), self._limits.datacarrier_bytes)
+        if not is_final(transaction, height, median_time_at(height - 1)):
+            raise refuse("non-final")
+        outpoints = [(i.previous_txid, i.previous_index) for i in transaction.inputs]
+        if any(outpoint in self._spenders for outpoint in outpoints):
+            raise refuse("txn-mempool-conflict")
+        spent = spent_by(transaction, lambda o: coins.get(o) or self.coin(o, height))
+        if not sequence_locks_hold(transaction, spent, height, median_time_at):
+            raise refuse("non-BIP68-final")
+        fee = check_amounts(transaction, spent, height)
+        if not returning:
+            needed = -(-len(raw) * MIN_RELAY_FEE // 1000)
+            if fee < needed:
+                raise refuse(f"min relay fee not met, {fee} < {needed}")
+            if len(self.ancestors(transaction)) >= self._limits.ancestors:
+                raise refuse(
+                    "too-long-mempool-chain, too many unconfirmed ancestors "
+                    f"[limit: {self._limits.ancestors}]"
+                )
+            if self._bytes + len(raw) > self._limits.total_bytes:
+                raise refuse("mempool full")
+        if transaction.txid not in self.verified:
+            check_scripts(transaction, spent)
+        if max_fee_per_kb is not None and fee * 1000 > max_fee_per_kb * len(raw):
+            raise Rejected(
+                RPC_MISSING_INPUTS,
+                "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)",
+            )
+        if len(self.verified) >= MAX_VERIFIED:
+            self.verified.clear()
+        self.verified.add(transaction.txid)
+        self._entries[transaction.txid] = MempoolEntry(transaction, raw, fee, now, height - 1)
+        self._spenders.update(dict.fromkeys(outpoints, transaction.txid))
+        self._bytes += len(raw)
+
+    def ancestors(self, transaction: Transaction) -> set[bytes]:
+        """The txids of all waiting transactions that this one builds upon."""
+        found: set[bytes] = set()
+        waiting = [transaction]
+        while waiting:
+            for spending in waiting.pop().inputs:
+                entry = self._entries.get(spending.previous_txid)
+                if entry is not None and spending.previous_txid not in found:
+                    found.add(spending.previous_txid)
+                    waiting.append(entry.transaction)
+        return found
+
+    def children(self, transaction: Transaction) -> list[bytes]:
+        """The txids of the entries that spend outputs of ``transaction``."""
+        places = ((transaction.txid, index) for index in range(len(transaction.outputs)))
+        return list(dict.fromkeys(self._spenders[p] for p in places if p in self._spenders))
+
+    def forget_mined(self, transactions: Iterable[Transaction]) -> None:
+        """Drop what a block took, and whatever the block made impossible."""
+        for transaction in transactions:
+            self._drop(transaction.txid)
+            for spending in transaction.inputs:
+                rival = self._spenders.get((spending.previous_txid, spending.previous_index))
+                if rival is not None:
+                    self._drop_with_children(rival)
+
+    def take_all(self) -> list[MempoolEntry]:
+        """Empty the mempool, handing over what was in it."""
+        entries = list(self._entries.values())
+        self._entries.clear()
+        self._spenders.clear()
+        self._bytes = 0
+        return entries
+
+    def _drop_with_children(self, txid: bytes) -> None:
+        doomed = [txid]
+        while doomed:
+            entry = self._entries.get(doomed.pop())
+            if entry is not None:
+                doomed += self.children(entry.transaction)
+                self._drop(entry.transaction.txid)
+
+    def _drop(self, txid: bytes) -> None:
+        entry = self._entries.pop(txid, None)
+        if entry is None:
+            return
+        self._bytes -= len(entry.raw)
+        for spending in entry.transaction.inputs:
+            self._spenders.pop((spending.previous_txid, spending.previous_index), None)

@@ -1,0 +1,359 @@
+"""The methods of the sandbox node's JSON-RPC: questions and orders about one chain. No sockets.
+
+What must stay true: each public method of ``SandboxRpc`` is a method of the RPC, with the
+names, defaults, fields, error codes and words of Bitcoin Core's.
+"""
+
+import time
+from collections.abc import Callable
+
+from indexer.sandbox_blocks import BlockNode, BlockRejected, serialize
+from indexer.sandbox_chain import SandboxChain
+from indexer.sandbox_coins import COINBASE_MATURITY, Coin
+from indexer.sandbox_envelope import (
+    RPC_NOT_FOUND,
+    RPC_PARAMETER,
+    RPC_VERIFY,
+    RpcError,
+    flag,
+    hash_of,
+    hex_of,
+    integer,
+    satoshis_of,
+    script_of,
+)
+from indexer.sandbox_json import (
+    Json,
+    amount,
+    bits_json,
+    block_json,
+    header_json,
+    script_json,
+    transaction_json,
+)
+from indexer.sandbox_mempool import MempoolEntry
+from indexer.sandbox_policy import RPC_DESERIALIZATION
+from indexer.transactions import CorruptTransaction, Transaction, hash_hex, parse_transaction
+
+NODE_VERSION = 280000
+MAX_GENERATE = 20_000
+DEFAULT_MAX_FEE_RATE = "0.10"
+
+
+class SandboxRpc:
+    """What the node answers about one chain. Whoever calls holds the chain's lock."""
+
+    def __init__(
+        self,
+        chain: SandboxChain,
+        *,
+        clock: Callable[[], float],
+        stop: Callable[[], None],
+        tx_index: bool = True,
+        fee_rate: int | None = None,
+    ) -> None:
+        self._chain = chain
+        self._clock = clock
+        self._stop = stop
+        self._tx_index = tx_index
+        self._fee_rate = fee_rate
+        self._began = time.monotonic()
+
+    # The chain
+
+    def getblockchaininfo(self) -> Json:
+        tip = self._chain.tip
+        return {
+            "chain": "regtest",
+            "blocks": tip.height,
+            "headers": max(block.height for block in self._chain.tips()),
+            "bestblockhash": hash_hex(tip.hash),
+            **bits_json(tip.header.bits),
+            "time": tip.header.time,
+            "mediantime": tip.median_time,
+            "verificationprogress": 1,
+            "initialblockdownload": False,  # there is nobody to download from
+            "chainwork": f"{tip.work:064x}",
+            "size_on_disk": self._chain.size,
+            "pruned": False,
+            "warnings": [],
+        }
+
+    def getblockcount(self) -> int:
+        return self._chain.height
+
+    def getbestblockhash(self) -> str:
+        return hash_hex(self._chain.tip.hash)
+
+    def getblockhash(self, height: object) -> str:
+        try:
+            return hash_hex(self._chain.at_height(integer(height)).hash)
+        except IndexError:
+            raise RpcError(RPC_PARAMETER, "Block height out of range") from None
+
+    def getblockheader(self, blockhash: object, verbose: object = True) -> object:
+        block = self._block(blockhash)
+        if not flag(verbose):
+            return block.header.raw.hex()
+        return header_json(self._chain, block)
+
+    def getblock(self, blockhash: object, verbosity: object = 1) -> object:
+        level = int(verbosity) if isinstance(verbosity, bool) else integer(verbosity)
+        block = self._block(blockhash)
+        return block.raw.hex() if level <= 0 else block_json(self._chain, block, level)
+
+    def getchaintips(self) -> list[Json]:
+        shown = []
+        for tip in sorted(self._chain.tips(), key=lambda block: -block.height):
+            fork: BlockNode = tip
+            while not self._chain.is_active(fork) and fork.previous is not None:
+                fork = fork.previous
+            status = "active" if fork is tip else "invalid" if tip.failed else "valid-fork"
+            shown.append(
+                {
+                    "height": tip.height,
+                    "hash": hash_hex(tip.hash),
+                    "branchlen": tip.height - fork.height,
+                    "status": status,
+                }
+            )
+        if self._chain.tip not in self._chain.tips():  # all that builds upon it is invalid
+            tip = self._chain.tip
+            active = {"height": tip.height, "hash": hash_hex(tip.hash), "branchlen": 0}
+            shown.append({**active, "status": "active"})
+        return shown
+
+    def invalidateblock(self, blockhash: object) -> None:
+        block = self._block(blockhash)
+        try:
+            self._chain.invalidate(block.hash)
+        except ValueError as flaw:
+            raise RpcError(RPC_PARAMETER, str(flaw)) from None
+
+    def reconsiderblock(self, blockhash: object) -> None:
+        self._chain.reconsider(self._block(blockhash).hash)
+
+    def generatetoaddress(
+        self, nblocks: object, address: object, maxtries: object = None
+    ) -> list[str]:
+        count = integer(nblocks)
+        if not 0 <= count <= MAX_GENERATE:
+            raise RpcError(RPC_PARAMETER, f"nblocks must be between 0 and {MAX_GENERATE}")
+        script = script_of(address)
+        return [hash_hex(mined) for mined in self._chain.generate(count, script)]
+
+    def generateblock(self, output: object, transactions: object, submit: object = True) -> Json:
+        script = script_of(output)
+        if not isinstance(transactions, list) or not flag(submit):
+            raise RpcError(RPC_PARAMETER, "transactions must be a list, and submit true")
+        txids = []
+        for entry in transactions:
+            if isinstance(entry, str) and len(entry) != 64:
+                txids.append(self._chain.submit(hex_of(entry)))
+            else:
+                txids.append(hash_of(entry, "txid"))
+        try:
+            return {"hash": hash_hex(self._chain.generate_block(script, txids))}
+        except KeyError as missing:
+            text = f"Transaction {hash_hex(missing.args[0])} not in mempool."
+            raise RpcError(RPC_NOT_FOUND, text) from None
+        except BlockRejected as refusal:
+            raise RpcError(RPC_VERIFY, f"TestBlockValidity failed: {refusal}") from None
+
+    def submitblock(self, hexdata: object, dummy: object = None) -> str | None:
+        raw = hex_of(hexdata, "Block decode failed")
+        try:
+            self._chain.accept_block(raw, now=self._clock())
+        except BlockRejected as refusal:
+            return str(refusal)
+        return None
+
+    # Transactions
+
+    def getrawtransaction(
+        self, txid: object, verbosity: object = 0, blockhash: object = None
+    ) -> object:
+        wanted = hash_of(txid, "parameter 1")
+        level = int(verbosity) if isinstance(verbosity, bool) else integer(verbosity)
+        transaction, block = self._transaction(wanted, blockhash)
+        if level <= 0:
+            return serialize(transaction).hex()
+        spent = None
+        if level >= 2 and block is not None and block.undo:
+            spent = block.undo[block.transactions.index(transaction)]
+        shown = transaction_json(transaction, spent, with_prevouts=True)
+        if block is not None:
+            active = self._chain.is_active(block)
+            if blockhash is not None:
+                shown["in_active_chain"] = active
+            shown["blockhash"] = hash_hex(block.hash)
+            shown["confirmations"] = self._chain.height - block.height + 1 if active else 0
+            shown["time"] = shown["blocktime"] = block.header.time
+        return shown
+
+    def _transaction(self, txid: bytes, blockhash: object) -> tuple[Transaction, BlockNode | None]:
+        if blockhash is not None:
+            block = self._chain.block(hash_of(blockhash, "parameter 3"))
+            if block is None:
+                raise RpcError(RPC_NOT_FOUND, "Block hash not found")
+            for transaction in block.transactions:
+                if transaction.txid == txid:
+                    return transaction, block
+            reason = "No such transaction found in the provided block"
+            raise RpcError(RPC_NOT_FOUND, f"{reason}. Use gettransaction for wallet transactions.")
+        entry = self._chain.mempool.get(txid)
+        if entry is not None:
+            return entry.transaction, None
+        if txid == self._chain.at_height(0).transactions[0].txid:
+            reason = "The genesis block coinbase is not considered an ordinary transaction"
+            raise RpcError(RPC_NOT_FOUND, f"{reason} and cannot be retrieved")
+        found = self._chain.find_transaction(txid) if self._tx_index else None
+        if found is not None:
+            return found
+        reason = "No such mempool or blockchain transaction"
+        if not self._tx_index:
+            reason = (
+                "No such mempool transaction. Use -txindex or provide a block hash to enable "
+                "blockchain transaction queries"
+            )
+        raise RpcError(RPC_NOT_FOUND, f"{reason}. Use gettransaction for wallet transactions.")
+
+    def decoderawtransaction(self, hexstring: object, iswitness: object = None) -> Json:
+        try:
+            shown = transaction_json(parse_transaction(hex_of(hexstring, "TX decode failed")))
+        except CorruptTransaction:
+            raise RpcError(RPC_DESERIALIZATION, "TX decode failed") from None
+        del shown["hex"]
+        return shown
+
+    def sendrawtransaction(
+        self, hexstring: object, maxfeerate: object = None, maxburnamount: object = None
+    ) -> str:
+        reason = "TX decode failed. Make sure the tx has at least one input."
+        raw = hex_of(hexstring, reason, RPC_DESERIALIZATION)
+        rate = satoshis_of(DEFAULT_MAX_FEE_RATE if maxfeerate is None else maxfeerate)
+        return hash_hex(self._chain.submit(raw, max_fee_per_kb=rate or None))
+
+    def getrawmempool(self, verbose: object = False, mempool_sequence: object = False) -> object:
+        entries = list(self._chain.mempool)
+        if not flag(verbose):
+            return [hash_hex(entry.transaction.txid) for entry in entries]
+        return {hash_hex(entry.transaction.txid): self._entry(entry) for entry in entries}
+
+    def getmempoolentry(self, txid: object) -> Json:
+        entry = self._chain.mempool.get(hash_of(txid, "txid"))
+        if entry is None:
+            raise RpcError(RPC_NOT_FOUND, "Transaction not in mempool")
+        return self._entry(entry)
+
+    def _entry(self, entry: MempoolEntry) -> Json:
+        mempool = self._chain.mempool
+        parents = dict.fromkeys(spending.previous_txid for spending in entry.transaction.inputs)
+        return {
+            "vsize": len(entry.raw),
+            "weight": 4 * len(entry.raw),
+            "time": entry.time,
+            "height": entry.height,
+            "ancestorcount": len(mempool.ancestors(entry.transaction)) + 1,
+            "fees": {"base": amount(entry.fee), "modified": amount(entry.fee)},
+            "depends": [hash_hex(txid) for txid in parents if txid in mempool],
+            "spentby": [hash_hex(txid) for txid in mempool.children(entry.transaction)],
+            "bip125-replaceable": False,
+            "unbroadcast": False,
+        }
+
+    def gettxout(self, txid: object, n: object, include_mempool: object = True) -> Json | None:
+        outpoint = (hash_of(txid, "txid"), integer(n))
+        coin = self._chain.coin(outpoint, flag(include_mempool))
+        if coin is None:
+            return None
+        return {
+            "bestblock": hash_hex(self._chain.tip.hash),
+            "confirmations": self._chain.height - coin.height + 1,
+            "value": amount(coin.value),
+            "scriptPubKey": script_json(coin.script),
+            "coinbase": coin.coinbase,
+        }
+
+    def listunspent(
+        self,
+        minconf: object = 1,
+        maxconf: object = 9_999_999,
+        addresses: object = None,
+        include_unsafe: object = True,
+        query_options: object = None,
+    ) -> list[Json]:
+        """Of any addresses: this node watches them all, and has no wallet of its own."""
+        least, most = integer(minconf), integer(maxconf)
+        if not isinstance(addresses, list) or not addresses:
+            reason = "this node has no wallet: name the addresses whose outputs you want"
+            raise RpcError(RPC_PARAMETER, reason)
+        shown = []
+        for address in addresses:
+            script = script_of(address)
+            found = [(u.txid, u.output_index, Coin(*u[2:])) for u in self._chain.unspent(script)]
+            found += self._chain.waiting_outputs(script)
+            for txid, index, coin in found:
+                confirmations = self._chain.height - coin.height + 1
+                if not least <= confirmations <= most:
+                    continue
+                if coin.coinbase and confirmations <= COINBASE_MATURITY:
+                    continue
+                if self._chain.mempool.spender((txid, index)) is not None:
+                    continue
+                shown.append(
+                    {
+                        "txid": hash_hex(txid),
+                        "vout": index,
+                        "address": address,
+                        "scriptPubKey": script.hex(),
+                        "amount": amount(coin.value),
+                        "confirmations": confirmations,
+                        "spendable": False,
+                        "solvable": False,
+                        "safe": confirmations > 0,
+                    }
+                )
+        return shown
+
+    def estimatesmartfee(self, conf_target: object, estimate_mode: object = None) -> Json:
+        blocks = integer(conf_target)
+        if not 1 <= blocks <= 1008:
+            raise RpcError(RPC_PARAMETER, "Invalid conf_target, must be between 1 and 1008")
+        if self._fee_rate is None:
+            return {"errors": ["Insufficient data or no feerate found"], "blocks": blocks}
+        return {"feerate": amount(self._fee_rate), "blocks": blocks}
+
+    # The node
+
+    def getnetworkinfo(self) -> Json:
+        return {
+            "version": NODE_VERSION,
+            "subversion": "/blockstore-sandbox:1/",
+            "protocolversion": 70016,
+            "localrelay": True,
+            "networkactive": False,
+            "connections": 0,
+            "networks": [],
+            "relayfee": amount(1000),
+            "incrementalfee": amount(1000),
+            "warnings": [],
+        }
+
+    def getindexinfo(self, index_name: object = None) -> Json:
+        if not self._tx_index or index_name not in (None, "txindex"):
+            return {}
+        return {"txindex": {"synced": True, "best_block_height": self._chain.height}}
+
+    def uptime(self) -> int:
+        return int(time.monotonic() - self._began)
+
+    def stop(self, wait: object = None) -> str:
+        self._stop()
+        return "Blockstore sandbox node stopping"
+
+    def _block(self, blockhash: object) -> BlockNode:
+        block = self._chain.block(hash_of(blockhash, "blockhash"))
+        if block is None:
+            raise RpcError(RPC_NOT_FOUND, "Block not found")
+        return block
