@@ -1,0 +1,363 @@
+"""``blockstored``: start, stop, status, sandbox, config, version; one function a command.
+
+What must stay true: a person sees one line that says what to do, never a traceback; ``start``
+returns when the doors are open or with the reason why they are not; a second signal ends at once.
+Twisted is imported only where a service runs, after the reactor was chosen (``resolver/run.py``).
+"""
+
+import http.client
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from resolver import pidfile, settings_text
+from resolver.settings import (
+    VERSION,
+    Settings,
+    SettingsError,
+    config_path,
+    default_text,
+    env_name,
+    flag_name,
+    is_secret,
+    load,
+    rows,
+    takes_many,
+)
+from resolver.settings_types import as_text
+
+OK, FAILED, UNUSABLE, NOT_RUNNING = 0, 1, 2, 3
+EXIT_CODES = (
+    (OK, "done"),
+    (FAILED, "it runs, but did not do what was asked in time; or something broke (see the log)"),
+    (UNUSABLE, "bad command line or setting, or it cannot start; the reason is on stderr"),
+    (NOT_RUNNING, "blockstored is not running"),
+)
+PID_NAME = "blockstored.pid"
+STATUS_NAME = "blockstored.json"
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 30.0
+MAX_CONFIG_BYTES = 2**20
+MAX_REPLY = 2**20
+
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meaning in EXIT_CODES)
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def setting_flags(*names: str) -> Callable[[Command], Command]:
+    """Settings as flags, with meaning, environment name and default: ``names``, or all of them.
+
+    Secrets have no flag, since command lines are for everybody to see.
+    """
+
+    def decorate(command: Command) -> Command:
+        for name, row in reversed(list(rows())):
+            if is_secret(name) or (names and name not in names):
+                continue
+            option = click.option(
+                flag_name(name),
+                name,
+                multiple=takes_many(name),
+                metavar="VALUE",
+                help=f"{row.description}  [{env_name(name)}; default: {default_text(name)}]",
+            )
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that were given."""
+    return {name: value for name, value in flags.items() if value is not None and value != ()}
+
+
+def read_settings(flags: Mapping[str, Any]) -> Settings:
+    """The effective settings. Ends the program with exit code 2 where there are none."""
+    flags = given(flags)
+    cwd = Path.cwd()
+    path, must_exist = config_path(os.environ, flags, cwd)
+    try:
+        return load(_read_toml(path, must_exist), os.environ, flags, cwd)
+    except SettingsError as error:
+        for problem in error.problems:
+            click.echo(f"blockstored: {problem}", err=True)
+        sys.exit(UNUSABLE)
+
+
+def _read_toml(path: Path | None, must_exist: bool) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_CONFIG_BYTES + 1)
+        if len(text) > MAX_CONFIG_BYTES:
+            raise SettingsError(
+                [f"the settings file {path} is larger than {MAX_CONFIG_BYTES} bytes"]
+            )
+        return tomllib.loads(text.decode("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        if must_exist:
+            raise SettingsError([f"there is no settings file {path}; check --config"]) from None
+        return {}
+    except OSError as error:
+        raise SettingsError(
+            [f"the settings file {path} cannot be read: {error.strerror}"]
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError([f"the settings file {path} is not TOML: {reason}"]) from None
+
+
+def fail(exit_code: int, sentence: str) -> NoReturn:
+    """One line on stderr, and the end."""
+    click.echo(f"blockstored: {sentence}", err=True)
+    sys.exit(exit_code)
+
+
+@click.group(context_settings=_CONTEXT, epilog=_EPILOG)
+@click.version_option(VERSION, "--version", prog_name="blockstored")
+def cli() -> None:
+    """Follow the chain, keep the data, answer DNS.
+
+    Settings come from flags, the environment, the settings file and defaults, in this order;
+    `blockstored config` shows the effective ones.
+    """
+
+
+@cli.command(context_settings=_CONTEXT, epilog=_EPILOG)
+@click.option("--foreground", is_flag=True, help="Stay in the foreground and log to stderr too.")
+@click.option("--ready-fd", type=int, hidden=True)
+@setting_flags()
+def start(foreground: bool, ready_fd: int | None, **flags: Any) -> None:
+    """Start the daemon; return when it answers.
+
+    Without --foreground it goes on in the background, and this command ends with the reason if
+    it could not start. A Bitcoin node that cannot be reached is no such reason: the daemon keeps
+    trying, and `blockstored status` tells.
+    """
+    settings = read_settings(flags)
+    if foreground:
+        from resolver.run import run_service
+
+        sys.exit(run_service(settings, settings.working_dir / PID_NAME, ready_fd=ready_fd))
+    running = pidfile.owner(settings.working_dir / PID_NAME)
+    if running is not None:
+        fail(UNUSABLE, f"already running as pid {running}; stop it with `blockstored stop`")
+    _start_in_background(given(flags))
+
+
+def _start_in_background(flags: Mapping[str, Any]) -> None:
+    """Run ourselves again in a session of its own, and wait for what it reports."""
+    arguments: list[str] = []
+    for name, value in flags.items():
+        for one in value if isinstance(value, tuple) else (value,):
+            arguments += [flag_name(name), str(one)]
+    reading, writing = os.pipe()
+    command = [sys.executable, "-P", "-m", "resolver.daemon", "start", "--foreground"]
+    root = str(Path(__file__).resolve().parent.parent)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    try:
+        child = subprocess.Popen(  # noqa: S603 - our own program with the flags we were given
+            [*command, "--ready-fd", str(writing), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(writing,),
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+    finally:
+        os.close(writing)
+    report = _read_report(reading, START_TIMEOUT)
+    if report is None:
+        fail(FAILED, f"pid {child.pid} still has not started; see `blockstored status` and the log")
+    word, _, text = report.partition(" ")
+    if word == "ready":
+        click.echo(f"blockstored runs as pid {child.pid}. {text}")
+        return
+    child.wait()
+    fail(UNUSABLE, text or f"it ended with exit code {child.returncode}; see the log")
+
+
+def _read_report(reading: int, timeout: float) -> str | None:
+    """What the child wrote before it closed the pipe, "" if nothing; None if time ran out."""
+    deadline = time.monotonic() + timeout
+    report = b""
+    with os.fdopen(reading, "rb", buffering=0) as pipe:
+        while left := max(0.0, deadline - time.monotonic()):
+            if not select.select([pipe], [], [], left)[0]:
+                break
+            piece = pipe.read(4096)
+            if not piece or len(report) > 2**16:
+                return report.decode("utf-8", "replace").strip()
+            report += piece
+    return None
+
+
+@cli.command(context_settings=_CONTEXT, epilog=_EPILOG)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 3600),
+    default=STOP_TIMEOUT,
+    show_default=True,
+    help="Seconds to wait for its end.",
+)
+@setting_flags("network", "working_dir", "config")
+def stop(timeout: float, **flags: Any) -> None:
+    """Stop the daemon: doors first, then between two blocks, databases last."""
+    path = read_settings(flags).working_dir / PID_NAME
+    pid = _owner(path)
+    if pid is None:
+        fail(NOT_RUNNING, f"not running in {path.parent}")
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it ended by itself meanwhile
+    except PermissionError:
+        fail(FAILED, f"pid {pid} belongs to another user; stop it as that one")
+    if not pidfile.wait_released(path, timeout):
+        fail(
+            FAILED,
+            f"pid {pid} has not ended within {timeout:g} seconds; wait, or kill -9 it:"
+            " no indexed block and no record is lost",
+        )
+    click.echo(f"blockstored (pid {pid}) has stopped.")
+
+
+def _owner(path: Path) -> int | None:
+    try:
+        return pidfile.owner(path)
+    except OSError as error:
+        fail(FAILED, f"{path} cannot be read ({error.strerror}); ask as the user it runs as")
+
+
+@cli.command(context_settings=_CONTEXT, epilog=_EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@setting_flags("network", "working_dir", "config")
+def status(as_json: bool, **flags: Any) -> None:
+    """Say whether the daemon runs and how far it is."""
+    folder = read_settings(flags).working_dir
+    pid = _owner(folder / PID_NAME)
+    if pid is None:
+        if as_json:
+            click.echo(json.dumps({"running": False}, indent=4))
+        fail(NOT_RUNNING, f"not running in {folder}")
+    info = _ask_info(folder)
+    if as_json:
+        click.echo(
+            json.dumps({"running": True, "pid": pid, "info": info}, indent=4, sort_keys=True)
+        )
+    if info is None:
+        fail(FAILED, f"runs as pid {pid}, but its API does not answer (yet); see the log")
+    if not as_json:
+        for line in status_lines(pid, info):
+            click.echo(line)
+
+
+def _ask_info(folder: Path) -> dict[str, Any] | None:
+    """What the running daemon says of itself; None where it does not."""
+    try:
+        api = json.loads((folder / STATUS_NAME).read_text("utf-8"))["api"]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(api["host"], api["host"])
+        connection = http.client.HTTPConnection(host, api["port"], timeout=5.0)
+        try:
+            connection.request("GET", "/v1/info")
+            info = json.loads(connection.getresponse().read(MAX_REPLY))
+        finally:
+            connection.close()
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        return None
+    return info if isinstance(info, dict) and "index" in info else None
+
+
+def status_lines(pid: int, info: Mapping[str, Any]) -> list[str]:
+    """The status for people."""
+    index, node, addresses = info["index"], info["node"], info["addresses"]
+    goal = "" if index["target"] is None else f" of {index['target']}"
+    lines = [
+        f"blockstored {info['server_version']} runs as pid {pid} on {info['network']}.",
+        f"Index:   {index['state']}, block {index['height']}{goal}; {info['names']} names;"
+        f" consensus {info['consensus'] or 'none yet'}.",
+    ]
+    if node["error"]:
+        lines.append(f"Node:    {node['error']}")
+    else:
+        lines.append(f"Node:    at block {node['height']}.")
+    lines.append(
+        f"Data:    {info['archive']['records']} records, {info['archive']['bytes']} bytes;"
+        f" {info['dht']['peers']} peers."
+    )
+    places = ", ".join(f"{door['host']} port {door['port']}" for door in addresses["dns"])
+    lines.append(f"DNS:     {places}.")
+    lines.append(f"API:     {addresses['api']['host']} port {addresses['api']['port']}.")
+    return lines
+
+
+@cli.command(context_settings=_CONTEXT, epilog=_EPILOG)
+@click.option("--fresh", is_flag=True, help="Throw the old sandbox away and begin again.")
+@setting_flags()
+def sandbox(fresh: bool, **flags: Any) -> None:
+    """Run a whole Blockstore in a box: a chain of its own with names in it, for trying out.
+
+    Stays in the foreground until Ctrl-C; its state survives a restart unless --fresh is given.
+    """
+    named = given(flags)
+    if named.get("network", "sandbox") != "sandbox":
+        fail(UNUSABLE, "the sandbox has a network of its own; leave --network away")
+    settings = read_settings({**named, "network": "sandbox"})
+    from resolver.sandbox import run
+
+    sys.exit(run(settings, fresh) or OK)
+
+
+@cli.command(context_settings=_CONTEXT, epilog=_EPILOG)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["toml", "json"]),
+    default="toml",
+    show_default=True,
+    help="A settings file, or JSON with the source of each value.",
+)
+@setting_flags()
+def config(form: str, **flags: Any) -> None:
+    """Print the effective settings and where each came from; secrets are not shown."""
+    settings = read_settings(flags)
+    if form == "toml":
+        click.echo(settings_text.to_toml(settings), nl=False)
+    else:
+        click.echo(json.dumps(settings_text.effective(settings), indent=4))
+
+
+@cli.command(context_settings=_CONTEXT)
+def version() -> None:
+    """Print the version."""
+    click.echo(f"blockstored {VERSION}")
+
+
+def main() -> None:
+    """The program."""
+    try:
+        cli(prog_name="blockstored")
+    except Exception as error:
+        import logging
+
+        logging.getLogger("blockstore").exception("blockstored failed.")
+        fail(FAILED, f"{type(error).__name__}: {as_text(str(error))[:300]}; please report this")
+
+
+if __name__ == "__main__":
+    main()

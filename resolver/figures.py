@@ -1,0 +1,68 @@
+"""What a running node says of itself: ``/v1/info`` of protocol spec section 7.5, and more.
+
+Everything here is counted elsewhere; asking costs a few look-ups and may be done at any time.
+"""
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from resolver.pages import Json
+from resolver.settings import VERSION
+
+if TYPE_CHECKING:
+    from resolver.service import Service
+
+
+def of(service: "Service") -> Json:
+    """The figures of ``service``, ready for JSON. Heights are of blocks, times in seconds."""
+    snapshot = service.table.snapshot()
+    status = service.follower.status
+    frozen = service.network.frozen_at
+    consensus: str | None
+    if frozen is not None and snapshot.height > frozen:
+        consensus = f"frozen at {frozen}"
+    else:
+        digest = snapshot.consensus_hash(snapshot.height)
+        consensus = digest.hex() if digest else None
+    freshness = service.freshness()
+    return {
+        "consensus": consensus,
+        "first_block": service.network.first_block,
+        "indexing": not status.caught_up,
+        "last_block_processed": snapshot.height,
+        "last_block_seen": status.node_height,
+        "server_alive": True,
+        "server_version": VERSION,
+        "testnet": service.network.node_chain != "main",
+        "zonefile_count": service.archive.count,
+        "network": service.network.name,
+        "names": snapshot.name_count(),
+        "index": {
+            "state": status.state,
+            "height": snapshot.height,
+            "target": status.target,
+            "caught_up": status.caught_up,
+            "silent_seconds": round(freshness.silent_for, 1),
+        },
+        "node": {
+            "height": status.node_height,
+            "error": status.last_error,
+            "last_contact": status.last_contact,
+        },
+        "archive": {
+            "records": service.archive.count,
+            "bytes": service.archive.bytes_held,
+            "max_bytes": service.settings.archive_max_bytes,
+        },
+        "dht": {"peers": service.dht.peers, "port": service.dht.port},
+        "dns": {
+            "waiting": service.resolver.waiting,
+            "outcomes": dict(service.resolver.outcomes),
+            "tcp_connections": sum(door.connections.connections for door in service.tcp_doors),
+        },
+        "replication": asdict(service.replicator.stats),
+        "sources": asdict(service.source.stats),
+        "addresses": service.addresses(),
+        "pid": os.getpid(),
+    }

@@ -1,0 +1,162 @@
+"""The log: one line an event, in a file that rotates, and on stderr in the foreground.
+
+No credential reaches it (URLs and known secrets are cut out of the finished line), no line break
+comes from outside, and one warning repeated a thousand times is ten lines and a count.
+"""
+
+import copy
+import logging
+import logging.handlers
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+from resolver.settings import Settings
+from resolver.settings_types import HIDDEN, without_credentials
+
+REPEATS = 10
+REPEAT_WINDOW = 60.0
+MAX_KINDS = 1000
+MAX_LINE = 2000
+
+# Libraries that log every datagram, or tracebacks for what strangers send.
+_QUIET = {
+    "kademlia": logging.ERROR,
+    "rpcudp": logging.ERROR,
+    "BitcoinRPC": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "blockstore.twisted": logging.WARNING,
+}
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class LineFormatter(logging.Formatter):
+    """A record as one line without secrets; a traceback follows only where ``tracebacks`` are."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def __init__(self, secrets: Iterable[str] = (), *, tracebacks: bool = True) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._tracebacks = tracebacks
+        self._secrets = sorted((s for s in secrets if s), key=len, reverse=True)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        # What strangers send must not begin a line of its own.
+        record.message = _CONTROLS.sub(_escaped, record.message)[:MAX_LINE]
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.exc_info and not self._tracebacks:
+            record = copy.copy(record)
+            record.exc_info = record.exc_text = record.stack_info = None
+        line = without_credentials(super().format(record))
+        for secret in self._secrets:
+            line = line.replace(secret, HIDDEN)
+        return line
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
+
+
+class RepeatLimit(logging.Filter):
+    """At most ``REPEATS`` records of one kind (logger, level, message template) in a window.
+
+    The first record of the next window says how many were left out.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        kind = (record.name, record.levelno, str(record.msg)[:200])
+        now = self._clock()
+        since, count = self._seen.get(kind, (now, 0))
+        if now - since >= REPEAT_WINDOW:
+            left_out = count - REPEATS
+            since, count = now, 0
+            if left_out > 0:
+                record.msg = f"{record.getMessage()} ({left_out} more like this were left out)"
+                record.args = None
+        if len(self._seen) >= MAX_KINDS and kind not in self._seen:
+            self._seen.clear()
+        self._seen[kind] = (since, count + 1)
+        return count < REPEATS
+
+
+class ReopeningFile(logging.handlers.RotatingFileHandler):
+    """A rotating log file that can be opened anew after another program moved it away."""
+
+    def reopen(self) -> None:
+        """Close the file and open its name again."""
+        self.acquire()
+        try:
+            if self.stream is not None:
+                self.stream.close()
+            self.stream = self._open()
+        finally:
+            self.release()
+
+
+def open_log(settings: Settings, *, stderr: bool) -> ReopeningFile:
+    """Direct all logging to the log file (and stderr). Raises OSError."""
+    settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+    file = ReopeningFile(
+        settings.log_file,
+        maxBytes=settings.log_max_bytes,
+        backupCount=settings.log_backups,
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
+    outputs: list[logging.Handler] = [file]
+    if stderr:
+        outputs.append(logging.StreamHandler(sys.stderr))
+    secrets = [settings.node_password or ""]
+    limit = RepeatLimit()
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    # One gate in front of both outputs, so that each record is counted once.
+    gate = _Gate(outputs)
+    gate.addFilter(limit)
+    for output in outputs:
+        # A person at the terminal is spared the tracebacks; the file has them.
+        output.setFormatter(LineFormatter(secrets, tracebacks=output is file))
+    root.addHandler(gate)
+    root.setLevel(settings.log_level.upper())
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(max(level, root.level))
+    logging.captureWarnings(True)
+    # A full disk must not turn every log line into a traceback on stderr.
+    logging.raiseExceptions = False
+    return file
+
+
+class _Gate(logging.Handler):
+    """Passes what its filters let through to several outputs."""
+
+    def __init__(self, outputs: list[logging.Handler]) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for output in self.outputs:
+            output.handle(record)
+
+
+def bridge_twisted() -> None:
+    """Lead what Twisted logs into standard logging. Call once, before the reactor runs."""
+    from twisted.logger import STDLibLogObserver, globalLogBeginner
+
+    globalLogBeginner.beginLoggingTo(
+        [STDLibLogObserver(name="blockstore.twisted")],
+        redirectStandardIO=False,
+        discardBuffer=True,
+    )

@@ -1,0 +1,218 @@
+"""One service for the length of one process: pid file, log, reactor, signals, readiness.
+
+What must stay true: the reactor is chosen (asyncio, on uvloop where there is one) before anything
+imports it; the pid file is held from before the databases open until after they are closed; the
+first SIGTERM or SIGINT stops in order, the second ends at once; SIGHUP opens the log anew.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from resolver.logs import ReopeningFile, bridge_twisted, open_log
+from resolver.pidfile import AlreadyRunning, PidFile
+from resolver.settings import VERSION, Settings
+
+log = logging.getLogger("blockstore.daemon")
+
+OK, FAILED, UNUSABLE = 0, 1, 2
+
+
+class Startable(Protocol):
+    """What can be run."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+def install_reactor() -> Any:
+    """Choose the asyncio reactor on uvloop (plain asyncio on Windows). Call before all else."""
+    from twisted.internet import asyncioreactor
+
+    if sys.platform == "win32":
+        loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
+    else:
+        import uvloop
+
+        loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    asyncioreactor.install(loop)
+    from twisted.internet import reactor
+
+    return reactor
+
+
+def run_service(settings: Settings, pid_path: Path, *, ready_fd: int | None = None) -> int:
+    """Run the service of ``settings`` until a signal; the exit code."""
+
+    def build() -> Startable:
+        from resolver.service import build
+
+        return build(settings)
+
+    def places(service: Any) -> str:
+        doors = ", ".join(f"{host} port {port}" for host, port in service.dns_addresses)
+        api = service.addresses()["api"]
+        return f"DNS on {doors}; API on {api['host']} port {api['port']}."
+
+    return run(settings, pid_path, build, describe=places, ready_fd=ready_fd)
+
+
+def run(
+    settings: Settings,
+    pid_path: Path,
+    build: Callable[[], Startable],
+    *,
+    describe: Callable[[Any], str] = lambda service: "",
+    ready_fd: int | None = None,
+    on_ready: Callable[[Any], Awaitable[None]] | None = None,
+) -> int:
+    """Run what ``build`` makes until a signal; the exit code.
+
+    ``build`` is called once the reactor is installed. ``on_ready`` runs beside the service and is
+    cancelled at its end. ``ready_fd`` is a pipe that hears "ready ..." or "failed ...".
+    """
+    report = _Report(ready_fd)
+    try:
+        settings.working_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log_file = open_log(settings, stderr=ready_fd is None)
+    except OSError as error:
+        return report.failed(
+            f"cannot write in {error.filename or settings.working_dir} ({error.strerror});"
+            " mend its permissions or choose another place with --working-dir"
+        )
+    pid_file = PidFile(pid_path)
+    try:
+        pid_file.acquire()
+    except AlreadyRunning as error:
+        return report.failed(f"{error}; stop it with `blockstored stop`")
+    except OSError as error:
+        return report.failed(f"cannot write {pid_path} ({error.strerror})")
+    try:
+        return _run_reactor(build, report, log_file, describe, on_ready)
+    except Exception as error:
+        log.exception("blockstored failed.")
+        return report.failed(
+            f"{type(error).__name__}: {error}; the log {log_file.baseFilename} says more", FAILED
+        )
+    finally:
+        pid_file.release()
+        logging.shutdown()
+
+
+def _run_reactor(
+    build: Callable[[], Startable],
+    report: "_Report",
+    log_file: ReopeningFile,
+    describe: Callable[[Any], str],
+    on_ready: Callable[[Any], Awaitable[None]] | None,
+) -> int:
+    reactor = install_reactor()
+    bridge_twisted()
+    exit_code = OK
+    from resolver.service import StartError
+
+    async def live() -> None:
+        nonlocal exit_code
+        stopping = asyncio.Event()
+        _watch_signals(stopping, log_file)
+        log.info("blockstored %s starts as pid %d.", VERSION, os.getpid())
+        service: Startable | None = None
+        beside: asyncio.Future[None] | None = None
+        try:
+            service = build()
+            starting = asyncio.ensure_future(service.start())
+            asked = asyncio.ensure_future(stopping.wait())
+            await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await starting
+                exit_code = report.failed("stopped by a signal while it started", FAILED)
+                return
+            starting.result()
+            text = describe(service)
+            log.info("Ready. %s", text)
+            report.ready(text)
+            if on_ready is not None:
+                beside = asyncio.ensure_future(on_ready(service))
+                await asyncio.wait({beside, asked}, return_when=asyncio.FIRST_COMPLETED)
+                if beside.done():
+                    beside.result()
+            await asked
+            log.info("Stopping.")
+        except StartError as error:
+            # To the file alone: at the terminal the report is the one line.
+            log_file.handle(
+                log.makeRecord(log.name, logging.ERROR, "", 0, "Cannot start: %s", (error,), None)
+            )
+            exit_code = report.failed(str(error))
+        except Exception as error:
+            log.exception("blockstored failed.")
+            sentence = f"{type(error).__name__}: {error}; the log {log_file.baseFilename} says more"
+            exit_code = report.failed(sentence, FAILED)
+        finally:
+            if beside is not None and not beside.done():
+                beside.cancel()
+                await asyncio.wait({beside})
+            if service is not None:
+                await service.stop()
+            log.info("Stopped.")
+            reactor.stop()
+
+    reactor.callWhenRunning(lambda: asyncio.ensure_future(live()))
+    reactor.run(installSignalHandlers=False)
+    return exit_code
+
+
+def _watch_signals(stopping: asyncio.Event, log_file: ReopeningFile) -> None:
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if stopping.is_set():
+            # Asked twice: at once. Databases stand a kill, so this loses nothing.
+            os._exit(128 + signal.SIGTERM)
+        stopping.set()
+
+    def reopen() -> None:
+        log_file.reopen()
+        log.info("The log was opened anew.")
+
+    try:
+        loop.add_signal_handler(signal.SIGTERM, end)
+        loop.add_signal_handler(signal.SIGINT, end)
+        loop.add_signal_handler(signal.SIGHUP, reopen)
+    except (NotImplementedError, AttributeError):  # Windows
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(end))
+
+
+class _Report:
+    """Where readiness is told: a pipe to the parent, or stderr."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+
+    def ready(self, text: str) -> None:
+        self._tell(f"ready {text}")
+
+    def failed(self, sentence: str, exit_code: int = UNUSABLE) -> int:
+        sentence = " ".join(sentence.split())
+        if self._fd is None:
+            print(f"blockstored: {sentence}", file=sys.stderr)
+        else:
+            self._tell(f"failed {sentence}")
+        return exit_code
+
+    def _tell(self, text: str) -> None:
+        if self._fd is not None:
+            with contextlib.suppress(OSError):  # the parent may have gone
+                os.write(self._fd, text.encode("utf-8") + b"\n")
+                os.close(self._fd)
+            self._fd = None

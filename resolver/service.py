@@ -1,0 +1,393 @@
+"""The only place that knows every room: builds the parts, starts them in order, stops in reverse.
+
+What must stay true: doors open last and close first; whatever was started is stopped again, also
+when a later part fails to start; the databases close only when nobody can reach them any more.
+Nothing here is global, so that several services can live in one process.
+"""
+
+import asyncio
+import contextlib
+import inspect
+import ipaddress
+import itertools
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from indexer.follower import Follower
+from indexer.networks import NETWORKS
+from indexer.node import BitcoinNode
+from indexer.records import Phase
+from indexer.table import NameTable, Snapshot, TableError
+from resolver import figures
+from resolver.answer import ServerIdentity
+from resolver.api import ApiDoor
+from resolver.chase import Freshness, StalenessLimits
+from resolver.contents import Contents
+from resolver.listening import PortUnavailable
+from resolver.lookup import TtlLimits
+from resolver.pages import Behind, Json, Pages
+from resolver.refusals import Refusal, Refused
+from resolver.resolve import Resolver
+from resolver.settings import VERSION, Settings
+from resolver.tcp import TcpDoor, open_tcp
+from resolver.udp import UdpDoor, open_udp
+from resolver.zones import Zones
+from zonefiles.archive import Archive, ArchiveError, ArchiveFull, TooLarge
+from zonefiles.dht import DhtError, DhtNode
+from zonefiles.sources import DataSource, Replicator
+
+log = logging.getLogger("blockstore.service")
+
+STATUS_NAME = "blockstored.json"
+FOLLOWER_STOP_TIMEOUT = 15.0
+PORT_TRIES = 20
+BACKLOG_AT_ONCE = 200
+READY_POLL = 0.02
+
+
+class StartError(Exception):
+    """The service cannot start; ``str()`` is one line that says why and what to do."""
+
+
+class Service:
+    """A whole Blockstore node. ``start`` and ``stop`` run on the asyncio loop of the reactor.
+
+    ``node`` stands in for the Bitcoin node of the settings (same calls as ``BitcoinNode``).
+    """
+
+    def __init__(self, settings: Settings, *, node: Any = None) -> None:
+        self.settings = settings
+        self.network = NETWORKS[settings.network]
+        self.dns_addresses: list[tuple[str, int]] = []
+        """Bound (address, port) of the DNS doors; UDP and TCP share each."""
+        self._given_node = node
+        self._closers: list[tuple[str, Callable[[], Any]]] = []
+        self._started = time.time()
+        self._last_block_came: float | None = None
+        self.udp_doors: list[UdpDoor] = []
+        self.tcp_doors: list[TcpDoor] = []
+        self.table: NameTable
+        self.archive: Archive
+        self.dht: DhtNode
+        self.source: DataSource
+        self.replicator: Replicator
+        self.follower: Follower
+        self.resolver: Resolver
+        self.api: ApiDoor
+
+    async def start(self) -> None:
+        """Start everything; doors are open when this returns. Raises StartError."""
+        try:
+            self._open_databases()
+            await self._join_network()
+            self._follow_chain()
+            self._open_doors()
+            self._open_api()
+            self._write_status()
+        except (StartError, PortUnavailable, TableError, ArchiveError, DhtError) as error:
+            await self.stop()
+            raise StartError(" ".join(str(error).split())) from error
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop what was started, last first. Never raises; may be called twice."""
+        while self._closers:
+            what, close = self._closers.pop()
+            try:
+                result = close()
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                log.exception("Stopping the %s failed.", what)
+
+    async def wait_ready(self, timeout: float) -> bool:
+        """Whether the index has caught up with the node within ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while not self.follower.status.caught_up:
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(READY_POLL)
+        return True
+
+    # Starting, in order
+
+    def _open_databases(self) -> None:
+        folder = self.settings.working_dir
+        _make_folder(folder)
+        self.table = NameTable(folder / "names", self.network)
+        self._closers.append(("name table", self.table.close))
+        self.archive = Archive(folder / "archive", max_bytes=self.settings.archive_max_bytes)
+        self._closers.append(("archive", self.archive.close))
+
+    async def _join_network(self) -> None:
+        settings = self.settings
+        self.dht = DhtNode(
+            settings.dht_host,
+            settings.dht_port,
+            archive=self.archive,
+            is_announced=self._is_announced,
+            bootstrap=settings.dht_bootstrap,
+            state_file=settings.working_dir / "dht.json",
+        )
+        await self.dht.start()
+        self._closers.append(("DHT node", self.dht.stop))
+        self.source = DataSource(self.archive, self.dht)
+        self._closers.append(("look-ups", self.source.close))
+        self.replicator = Replicator(self.source, self.dht, is_announced=self._is_announced)
+        await self.replicator.start()
+        self._closers.append(("replicator", self.replicator.stop))
+
+    def _follow_chain(self) -> None:
+        settings = self.settings
+        node = self._given_node or BitcoinNode(
+            settings.node_url,
+            user=settings.node_user,
+            password=settings.node_password,
+            cookie_file=settings.node_cookie_file,
+            timeout=settings.node_timeout,
+        )
+        loop = asyncio.get_running_loop()
+
+        def on_blocks(snapshot: Snapshot, names: frozenset[str]) -> None:
+            """In the follower's thread."""
+            digests = list(_digests_of(snapshot, names))
+            with contextlib.suppress(RuntimeError):  # the loop is closed: we are stopping
+                loop.call_soon_threadsafe(self._blocks_came, digests)
+
+        self.follower = Follower(
+            node,
+            self.table,
+            self.network,
+            confirmations=settings.confirmations,
+            poll_interval=settings.poll_interval,
+            on_blocks=on_blocks,
+        )
+        stopping = threading.Event()
+
+        def run() -> None:
+            self.follower.run(stopping)
+            node.close()
+
+        thread = threading.Thread(target=run, name="follower", daemon=True)
+        thread.start()
+        backlog = asyncio.ensure_future(asyncio.to_thread(self._announce_backlog, loop, stopping))
+
+        async def stop_following() -> None:
+            stopping.set()
+            await asyncio.wait({backlog})
+            await loop.run_in_executor(None, thread.join, FOLLOWER_STOP_TIMEOUT)
+            if thread.is_alive():
+                # Closing the table under its writer would be worse than not closing it: what is
+                # written is whole batches, and the next start finds them.
+                log.warning("The node does not answer; the index is left as a kill would leave it.")
+                self._closers = [entry for entry in self._closers if entry[0] != "name table"]
+
+        self._closers.append(("follower", stop_following))
+
+    def _open_doors(self) -> None:
+        from twisted.internet import reactor
+
+        settings = self.settings
+        self.resolver = Resolver(
+            zones=Zones.from_settings(
+                settings.zones,
+                nameservers=(settings.soa_mname,),
+                hostmaster=settings.soa_rname,
+            ),
+            table=self.table.snapshot,
+            source=self.source,
+            freshness=self.freshness,
+            fetch_timeout=settings.query_timeout,
+            ttls=TtlLimits(settings.min_ttl, settings.max_ttl),
+            staleness=StalenessLimits(settings.stale_after, settings.refuse_after),
+            identity=ServerIdentity(settings.version_text, settings.hostname),
+            nsid=settings.nsid.encode("utf-8"),
+            keepalive=settings.tcp_idle_timeout,
+            max_waiting=settings.max_queries_waiting,
+            contents=Contents(max_entries=settings.zone_cache_entries),
+        )
+        self._closers.append(("resolver", self.resolver.close))
+        for host in settings.listen:
+            self._open_dns(reactor, host)
+            if not ipaddress.ip_address(host).is_loopback:
+                log.warning("DNS is open to everybody who can reach %s.", host)
+
+    def _open_dns(self, reactor: Any, host: str) -> None:
+        """UDP and TCP on one port; a port of the system's choice must be free for both."""
+        settings = self.settings
+        for left in reversed(range(PORT_TRIES if settings.dns_port == 0 else 1)):
+            tcp = open_tcp(
+                reactor,
+                host,
+                settings.dns_port,
+                self.resolver,
+                idle=settings.tcp_idle_timeout,
+                max_connections=settings.tcp_connections,
+                max_per_address=settings.tcp_connections_per_address,
+                max_per_loopback=max(1, settings.tcp_connections * 3 // 4),
+            )
+            self._closers.append(("DNS over TCP", tcp.stop))
+            try:
+                udp = open_udp(
+                    reactor,
+                    host,
+                    tcp.port,
+                    self.resolver,
+                    max_under_way=settings.max_queries_waiting,
+                )
+            except PortUnavailable:
+                if not left:
+                    raise
+                continue  # the spare TCP door is closed with the others
+            self._closers.append(("DNS over UDP", udp.stop))
+            self.tcp_doors.append(tcp)
+            self.udp_doors.append(udp)
+            self.dns_addresses.append((host, tcp.port))
+            return
+
+    def _open_api(self) -> None:
+        settings = self.settings
+        behind = Behind(
+            snapshot=self.table.snapshot,
+            freshness=self.freshness,
+            fetch=self.source.get,
+            keep=self._keep,
+            publish=self._publish,
+            figures=self.figures,
+            query_timeout=settings.query_timeout,
+            refuse_after=settings.refuse_after,
+        )
+        self.api = ApiDoor(Pages(behind), settings.api_host, settings.api_port, settings.api_names)
+        try:
+            self.api.start()
+        except Exception as error:
+            cause = getattr(error, "socketError", error)
+            if not isinstance(cause, OSError):
+                raise
+            raise StartError(
+                _unbound("HTTP API", settings.api_host, settings.api_port, "--api-port", cause)
+            ) from error
+        self._closers.append(("HTTP API", self.api.stop))
+        log.info("The HTTP API listens on %s port %d.", settings.api_host, self.api.port)
+        if not ipaddress.ip_address(settings.api_host).is_loopback:
+            log.warning("The HTTP API is open to everybody who can reach %s.", settings.api_host)
+
+    def _write_status(self) -> None:
+        path = self.settings.working_dir / STATUS_NAME
+        text = json.dumps({"pid": os.getpid(), **self.addresses()}, indent=4) + "\n"
+        fresh = path.with_suffix(".tmp")
+        fresh.write_text(text, "utf-8")
+        fresh.replace(path)
+        self._closers.append(("status file", lambda: path.unlink(missing_ok=True)))
+
+    # While it runs
+
+    def addresses(self) -> Json:
+        """Where the doors are, as bound."""
+        return {
+            "version": VERSION,
+            "network": self.network.name,
+            "started": int(self._started),
+            "dns": [{"host": host, "port": port} for host, port in self.dns_addresses],
+            "api": {"host": self.settings.api_host, "port": self.api.port},
+            "dht": {"host": self.settings.dht_host, "port": self.dht.port},
+        }
+
+    def freshness(self) -> Freshness:
+        """How far behind the chain the index is, now."""
+        status = self.follower.status
+        snapshot = self.table.snapshot()
+        now = time.time()
+        silent_for = now - (status.last_contact or self._started)
+        if self.network.node_chain != "regtest" and snapshot.block_time:
+            # Test chains have no rhythm. On the others the last indexed block is as old as its
+            # confirmations, and only blocks that came while we looked are of a known age.
+            depth = (self.settings.confirmations - 1) * self.network.target_spacing
+            came = max(snapshot.block_time + depth, self._last_block_came or 0.0)
+            silent_for = max(silent_for, now - came)
+        target = status.target if status.target is not None else snapshot.height
+        return Freshness(status.caught_up, snapshot.height, target, max(0.0, silent_for))
+
+    def figures(self) -> Json:
+        """What ``/v1/info`` tells."""
+        return figures.of(self)
+
+    def _is_announced(self, digest: bytes) -> bool:
+        return self.table.snapshot().is_announced(digest)
+
+    def _keep(self, digest: bytes, data: bytes) -> None:
+        try:
+            self.archive.put(digest, data)
+        except ArchiveFull as error:
+            raise Refused(Refusal.ARCHIVE_FULL, str(error)) from error
+        except TooLarge as error:
+            raise Refused(Refusal.TOO_LARGE, str(error)) from error
+        except ArchiveError as error:
+            log.error("The archive refused data: %s.", error)
+            raise Refused(Refusal.BROKEN, str(error)) from error
+
+    async def _publish(self, digest: bytes, data: bytes) -> int:
+        try:
+            return await self.dht.publish(digest, data)
+        except DhtError as error:
+            log.info("%s is kept here and not in the DHT: %s.", digest.hex(), error)
+            return 0
+
+    def _blocks_came(self, digests: list[bytes]) -> None:
+        if self.follower.status.caught_up:
+            self._last_block_came = time.time()
+        self.replicator.announce(digests)
+
+    def _announce_backlog(self, loop: asyncio.AbstractEventLoop, stopping: threading.Event) -> None:
+        """Hand what all live names announce to the replicator; in a thread, once."""
+        announced = self.table.snapshot().announced_values()
+        while digests := list(itertools.islice(announced, BACKLOG_AT_ONCE)):
+            if stopping.is_set():
+                return
+            loop.call_soon_threadsafe(partial(self.replicator.announce, digests, backlog=True))
+
+
+def build(settings: Settings, *, node: Any = None) -> Service:
+    """A service that is not started yet."""
+    return Service(settings, node=node)
+
+
+def _digests_of(snapshot: Snapshot, names: frozenset[str]) -> Iterator[bytes]:
+    """What the live ones of ``names`` announce."""
+    for name in names:
+        found = snapshot.name_status(name)
+        if found is not None and found[1].phase in (Phase.LIVE, Phase.GRACE):
+            digest = found[0].value_hash
+            if digest is not None:
+                yield digest
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(
+            f"the working folder {folder} cannot be made ({error.strerror});"
+            " choose another with --working-dir"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StartError(
+            f"the working folder {folder} cannot be written to;"
+            " mend its permissions or choose another with --working-dir"
+        )
+
+
+def _unbound(what: str, host: str, port: int, flag: str, error: OSError) -> str:
+    return (
+        f"the {what} cannot listen on {host} port {port} ({error.strerror or error});"
+        f" stop what uses it, or choose another port with {flag}"
+    )

@@ -1,0 +1,133 @@
+"""The verified data of a name right now, or the one reason why it cannot be given.
+
+The decision is the same for the HTTP API and the command line as it is for DNS: until the chain
+is known nothing is said of any name; what is not live has no data; only data whose hash is on the
+chain is ever given.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from indexer.names import parse_name
+from indexer.records import NameRecord, NameStatus, Phase
+from resolver.chase import Freshness
+from resolver.refusals import Refusal, Refused
+
+DEFAULT_NAMESPACE = "id"
+
+
+class NameView(Protocol):
+    """What is needed of the name table: an immutable view at one height."""
+
+    @property
+    def height(self) -> int: ...
+    def name_status(self, name: str) -> tuple[NameRecord, NameStatus] | None: ...
+
+
+class FoundData(Protocol):
+    """Data that matched its hash."""
+
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def source(self) -> str: ...
+
+
+class MissingData(Protocol):
+    """Nobody had the data; ``wrong`` counts offers whose hash did not match."""
+
+    @property
+    def asked(self) -> int: ...
+    @property
+    def wrong(self) -> int: ...
+
+
+class Fetch(Protocol):
+    """Ask for data by its hash, for at most ``timeout`` seconds."""
+
+    async def __call__(self, digest: bytes, timeout: float, /) -> FoundData | MissingData: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A name's data as the chain vouches for it."""
+
+    name: str
+    data: bytes
+    value_hash: bytes
+    source: str
+    height: int
+
+
+def chain_name(text: str) -> str:
+    """``text`` as a chain name; a bare label is in the namespace ``id``. Raises Refused."""
+    name = text if "." in text else f"{text}.{DEFAULT_NAMESPACE}"
+    try:
+        parse_name(name)
+    except ValueError as error:
+        raise Refused(Refusal.BAD_NAME, str(error)) from None
+    return name
+
+
+def require_fresh(freshness: Freshness, refuse_after: float) -> None:
+    """Raises Refused where the index cannot speak of the present: not known is not "not there"."""
+    if not freshness.ready:
+        raise Refused(
+            Refusal.INDEX_BEHIND,
+            f"the index is at block {freshness.height} of {freshness.target}"
+            if freshness.target > freshness.height
+            else f"the index is at block {freshness.height} and has not reached the node yet",
+        )
+    if freshness.silent_for >= refuse_after:
+        raise Refused(
+            Refusal.INDEX_BEHIND,
+            f"nothing new came from the chain for {freshness.silent_for:.0f} seconds;"
+            f" the last block is {freshness.height}",
+            "see `blockstored status`; look after the Bitcoin node",
+        )
+
+
+def require_live(name: str, view: NameView) -> tuple[NameRecord, NameStatus]:
+    """The record of a live name and its standing. Raises Refused."""
+    found = view.name_status(name)
+    if found is None:
+        raise Refused(Refusal.NOT_REGISTERED, f"{name} is not registered at block {view.height}")
+    record, status = found
+    if status.phase is Phase.EXPIRED:
+        when = "" if status.gone_at is None else f" at block {status.gone_at}"
+        raise Refused(Refusal.EXPIRED, f"{name} expired{when}; the last block is {view.height}")
+    if status.phase is Phase.REVOKED:
+        raise Refused(Refusal.REVOKED, f"{name} was revoked by its owner")
+    return record, status
+
+
+async def find_value(
+    name: str,
+    view: NameView,
+    freshness: Freshness,
+    fetch: Fetch,
+    *,
+    timeout: float,
+    refuse_after: float,
+) -> Value:
+    """The data of the chain name ``name``. ``timeout`` is in seconds. Raises Refused."""
+    require_fresh(freshness, refuse_after)
+    record, _status = require_live(name, view)
+    if record.value_hash is None:
+        raise Refused(Refusal.NO_DATA, f"{name} is registered and has no data yet")
+    found = await fetch(record.value_hash, timeout)
+    data = getattr(found, "data", None)
+    if isinstance(data, bytes):
+        return Value(name, data, record.value_hash, str(getattr(found, "source", "")), view.height)
+    asked, wrong = getattr(found, "asked", 0), getattr(found, "wrong", 0)
+    digest = record.value_hash.hex()
+    if wrong:
+        raise Refused(
+            Refusal.HASH_MISMATCH,
+            f"{wrong} of {asked} sources gave data for {name}, none with the hash {digest}",
+        )
+    raise Refused(
+        Refusal.DATA_UNAVAILABLE,
+        f"the data {digest} of {name} is not to be had from {asked} sources"
+        f" within {timeout:g} seconds",
+    )

@@ -1,0 +1,159 @@
+"""A small world behind the HTTP API, and a program that serves it on a port of its own.
+
+Run as ``python -m tests.fakes_api``: prints the port, serves until its standard input closes.
+"""
+
+import asyncio
+import sys
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from indexer.records import NameRecord, NameStatus, Phase
+from resolver.chase import Freshness
+from resolver.pages import Behind, Pages
+from zonefiles.zonefile import value_hash
+
+HEIGHT = 1000
+SWIFT = b'{"name":{"formatted": "Taylor Swift"}}'
+BYTES = bytes(range(256))
+
+
+def name_record(name: str, digest: bytes | None) -> NameRecord:
+    """A registered name that holds ``digest``."""
+    return NameRecord(
+        name=name,
+        value_hash=digest,
+        sender=b"\x76\xa9\x14" + bytes(20) + b"\x88\xac",
+        sender_pubkey=None,
+        address="1F2nHEDLRJ39XxAvSxwQhJsaVzvS5RHDRM",
+        block_number=500,
+        preorder_block_number=499,
+        first_registered=500,
+        last_renewed=500,
+        revoked=False,
+        op="+",
+        txid=bytes(range(32)),
+        vtxindex=1,
+        op_fee=Fraction(100),
+        importer=None,
+        importer_address=None,
+        consensus_hash=None,
+        preorder_hash=bytes(20),
+        imported=False,
+        update_consensus_hash=None,
+    )
+
+
+@dataclass
+class Names:
+    """A name table at one height, as the API asks for it."""
+
+    names: dict[str, tuple[NameRecord, NameStatus]] = field(default_factory=dict)
+    height: int = HEIGHT
+
+    def add(self, name: str, data: bytes | None, phase: Phase = Phase.LIVE) -> bytes | None:
+        """Register ``name``; the hash of ``data``."""
+        digest = None if data is None else value_hash(data)
+        gone = HEIGHT - 1 if phase is Phase.EXPIRED else HEIGHT + 5000
+        self.names[name] = (name_record(name, digest), NameStatus(phase, gone - 100, gone))
+        return digest
+
+    def name_status(self, name: str) -> tuple[NameRecord, NameStatus] | None:
+        return self.names.get(name)
+
+    def names_of_value(self, digest: bytes) -> list[str]:
+        return [name for name, (record, _) in self.names.items() if record.value_hash == digest]
+
+    def is_announced(self, digest: bytes) -> bool:
+        phases = (Phase.LIVE, Phase.GRACE)
+        return any(self.names[name][1].phase in phases for name in self.names_of_value(digest))
+
+
+@dataclass(frozen=True)
+class Has:
+    data: bytes
+    source: str
+
+
+@dataclass(frozen=True)
+class HasNot:
+    asked: int
+    wrong: int
+
+
+class World:
+    """Names in every state, and sources that have their data or not."""
+
+    def __init__(self) -> None:
+        self.names = Names()
+        self.held: dict[bytes, bytes] = {}
+        self.wrong: set[bytes] = set()
+        self.published: list[bytes] = []
+        self.freshness = Freshness(True, HEIGHT, HEIGHT, 1.0)
+        for name, data in (("swiftonsecurity.id", SWIFT), ("bytes.id", BYTES)):
+            digest = self.names.add(name, data)
+            assert digest is not None
+            self.held[digest] = data
+        self.names.add("late.id", b"in its grace period", Phase.GRACE)
+        self.names.add("expired.id", b"expired", Phase.EXPIRED)
+        self.names.add("revoked.id", None, Phase.REVOKED)
+        self.names.add("empty.id", None)
+        self.names.add("nowhere.id", b"nobody has this")
+        lied = self.names.add("lied.id", b"others say something else")
+        assert lied is not None
+        self.wrong.add(lied)
+
+    async def fetch(self, digest: bytes, timeout: float) -> Has | HasNot:
+        assert timeout > 0
+        if digest in self.held:
+            return Has(self.held[digest], "archive")
+        return HasNot(asked=3, wrong=3 if digest in self.wrong else 0)
+
+    def keep(self, digest: bytes, data: bytes) -> None:
+        assert value_hash(data) == digest
+        self.held[digest] = data
+
+    async def publish(self, digest: bytes, data: bytes) -> int:
+        self.published.append(digest)
+        return 2
+
+    def figures(self) -> dict[str, Any]:
+        return {"last_block_processed": HEIGHT, "server_alive": True}
+
+    def pages(self) -> Pages:
+        return Pages(
+            Behind(
+                snapshot=lambda: self.names,
+                freshness=lambda: self.freshness,
+                fetch=self.fetch,
+                keep=self.keep,
+                publish=self.publish,
+                figures=self.figures,
+                query_timeout=1.0,
+            )
+        )
+
+
+def main() -> None:
+    """Serve a World until standard input closes."""
+    from resolver.run import install_reactor
+
+    reactor = install_reactor()
+    from resolver.api import ApiDoor
+
+    async def live() -> None:
+        door = ApiDoor(World().pages(), "127.0.0.1", 0, ["blockstore.example"])
+        door.start()
+        print(door.port, flush=True)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, sys.stdin.read)
+        await door.stop()
+        reactor.stop()
+
+    reactor.callWhenRunning(lambda: asyncio.ensure_future(live()))
+    reactor.run(installSignalHandlers=False)
+
+
+if __name__ == "__main__":
+    main()

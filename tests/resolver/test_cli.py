@@ -1,0 +1,225 @@
+"""blockstore-cli: what it prints, how it ends, and that it starts fast."""
+
+import base64
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner, Result
+
+from resolver import cli as program
+from resolver import refusals
+from resolver.refusals import Refusal
+from tests.conftest import ROOT
+from tests.fakes_api import BYTES, HEIGHT, SWIFT
+from tests.fakes_process import environment, run_module, serving_world
+from zonefiles.zonefile import value_hash
+
+LOOKUP = """{
+    "data": "{\\"name\\":{\\"formatted\\": \\"Taylor Swift\\"}}"
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with serving_world() as bound:
+        yield bound
+
+
+def run(port: int, *arguments: str, stdin: bytes | None = None) -> Result:
+    options = ["--port", str(port), "--timeout", "10"]
+    return CliRunner().invoke(program.cli, [*options, *arguments], input=stdin)
+
+
+def test_a_lookup_prints_exactly_the_data_as_json(port):
+    result = run(port, "lookup", "swiftonsecurity")
+    assert result.stdout == LOOKUP
+    assert result.stderr == ""
+    assert result.exit_code == 0
+
+
+def test_data_that_is_no_text_is_printed_in_base64_or_raw(port):
+    printed = json.loads(run(port, "lookup", "bytes.id").stdout)
+    assert base64.b64decode(printed["data_base64"]) == BYTES
+    assert run(port, "lookup", "--raw", "bytes.id").stdout_bytes == BYTES
+    assert run(port, "lookup", "--raw", "swiftonsecurity").stdout_bytes == SWIFT
+
+
+@pytest.mark.parametrize(
+    ("name", "exit_code", "says"),
+    [
+        ("nobody", 4, "not registered"),
+        ("expired", 5, "expired"),
+        ("revoked", 6, "revoked"),
+        ("empty", 7, "no data"),
+        ("nowhere", 8, "not to be had"),
+        ("lied", 9, "none with the hash"),
+        ("UPPER", 12, "upper case"),
+        ("a/../b", 12, "more than one dot"),
+        ("a%2fb", 12, "may hold only"),
+        ("a.b.c", 12, "more than one dot"),
+    ],
+)
+def test_each_failure_has_its_own_message_next_step_and_exit_code(port, name, exit_code, says):
+    result = run(port, "lookup", name)
+    assert result.exit_code == exit_code
+    assert result.stdout == ""
+    first, second = result.stderr.splitlines()
+    assert first.startswith("blockstore-cli: ")
+    assert says in first
+    assert second.startswith("Next: ")
+
+
+def test_no_two_failures_share_an_exit_code():
+    codes = [code for code, _meaning in refusals.exit_code_rows()]
+    assert codes == sorted(set(codes))
+
+
+def test_getinfo_and_ping_print_json(port):
+    assert json.loads(run(port, "getinfo").stdout)["last_block_processed"] == HEIGHT
+    assert json.loads(run(port, "ping").stdout)["status"] == "alive"
+
+
+def test_put_shows_the_hash_and_the_names_that_announce_it(port, tmp_path):
+    file = tmp_path / "zone"
+    file.write_bytes(b"nobody has this")
+    printed = json.loads(run(port, "put", str(file)).stdout)
+    assert printed["value_hash"] == value_hash(b"nobody has this").hex()
+    assert printed["names"] == ["nowhere.id"]
+    again = run(port, "put", "-", stdin=b"nobody has this")
+    assert json.loads(again.stdout)["bytes"] == 15
+
+
+def test_put_of_what_nobody_announces_or_is_too_large_is_refused(port, tmp_path):
+    file = tmp_path / "zone"
+    file.write_bytes(b"unheard of")
+    result = run(port, "put", str(file))
+    assert result.exit_code == 11
+    assert value_hash(b"unheard of").hex() in result.stderr
+    file.write_bytes(b"x" * 40_961)
+    assert run(port, "put", str(file)).exit_code == 13
+    assert run(port, "put", str(tmp_path / "missing")).exit_code == 2
+
+
+def test_a_daemon_that_does_not_run_is_said_so():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # bound, not listening: nobody else can be there
+        result = run(free.getsockname()[1], "lookup", "alice")
+    assert result.exit_code == 3
+    assert "blockstored start" in result.stderr
+
+
+@contextlib.contextmanager
+def answering(reply: bytes) -> Iterator[int]:
+    """A server that says ``reply`` to whoever connects, b"" for silence."""
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(reply)
+                    if not reply:
+                        done.wait(20)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            done.set()
+            thread.join()
+
+
+def http_reply(status: str, body: bytes) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"SSH-2.0-OpenSSH\r\n",
+        http_reply("200 OK", b"<html>"),
+        http_reply("200 OK", b"[1]"),
+        http_reply("200 OK", b"x" * (2**20 + 1)),
+        http_reply("404 Not Found", b"{}"),
+        http_reply("404 Not Found", b'{"code": "no_such_code", "error": "x"}'),
+    ],
+)
+def test_a_stranger_at_the_port_is_recognised(reply):
+    with answering(reply) as port:
+        result = run(port, "ping")
+    assert result.exit_code == 1
+    assert "not blockstored's API" in result.stderr
+
+
+def test_a_daemon_that_is_silent_is_not_waited_for_forever():
+    with answering(b"") as port:
+        result = CliRunner().invoke(program.cli, ["--port", str(port), "--timeout", "0.2", "ping"])
+    assert result.exit_code == 15
+    assert "--timeout" in result.stderr
+
+
+def test_an_old_index_is_said_so():
+    body = json.dumps(
+        {"code": "index_behind", "error": "the index is at block 5", "hint": "wait"}
+    ).encode()
+    with answering(http_reply("503 Service Unavailable", body)) as port:
+        result = run(port, "lookup", "alice")
+    assert result.exit_code == Refusal.INDEX_BEHIND.exit_code == 10
+    assert result.stderr.splitlines()[1] == "Next: wait"
+
+
+def test_what_strangers_send_cannot_steer_the_terminal():
+    body = json.dumps({"code": "broken", "error": "\x1b[2Jhm", "hint": "a\nb"}).encode()
+    with answering(http_reply("500 Oops", body)) as port:
+        result = run(port, "ping")
+    assert "\x1b" not in result.stderr
+    assert len(result.stderr.splitlines()) == 2
+
+
+def test_the_address_may_be_given_as_in_2015_or_by_environment(port):
+    old = ["--blockstored-server", "127.0.0.1", "--blockstored-port", str(port)]
+    assert CliRunner().invoke(program.cli, [*old, "ping"]).exit_code == 0
+    env = {"BLOCKSTORE_API_PORT": str(port)}
+    assert CliRunner().invoke(program.cli, ["ping"], env=env).exit_code == 0
+    assert CliRunner().invoke(program.cli, ["--port", "0", "ping"]).exit_code == 2
+
+
+def test_the_help_lists_every_exit_code():
+    text = CliRunner().invoke(program.cli, ["-h"]).output
+    for code, meaning in refusals.exit_code_rows():
+        assert f"{code}  {meaning}" in text
+
+
+def test_the_real_program_prints_the_same(port):
+    ended = run_module("resolver.cli", "--port", str(port), "lookup", "swiftonsecurity.id")
+    assert (ended.returncode, ended.stdout.decode(), ended.stderr) == (0, LOOKUP, b"")
+    ended = run_module("resolver.cli", "--port", str(port), "lookup", "nobody")
+    assert (ended.returncode, ended.stdout) == (4, b"")
+
+
+def test_starting_it_imports_nothing_heavy():
+    code = (
+        "import sys, resolver.cli;"
+        "heavy = {'twisted', 'pydantic', 'dnslib', 'dns', 'plyvel', 'embit', 'asyncio'};"
+        "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        cwd=ROOT,
+        env=environment(),
+        check=True,
+        timeout=30,
+    )
+    assert ended.stdout.decode().strip() == "[]"
