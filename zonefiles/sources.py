@@ -1,0 +1,222 @@
+"""Where data is had from: this node's archive, then the network within a deadline.
+
+What must stay true: whatever a source gives is checked against the hash here as well; one digest
+is looked for once, however many ask for it at the same time; what was not found is not looked
+for again at once; every queue, memory and number of look-ups is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from zonefiles.archive import Archive, ArchiveError
+from zonefiles.replicator import Replicator
+from zonefiles.zonefile import MAX_BYTES, value_hash
+
+__all__ = ["DataSource", "Found", "Missing", "MissingReason", "Replicator", "SourceStats"]
+
+NEGATIVE_SECONDS = 10.0
+"""How long a failed look-up is remembered; a client asks again sooner, a new block later."""
+
+MAX_LOOKUPS = 64
+MAX_WAITING_LOOKUPS = 1_024
+_MAX_REMEMBERED = 16_384
+_GRACE = 0.25  # seconds that a look-up gets to come back after its deadline
+
+_log = logging.getLogger("blockstore.zonefiles")
+
+
+class MissingReason(Enum):
+    """Why there is no data."""
+
+    UNAVAILABLE = "no source has it, or none answered in time"
+    MISMATCH = "sources gave data, and none of it has the hash on the chain"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Data with the right hash; ``source`` is "archive" or the "ip:port" that gave it."""
+
+    data: bytes
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """No data: ``asked`` sources were asked, ``wrong`` of them gave data with another hash."""
+
+    reason: MissingReason
+    asked: int
+    wrong: int
+
+
+class Answer(Protocol):
+    """What a look-up in the network comes to (``zonefiles.dht.Fetched``)."""
+
+    @property
+    def data(self) -> bytes | None: ...
+    @property
+    def source(self) -> str | None: ...
+    @property
+    def asked(self) -> int: ...
+    @property
+    def wrong(self) -> int: ...
+
+
+class Network(Protocol):
+    """The members of ``zonefiles.dht.DhtNode`` that are used here."""
+
+    def fetch(self, digest: bytes, deadline: float) -> Awaitable[Answer]: ...
+
+
+@dataclass
+class SourceStats:
+    """Counts since the start. ``refused`` is data whose hash was not the one asked for."""
+
+    from_archive: int = 0
+    fetched: int = 0
+    missing: int = 0
+    refused: int = 0
+    merged: int = 0
+    remembered: int = 0
+    too_busy: int = 0
+    unkept: int = 0
+
+
+class DataSource:
+    """Data by its digest. All methods belong to the thread of the event loop."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        dht: Network | None,
+        *,
+        negative_seconds: float = NEGATIVE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.stats = SourceStats()
+        self._archive = archive
+        self._dht = dht
+        self._negative_seconds = negative_seconds
+        self._clock = clock
+        self._under_way: dict[bytes, asyncio.Task[Found | Missing]] = {}
+        self._turn = asyncio.Semaphore(MAX_LOOKUPS)
+        self._failed: OrderedDict[bytes, tuple[float, Missing]] = OrderedDict()
+        self._said_unkept = False
+
+    @property
+    def looking_for(self) -> int:
+        """Digests being looked for in the network just now."""
+        return len(self._under_way)
+
+    def peek(self, digest: bytes) -> bytes | None:
+        """The data if the archive has it; asks nobody and waits for nothing but the disk."""
+        try:
+            return self._archive.get(digest)
+        except ArchiveError as error:
+            _log.error("%s", error)
+            return None
+
+    async def get(self, digest: bytes, timeout: float, *, fresh: bool = False) -> Found | Missing:
+        """The data from the archive, else from the network within ``timeout`` seconds.
+
+        What the network gives is kept in the archive. ``fresh`` asks the network even if it
+        was asked in vain just before.
+        """
+        data = self.peek(digest)
+        if data is not None:
+            self.stats.from_archive += 1
+            return Found(data, "archive")
+        if self._dht is None:
+            return self._miss(Missing(MissingReason.UNAVAILABLE, 0, 0))
+        look_up = self._under_way.get(digest)
+        if look_up is None:
+            remembered = None if fresh else self._remembered(digest)
+            if remembered is not None:
+                self.stats.remembered += 1
+                return self._miss(remembered)
+            if len(self._under_way) >= MAX_WAITING_LOOKUPS:
+                self.stats.too_busy += 1
+                return self._miss(Missing(MissingReason.UNAVAILABLE, 0, 0))
+            look_up = asyncio.create_task(self._look_up(self._dht, digest, timeout))
+            self._under_way[digest] = look_up
+        else:
+            self.stats.merged += 1
+        done, _ = await asyncio.wait([look_up], timeout=timeout + _GRACE)
+        if not done or look_up.cancelled():
+            return self._miss(Missing(MissingReason.UNAVAILABLE, 0, 0))
+        outcome = look_up.result()
+        return outcome if isinstance(outcome, Found) else self._miss(outcome)
+
+    async def close(self) -> None:
+        """End the look-ups under way; whoever waits for one gets Missing."""
+        under_way = list(self._under_way.values())
+        for look_up in under_way:
+            look_up.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _look_up(self, dht: Network, digest: bytes, timeout: float) -> Found | Missing:
+        """Ask the network once; never raises but when cancelled."""
+        ends = self._clock() + timeout
+        try:
+            async with self._turn:
+                answer = await dht.fetch(digest, max(0.0, ends - self._clock()))
+            return self._learn(digest, answer)
+        except Exception as error:  # noqa: BLE001 - those who wait need an answer, not our bug
+            _log.error(
+                "the look-up of %s failed (%s: %s)", digest.hex(), type(error).__name__, error
+            )
+            return Missing(MissingReason.UNAVAILABLE, 0, 0)
+        finally:
+            self._under_way.pop(digest, None)
+
+    def _learn(self, digest: bytes, answer: Answer) -> Found | Missing:
+        wrong = answer.wrong
+        data = answer.data
+        if data is not None and (len(data) > MAX_BYTES or value_hash(data) != digest):
+            wrong += 1
+            data = None
+            _log.error("data from %s passed the network with a wrong hash", answer.source)
+        self.stats.refused += wrong
+        if data is None:
+            reason = MissingReason.MISMATCH if wrong else MissingReason.UNAVAILABLE
+            missing = Missing(reason, answer.asked, wrong)
+            self._remember(digest, missing)
+            return missing
+        self.stats.fetched += 1
+        self._failed.pop(digest, None)
+        self._keep(digest, data)
+        return Found(data, answer.source or "network")
+
+    def _keep(self, digest: bytes, data: bytes) -> None:
+        try:
+            self._archive.put(digest, data)
+        except ArchiveError as error:
+            self.stats.unkept += 1
+            if not self._said_unkept:
+                _log.warning("data is served, and not kept: %s (said once)", error)
+                self._said_unkept = True
+
+    def _remember(self, digest: bytes, missing: Missing) -> None:
+        self._failed.pop(digest, None)
+        self._failed[digest] = (self._clock() + self._negative_seconds, missing)
+        if len(self._failed) > _MAX_REMEMBERED:
+            self._failed.popitem(last=False)
+
+    def _remembered(self, digest: bytes) -> Missing | None:
+        until, missing = self._failed.get(digest, (0.0, None))
+        if missing is None or self._clock() >= until:
+            self._failed.pop(digest, None)
+            return None
+        return missing
+
+    def _miss(self, missing: Missing) -> Missing:
+        self.stats.missing += 1
+        return missing
