@@ -10,8 +10,9 @@ The only file that knows dnslib. What must stay true:
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
-from dnslib import RD, RR, DNSHeader, DNSLabel, DNSQuestion
+from dnslib import RD, RR, DNSLabel, DNSQuestion
 from dnslib.dns import EDNS0, EDNSOption
 from dnslib.label import DNSBuffer
 
@@ -267,10 +268,7 @@ def write_reply(
     flags = _QR | query.flags & (_OPCODE | _RD) | answer.rcode & 0xF
     flags |= _AA if answer.authoritative else 0
     flags |= 0 if whole else _TC
-    DNSHeader(query.id, flags, q=1, a=counts[0], auth=counts[1], ar=counts[2]).pack(
-        head := DNSBuffer()
-    )
-    buffer.data[: _header.size] = head.data
+    _header.pack_into(buffer.data, 0, query.id, flags, 1, *counts)
     return bytes(buffer.data)
 
 
@@ -278,26 +276,26 @@ def _refusal(draft: _Draft, rcode: Rcode) -> bytes:
     """A reply with an rcode and nothing else. AD and CD are cleared in every reply: nothing here
     is validated (RFC 4035 3.1.6)."""
     flags = _QR | draft.flags & (_OPCODE | _RD) | rcode & 0xF
-    buffer = _ReplyBuffer()
-    DNSHeader(
-        draft.id, flags, q=int(draft.has_question), a=0, auth=0, ar=int(draft.edns is not None)
-    ).pack(buffer)
+    questions, additionals = int(draft.has_question), int(draft.edns is not None)
+    buffer = _ReplyBuffer(_header.pack(draft.id, flags, questions, 0, 0, additionals))
+    buffer.offset = _header.size
     if draft.has_question:
         DNSQuestion(DNSLabel(draft.labels), draft.qtype, draft.qclass).pack(buffer)
     if draft.edns is not None:
-        _opt(draft.edns, rcode, []).pack(buffer)
+        _opt(draft.edns.wants_dnssec, rcode).pack(buffer)
     return bytes(buffer.data)
 
 
-def _opt(edns: Edns, rcode: int, options: list[EDNSOption]) -> EDNS0:
+@lru_cache(maxsize=128)
+def _opt(wants_dnssec: bool, rcode: int, *options: tuple[int, bytes]) -> EDNS0:
     """Our OPT: version 0, our size, DO as in the query (RFC 3225 3), no other flag."""
     return EDNS0(
         "",
         ext_rcode=rcode >> 4,
         version=0,
-        flags="do" if edns.wants_dnssec else "",
+        flags="do" if wants_dnssec else "",
         udp_len=UDP_LIMIT,
-        opts=options,
+        opts=[EDNSOption(code, octets) for code, octets in options],
     )
 
 
@@ -308,22 +306,23 @@ def _opt_versions(
     edns = query.edns
     if edns is None:
         return [None]
-    asked: list[EDNSOption] = []
+    asked: list[tuple[int, bytes]] = []
     if options.nsid and edns.has(Option.NSID):
-        asked.append(EDNSOption(int(Option.NSID), options.nsid))
+        asked.append((int(Option.NSID), options.nsid))
     if stream and options.keepalive and edns.has(Option.TCP_KEEPALIVE):
-        asked.append(EDNSOption(int(Option.TCP_KEEPALIVE), struct.pack("!H", options.keepalive)))
-    if not answer.errors:
-        return [_opt(edns, answer.rcode, asked)]
-    full = [_error_option(error, error.text) for error in answer.errors]
-    codes = [_error_option(error, "") for error in answer.errors]
-    return [_opt(edns, answer.rcode, asked + extra) for extra in (full, codes, [])]
+        asked.append((int(Option.TCP_KEEPALIVE), struct.pack("!H", options.keepalive)))
+    versions: list[list[tuple[int, bytes]]] = [[]]
+    if answer.errors:
+        full = [_error_option(error, error.text) for error in answer.errors]
+        codes = [_error_option(error, "") for error in answer.errors]
+        versions = [full, codes, []]
+    return [_opt(edns.wants_dnssec, answer.rcode, *asked, *extra) for extra in versions]
 
 
-def _error_option(error: ExtendedError, text: str) -> EDNSOption:
+def _error_option(error: ExtendedError, text: str) -> tuple[int, bytes]:
     octets = text.encode("utf-8", "replace")[:MAX_ERROR_TEXT]
     octets = octets.decode("utf-8", "ignore").encode()  # no character is cut in two
-    return EDNSOption(int(Option.EXTENDED_ERROR), struct.pack("!H", error.code) + octets)
+    return int(Option.EXTENDED_ERROR), struct.pack("!H", error.code) + octets
 
 
 def _opt_size(opt: EDNS0 | None) -> int:

@@ -3,8 +3,8 @@
 What must stay true:
 - a question whose data is in memory or in the archive is answered without awaiting anything, so a
   door can answer it at once (``begin``); only data that must come over the network is awaited;
-- one fetch a digest is under way, however many ask for it, and no more questions than
-  ``max_waiting`` wait; the surplus hears SERVFAIL, it is not queued;
+- no more questions than ``max_waiting`` wait for data; the surplus hears SERVFAIL, it is not
+  queued (that one digest is looked for once, however many wait for it, is the source's promise);
 - whatever goes wrong inside is SERVFAIL to the one who asked and a counted, rate-bounded line in
   the log, never an exception in a door.
 """
@@ -14,8 +14,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from enum import Enum
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from resolver.answer import Answer, NameData, ServerIdentity, chaos_answer
 from resolver.chase import (
@@ -34,41 +33,22 @@ from resolver.contents import Contents
 from resolver.lookup import TtlLimits
 from resolver.message import Query, ServerOptions, read_query, write_reply
 from resolver.zones import Zones, name_text
+from zonefiles.sources import Found, Missing, MissingReason
 
 log = logging.getLogger("blockstore.resolver")
 
-MAX_NSID_BYTES = 64
+MAX_NSID_BYTES = 200  # with the longest question it still fits 512 bytes
 LOG_ONE_KIND_EVERY = 60.0
 
 Reply = bytes | None
 LaterReply = Coroutine[Any, Any, Reply]
 
 
-class FoundData(Protocol):
-    """Data that matched its hash."""
-
-    @property
-    def data(self) -> bytes: ...
-
-
-class MissingData(Protocol):
-    """Why there is none: ``reason`` is an enum with a member MISMATCH (only other data was
-    offered); ``asked`` counts the sources asked."""
-
-    @property
-    def reason(self) -> Enum: ...
-    @property
-    def asked(self) -> int: ...
-
-
 class Source(Protocol):
     """Where data comes from; nothing it hands out has another hash than was asked for."""
 
     def peek(self, digest: bytes) -> bytes | None: ...
-    async def get(self, digest: bytes, timeout: float) -> FoundData | MissingData: ...
-
-
-Fetched = FoundData | MissingData
+    async def get(self, digest: bytes, timeout: float) -> Found | Missing: ...
 
 
 class Resolver:
@@ -113,8 +93,7 @@ class Resolver:
         self._contents = Contents() if contents is None else contents
         self._changed_at = changed_at
         self._clock = clock
-        self._waiting = 0
-        self._fetches: dict[bytes, asyncio.Task[Fetched]] = {}
+        self._waiters: set[asyncio.Task[Any]] = set()
         self._last_logged: dict[str, float] = {}
         self.outcomes: Counter[str] = Counter()
         """How many packets ended how: an rcode's name, "silent", "refused unread" (a ready-made
@@ -123,7 +102,7 @@ class Resolver:
     @property
     def waiting(self) -> int:
         """Questions that wait for data now."""
-        return self._waiting
+        return len(self._waiters)
 
     async def reply_to(self, packet: bytes, limit: int) -> Reply:
         """The reply to ``packet`` through a door that carries ``limit`` bytes; None is silence."""
@@ -160,11 +139,11 @@ class Resolver:
             return self._failed(error, query, limit)
 
     async def close(self) -> None:
-        """Give up every fetch under way."""
-        fetches = list(self._fetches.values())
-        for fetch in fetches:
-            fetch.cancel()
-        await asyncio.gather(*fetches, return_exceptions=True)
+        """Give up the questions that wait; whoever runs them sees them cancelled."""
+        waiters = list(self._waiters)
+        for waiter in waiters:
+            waiter.cancel()
+        await asyncio.gather(*waiters, return_exceptions=True)
 
     def _start(self, query: Query) -> Answer | Chase:
         if query.qclass == CH:
@@ -214,34 +193,18 @@ class Resolver:
             return self._failed(error, query, limit)
 
     async def _fetched(self, wanted: Wanted) -> Delivery:
-        if self._waiting >= self._max_waiting:
+        waiter = asyncio.current_task()
+        if waiter is None or len(self._waiters) >= self._max_waiting:
             self.outcomes["overloaded"] += 1
             return Overloaded()
-        self._waiting += 1
+        self._waiters.add(waiter)
         try:
-            # Shielded: the one who asked first may hang up, the others still wait.
-            found = await asyncio.shield(self._fetch(wanted.digest))
+            found = await self._source.get(wanted.digest, self._fetch_timeout)
         finally:
-            self._waiting -= 1
-        reason = getattr(found, "reason", None)
-        if reason is None:
-            data = cast(FoundData, found).data
-            return self._contents.add(wanted.digest, wanted.chain_name, data)
-        missing = cast(MissingData, found)
-        return Unavailable(missing.asked, only_wrong=reason.name == "MISMATCH")
-
-    def _fetch(self, digest: bytes) -> asyncio.Task[Fetched]:
-        fetch = self._fetches.get(digest)
-        if fetch is None:
-            fetch = asyncio.ensure_future(self._source.get(digest, self._fetch_timeout))
-            self._fetches[digest] = fetch
-            fetch.add_done_callback(lambda done: self._fetch_ended(digest, done))
-        return fetch
-
-    def _fetch_ended(self, digest: bytes, done: asyncio.Task[Fetched]) -> None:
-        self._fetches.pop(digest, None)
-        if not done.cancelled():
-            done.exception()  # looked at, so that asyncio logs nothing when nobody waits any more
+            self._waiters.discard(waiter)
+        if isinstance(found, Found):
+            return self._contents.add(wanted.digest, wanted.chain_name, found.data)
+        return Unavailable(found.asked, only_wrong=found.reason is MissingReason.MISMATCH)
 
     def _finish(self, query: Query, answer: Answer, limit: int) -> bytes:
         reply = write_reply(query, answer, limit, self._options)

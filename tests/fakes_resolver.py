@@ -6,9 +6,7 @@ shares no code with what wrote them.
 
 import asyncio
 from dataclasses import dataclass, field
-from enum import Enum
 from fractions import Fraction
-from typing import NamedTuple
 
 import dns.edns
 import dns.flags
@@ -22,24 +20,8 @@ from resolver.chase import Freshness
 from resolver.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.resolve import Resolver
 from resolver.zones import Zones
+from zonefiles.sources import Found, Missing, MissingReason
 from zonefiles.zonefile import value_hash
-
-
-class MissingReason(Enum):
-    UNAVAILABLE = "unavailable"
-    MISMATCH = "mismatch"
-
-
-class Found(NamedTuple):
-    data: bytes
-    source: str
-
-
-class Missing(NamedTuple):
-    reason: MissingReason
-    asked: int
-    wrong: int
-
 
 HEIGHT = 1_000
 BLOCK_TIME = 1_767_225_600  # 2026-01-01 00:00 UTC

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import struct
+from types import SimpleNamespace
 
 import dns.flags
 import dns.message
@@ -16,6 +17,8 @@ from resolver.answer import NameData
 from resolver.contents import Contents
 from resolver.message import STREAM_LIMIT, UDP_LIMIT
 from tests.fakes_resolver import World, checked, errors, lines
+from zonefiles.archive import Archive
+from zonefiles.sources import DataSource
 
 WEB = """
 @      TXT  "hello"
@@ -61,23 +64,43 @@ def test_data_on_the_network_is_awaited():
     assert len(world.source.asked) == 1
 
 
-def test_many_questions_for_one_datum_make_one_fetch():
-    world = World()
-    world.name("alice.id", "some bytes", lies="network")
+class Network:
+    """A DHT with one datum, that answers when its gate opens."""
 
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.gate = asyncio.Event()
+        self.looked_for = 0
+
+    async def fetch(self, digest: bytes, deadline: float) -> SimpleNamespace:
+        self.looked_for += 1
+        await self.gate.wait()
+        return SimpleNamespace(data=self.data, source="192.0.2.1:6265", asked=3, wrong=0)
+
+
+def test_many_questions_for_one_datum_make_one_look_up(tmp_path):
     async def story():
-        world.source.gate = asyncio.Event()
+        world = World()
+        world.name("alice.id", "some bytes", lies="nowhere")
+        network = Network(b"some bytes")
+        archive = Archive(tmp_path / "archive", max_bytes=1_000_000)
+        source = DataSource(archive, network)
+        world.resolver._source = source
         query = dns.message.make_query("alice.bs", "TXT").to_wire()
         asked = [asyncio.ensure_future(world.resolver.reply_to(query, UDP_LIMIT)) for _ in range(9)]
-        while world.resolver.waiting < 9:
+        while world.resolver.waiting < 9 or not network.looked_for:
             await asyncio.sleep(0)
         asked.pop(0).cancel()  # the one who asked first hangs up
-        world.source.gate.set()
-        return await asyncio.gather(*asked)
+        network.gate.set()
+        replies = await asyncio.gather(*asked)
+        again = world.resolver.begin(query, UDP_LIMIT)
+        assert isinstance(again, bytes)
+        archive.close()
+        return world, network, replies
 
-    replies = asyncio.run(story())
+    world, network, replies = asyncio.run(story())
     assert all(reply is not None and b"some bytes" in reply for reply in replies)
-    assert len(world.source.asked) == 1
+    assert network.looked_for == 1
     assert world.resolver.waiting == 0
 
 
