@@ -133,7 +133,7 @@ class Follower:
         if self._moved:
             snapshot = self._table.publish()
             touched, self._changed, self._moved = frozenset(self._changed), set(), False
-            self._note(info, target)
+            self._note(info, target, planned=True)
             self._on_blocks(snapshot, touched)
         self._note(info, target, planned=True)
         return self.status.height < reach
@@ -216,15 +216,20 @@ class Follower:
             batch = connects[at : at + max(1, min(BLOCKS_A_BATCH, fits))]
             raws = self._node.raw_blocks([step.block_hash for step in batch])
             for step, raw in zip(batch, raws, strict=True):
-                if (stop is not None and stop.is_set()) or not self._connect(step, raw):
+                stopped = stop is not None and stop.is_set()
+                if stopped or not self._connect(step, raw, last=step is connects[-1]):
                     return False
             mean = sum(map(len, raws)) / len(raws)
             self._block_bytes = max(mean, (self._block_bytes + mean) / 2)
             at += len(batch)
         return True
 
-    def _connect(self, step: Connect, raw: bytes) -> bool:
-        """Check, judge and write one block; False where it does not follow our last one."""
+    def _connect(self, step: Connect, raw: bytes, *, last: bool) -> bool:
+        """Check, judge and write one block; False where it does not follow our last one.
+
+        The disk is waited for at the ``last`` block of a plan only: a kill loses nothing that was
+        written, and a power cut a few blocks at most, which are fetched again.
+        """
         scanned = self._scan(step, raw)
         parent = self._table.block_hashes([step.height - 1]).get(step.height - 1)
         if parent is not None and scanned.header.previous_hash != parent:
@@ -238,7 +243,7 @@ class Follower:
                 f" {expected.hex()} is known to be right: the index is wrong and goes no further;"
                 " please report this"
             )
-        self._table.connect(outcome, sync=self.status.caught_up)
+        self._table.connect(outcome, sync=last)
         self._changed |= outcome.touched
         self._moved = True
         for txid, verdict in outcome.verdicts:
