@@ -153,7 +153,7 @@ def start(foreground: bool, ready_fd: int | None, **flags: Any) -> None:
         from resolver.run import run_service
 
         sys.exit(run_service(settings, settings.working_dir / PID_NAME, ready_fd=ready_fd))
-    running = pidfile.owner(settings.working_dir / PID_NAME)
+    running = _owner(settings.working_dir / PID_NAME)
     if running is not None:
         fail(UNUSABLE, f"already running as pid {running}; stop it with `blockstored stop`")
     _start_in_background(given(flags))

@@ -79,7 +79,7 @@ def owner(path: Path) -> int | None:
     """The pid of the process that holds the lock on ``path``; None where nobody does."""
     try:
         fd = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         if _lock(fd):

@@ -46,7 +46,9 @@ from zonefiles.sources import DataSource, Replicator
 log = logging.getLogger("blockstore.service")
 
 STATUS_NAME = "blockstored.json"
-FOLLOWER_STOP_TIMEOUT = 15.0
+FOLLOWER_STOP_TIMEOUT = 5.0
+MAX_BEHIND = 144
+"""Blocks: an index further behind than this speaks of another day, and so of no name at all."""
 PORT_TRIES = 20
 BACKLOG_AT_ONCE = 200
 READY_POLL = 0.02
@@ -315,7 +317,8 @@ class Service:
             came = max(snapshot.block_time + depth, self._last_block_came or 0.0)
             silent_for = max(silent_for, now - came)
         target = status.target if status.target is not None else snapshot.height
-        return Freshness(status.caught_up, snapshot.height, target, max(0.0, silent_for))
+        ready = status.caught_up and target - snapshot.height <= MAX_BEHIND
+        return Freshness(ready, snapshot.height, target, max(0.0, silent_for))
 
     def figures(self) -> Json:
         """What ``/v1/info`` tells."""

@@ -1,11 +1,18 @@
 """Programs of ours as child processes of a test; each ends with the test that began it."""
 
+import http.client
+import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+from resolver import pidfile
 from tests.conftest import ROOT
 
 DEADLINE = 30.0
@@ -58,3 +65,63 @@ def serving_world() -> Iterator[int]:
             child.kill()
             child.wait()
             child.stdout.close()
+
+
+class Blockstored:
+    """A daemon in a working folder of its own, on ports of the system's choice."""
+
+    def __init__(self, folder: Path, node_url: str, *flags: str, network: str = "regtest") -> None:
+        self.folder = folder
+        self.env = environment({"HOME": str(folder / "home")})
+        self.where = ["--working-dir", str(folder / "w"), "--network", network]
+        self.flags = ["--dns-port=0", "--api-port=0", "--dht-port=0", "--poll-interval=20ms"]
+        self.flags += ["--node-url", node_url, *flags]
+        self.log = folder / "w" / "blockstored.log"
+        self.pid_file = folder / "w" / "blockstored.pid"
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """``blockstored`` with these arguments, to its end."""
+        return run_module("resolver.daemon", *arguments, env=self.env)
+
+    def start(self, *flags: str) -> subprocess.CompletedProcess[bytes]:
+        return self.command("start", *self.where, *self.flags, *flags)
+
+    def stop(self, *flags: str) -> subprocess.CompletedProcess[bytes]:
+        return self.command("stop", *self.where, *flags)
+
+    def status(self) -> dict[str, Any]:
+        """What ``status --json`` prints."""
+        printed: dict[str, Any] = json.loads(self.command("status", "--json", *self.where).stdout)
+        return printed
+
+    def ports(self) -> dict[str, Any]:
+        """Where the doors are."""
+        ports: dict[str, Any] = json.loads((self.folder / "w" / "blockstored.json").read_text())
+        return ports
+
+    def info(self) -> dict[str, Any]:
+        """``/v1/info``, asked directly."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports()["api"]["port"], timeout=5)
+        try:
+            connection.request("GET", "/v1/info")
+            told: dict[str, Any] = json.loads(connection.getresponse().read())
+            return told
+        finally:
+            connection.close()
+
+    def wait(self, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """``/v1/info`` as soon as ``what`` is true of it."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            info = self.info()
+            if what(info):
+                return info
+            assert time.monotonic() < deadline, f"it did not happen: {info}"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it the hard way, if it runs, and wait until it is gone."""
+        pid = pidfile.owner(self.pid_file)
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            assert pidfile.wait_released(self.pid_file, DEADLINE)

@@ -1,0 +1,40 @@
+"""The whole service: several in one process, and nothing left behind by one that fails to start."""
+
+import json
+import re
+
+import pytest
+
+from indexer.sandbox import SandboxNode
+from resolver.daemon import EXIT_CODES
+from resolver.refusals import Refusal, exit_code_rows
+from tests.conftest import ROOT
+from tests.fakes_process import run_module
+
+
+@pytest.mark.live
+def test_services_share_a_process_and_a_failed_one_gives_everything_back(tmp_path):
+    node = SandboxNode()
+    node.start()
+    try:
+        node.generate(260, b"\x76\xa9\x14" + bytes(20) + b"\x88\xac")
+        ended = run_module("tests.two_services", str(tmp_path), node.url)
+    finally:
+        node.stop()
+    assert ended.returncode == 0, ended.stderr.decode()
+    seen = json.loads(ended.stdout)
+    assert seen["ready"] == [True, True]
+    assert seen["heights"] == [260, 260]
+    assert len(set(seen["dns_ports"])) == 2
+    assert "--api-port" in seen["refused"]
+    assert seen["started again"] is True
+    assert seen["status files"] == []
+
+
+def test_the_readme_has_every_exit_code_and_refusal():
+    text = (ROOT / "resolver" / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", text, re.MULTILINE)
+    assert rows == [(str(code), meaning) for code, meaning in (*EXIT_CODES, *exit_code_rows())]
+    for refusal in Refusal:
+        row = f"| `{refusal.name.lower()}` | {refusal.status} | {refusal.meaning} |"
+        assert row in text
