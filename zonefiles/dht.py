@@ -196,7 +196,6 @@ class DhtNode:
         found = await self._look_up(digest, "find_value", deadline, is_right)
         for liar in found.liars:
             self._note_wrong(liar.address, digest, shun=True)
-            self._lose(liar)
         source = found.source
         return Fetched(
             found.value,
@@ -249,7 +248,11 @@ class DhtNode:
         return True
 
     def _note_wrong(self, address: Address, digest: bytes, *, shun: bool) -> None:
-        """Count wrong data against its source, and say so the first time."""
+        """Count wrong data against its source, and say so the first time.
+
+        Liars are asked last for a while, not never: whose only peer lied once may still get
+        all the rest from him.
+        """
         self.stats.wrong_values += 1
         source = _source(address)
         now = asyncio.get_running_loop().time()
@@ -274,9 +277,19 @@ class DhtNode:
         async def ask(contact: Contact) -> Reply:
             return await self._find(contact, function, target)
 
+        def is_suspect(contact: Contact) -> bool:
+            return self._liars.covers(_source(contact.address), loop.time())
+
+        loop = asyncio.get_running_loop()
         start = self._protocol.router.nearest(target)
         return await look_up(
-            target, start, ask, own_id=self._id, deadline=deadline, is_valid=is_valid
+            target,
+            start,
+            ask,
+            own_id=self._id,
+            deadline=deadline,
+            is_valid=is_valid,
+            is_suspect=is_suspect,
         )
 
     async def _find(self, contact: Contact, function: str, target: bytes) -> Reply:
@@ -300,8 +313,7 @@ class DhtNode:
             self._welcome(Contact(node_id, *address))
 
     async def _ask(self, contact: Contact, function: str, *arguments: bytes) -> bytes | None:
-        now = asyncio.get_running_loop().time()
-        if self._protocol is None or self._liars.covers(_source(contact.address), now):
+        if self._protocol is None:
             return None
         return await self._protocol.ask(contact.address, function, *arguments)
 

@@ -1,4 +1,4 @@
-"""What one source may do to us: its share of answers, and how long a liar is left alone.
+"""What one source may do to us: its share of answers, and how long a liar is shunned.
 
 Pure: the time (seconds, any origin, never backwards) is an argument. What must stay true: the
 memory is bounded however many sources there are, and forged ones push out only each other's.
@@ -43,7 +43,7 @@ class Allowance:
 
 
 class Shunned:
-    """Sources left alone for a while after an offence, and how often each offended."""
+    """Sources in disgrace for a while after an offence, and how often each offended."""
 
     def __init__(self, seconds: float, *, max_sources: int = MAX_SOURCES) -> None:
         self._seconds = seconds
@@ -65,7 +65,7 @@ class Shunned:
         return self._offences[source] == 1
 
     def covers(self, source: Hashable, now: float) -> bool:
-        """Whether ``source`` is still left alone."""
+        """Whether ``source`` is still in disgrace."""
         return self._until.get(source, now) > now
 
     def offences(self) -> dict[Hashable, int]:

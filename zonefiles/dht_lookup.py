@@ -60,13 +60,15 @@ async def look_up(
     own_id: bytes,
     deadline: float,
     is_valid: Callable[[bytes], bool] | None = None,
+    is_suspect: Callable[[Contact], bool] = lambda contact: False,
 ) -> Found:
     """Look for a value (with ``is_valid``) or for the K nodes nearest to ``target``.
 
-    ``deadline`` is in seconds from now; what was learned until then is returned. ``ask`` must
-    not raise. Nothing that it started is still under way when this returns.
+    ``deadline`` is in seconds from now; what was learned until then is returned. Contacts that
+    are suspect are asked when nobody else is left. ``ask`` must not raise. Nothing that was
+    started is still under way when this returns.
     """
-    search = _Search(target, own_id, is_valid)
+    search = _Search(target, own_id, is_valid, is_suspect)
     search.learn(start, None)
     under_way: dict[asyncio.Future[Reply], Contact] = {}
     ends = asyncio.get_running_loop().time() + deadline
@@ -94,13 +96,19 @@ class _Search:
     """Who is known, who was asked, who answered: the state of one look-up."""
 
     def __init__(
-        self, target: bytes, own_id: bytes, is_valid: Callable[[bytes], bool] | None
+        self,
+        target: bytes,
+        own_id: bytes,
+        is_valid: Callable[[bytes], bool] | None,
+        is_suspect: Callable[[Contact], bool],
     ) -> None:
         self.found = Found()
         self._target = target
         self._own_id = own_id
         self._is_valid = is_valid
+        self._is_suspect = is_suspect
         self._waiting: list[Contact] = []
+        self._suspects: set[tuple[str, int]] = set()
         self._answered: list[Contact] = []
         self._introducer: dict[tuple[str, int], Contact | None] = {}
         self._bad_introductions: Counter[tuple[str, int]] = Counter()
@@ -117,6 +125,8 @@ class _Search:
             self._ports[contact.ip] += 1
             self._introducer[contact.address] = introducer
             self._waiting.append(contact)
+            if self._is_suspect(contact):
+                self._suspects.add(contact.address)
 
     def next(self) -> Contact | None:
         """The best contact not yet asked, if it can still better what is known."""
@@ -148,12 +158,13 @@ class _Search:
     def nearest(self) -> list[Contact]:
         return sorted(self._answered, key=lambda c: distance(c.id, self._target))[:K]
 
-    def _rank(self, contact: Contact) -> tuple[int, int]:
+    def _rank(self, contact: Contact) -> tuple[bool, int, int]:
         # Whoever names many dead nodes close to the target would hold the look-up up for
         # minutes, if distance alone decided whom to ask next.
         introducer = self._introducer[contact.address]
         bad = 0 if introducer is None else self._bad_introductions[introducer.address]
-        return (bad // _TRUST_STEP, distance(contact.id, self._target))
+        suspect = contact.address in self._suspects
+        return (suspect, bad // _TRUST_STEP, distance(contact.id, self._target))
 
     def _blame(self, contact: Contact) -> None:
         introducer = self._introducer[contact.address]

@@ -131,6 +131,32 @@ def test_the_deadline_ends_it_and_leaves_nothing_under_way():
     assert world.look(start=[]).asked == 0
 
 
+def test_suspects_are_asked_when_nobody_else_is_left():
+    world = World(size=40)
+    world.holders = {world.nearest[0]}
+    suspects = set(world.nearest[:20])
+
+    def look():
+        world.asked.clear()
+        return asyncio.run(
+            look_up(
+                TARGET,
+                world.nodes,
+                world.ask,
+                own_id=b"",
+                deadline=5,
+                is_valid=is_right,
+                is_suspect=suspects.__contains__,
+            )
+        )
+
+    suspects.discard(world.nearest[0])
+    assert look().value == VALUE
+    assert not set(world.asked) & suspects
+    suspects.update(world.nodes)
+    assert look().value == VALUE
+
+
 def test_an_endless_supply_of_liars_is_asked_a_bounded_number_of_questions():
     asked = []
 
