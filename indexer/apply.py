@@ -33,8 +33,8 @@ from indexer.operations import (
     TokenTransfer,
     Transfer,
     Update,
-    read_operation,
 )
+from indexer.payloads import read_operation
 from indexer.rows import write_pairs
 from indexer.rules import (
     Effect,

@@ -15,7 +15,7 @@ from indexer.apply import SpentCandidate, apply_block
 from indexer.chain import Connect, ForkTooDeep, Step, plan
 from indexer.networks import Network
 from indexer.node import ChainInfo, NodeError
-from indexer.operations import COINBASE_TXID
+from indexer.payloads import COINBASE_TXID
 from indexer.rows import DamagedRow
 from indexer.schema import UNDO_BLOCKS
 from indexer.table import NameTable, Snapshot, TableError

@@ -18,8 +18,8 @@ from indexer.operations import (
     Renew,
     TokenTransfer,
     Transfer,
-    write_operation,
 )
+from indexer.payloads import write_operation
 from indexer.transactions import TxIn, TxOut, is_p2pkh, is_p2sh, p2pkh_script
 
 DUST = 5500

@@ -7,7 +7,8 @@ import pytest
 
 from indexer.names import base40_bytes, hash128, hash_name, name_consensus_hash
 from indexer.networks import MAINNET, REGTEST
-from indexer.operations import Malformed, read_operation
+from indexer.operations import Malformed
+from indexer.payloads import read_operation
 from indexer.replay import MemoryStore, read_chain, replay
 from indexer.transactions import Transaction, TxIn, TxOut
 from tests.conftest import DATA
