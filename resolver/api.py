@@ -219,7 +219,7 @@ class ApiDoor:
         self._listening = None
         if self._factory is not None:
             for channel in list(self._factory.connections):
-                channel.transport.loseConnection()
+                channel.transport.abortConnection()
 
 
 def _too_large_refusal() -> Refused:

@@ -161,6 +161,8 @@ def start(foreground: bool, ready_fd: int | None, **flags: Any) -> None:
 
 def _start_in_background(flags: Mapping[str, Any]) -> None:
     """Run ourselves again in a session of its own, and wait for what it reports."""
+    if sys.platform == "win32":
+        fail(UNUSABLE, "there is no background on Windows; use `blockstored start --foreground`")
     arguments: list[str] = []
     for name, value in flags.items():
         for one in value if isinstance(value, tuple) else (value,):

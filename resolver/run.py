@@ -125,10 +125,10 @@ def _run_reactor(
         log.info("blockstored %s starts as pid %d.", VERSION, os.getpid())
         service: Startable | None = None
         beside: asyncio.Future[None] | None = None
+        asked = asyncio.ensure_future(stopping.wait())
         try:
             service = build()
             starting = asyncio.ensure_future(service.start())
-            asked = asyncio.ensure_future(stopping.wait())
             await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
                 starting.cancel()
@@ -158,6 +158,7 @@ def _run_reactor(
             sentence = f"{type(error).__name__}: {error}; the log {log_file.baseFilename} says more"
             exit_code = report.failed(sentence, FAILED)
         finally:
+            asked.cancel()
             if beside is not None and not beside.done():
                 beside.cancel()
                 await asyncio.wait({beside})

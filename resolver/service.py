@@ -142,6 +142,8 @@ class Service:
         )
         await self.dht.start()
         self._closers.append(("DHT node", self.dht.stop))
+        if not ipaddress.ip_address(settings.dht_host).is_loopback:
+            log.warning("The DHT node is open to everybody who can reach %s.", settings.dht_host)
         self.source = DataSource(self.archive, self.dht)
         self._closers.append(("look-ups", self.source.close))
         self.replicator = Replicator(self.source, self.dht, is_announced=self._is_announced)

@@ -31,6 +31,7 @@ from resolver.settings_types import (
     Names,
     Port,
     Seconds,
+    SettingsError,
     Size,
     as_text,
     check_url,
@@ -40,6 +41,8 @@ from resolver.settings_types import (
     split_table,
     without_credentials,
 )
+
+__all__ = ["Settings", "SettingsError", "load", "rows"]
 
 VERSION = "0.1.0"
 ENV_PREFIX = "BLOCKSTORE_"
@@ -57,14 +60,6 @@ _COOKIE_FILES = {
     "testnet": ".bitcoin/testnet3/.cookie",
     "regtest": ".bitcoin/regtest/.cookie",
 }
-
-
-class SettingsError(ValueError):
-    """Settings that cannot be used; ``problems`` holds one line for people for each."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(problems))
 
 
 def _setting(default: Any, meaning: str, **more: Any) -> Any:
@@ -403,15 +398,3 @@ def _clashes(settings: Settings) -> Iterator[tuple[str, str]]:
     for key, host in (("api_port", settings.api_host), ("dht_port", settings.dht_host)):
         if getattr(settings, key) == settings.dns_port != 0 and host in dns_hosts:
             yield key, f"the DNS doors already have port {settings.dns_port} of {host}"
-
-
-def markdown_table() -> str:
-    """The table of settings as it stands in the README."""
-    lines = ["| setting | default | meaning |", "|---|---|---|"]
-    for name, row in rows():
-        lines.append(f"| `{name}` | {_cell(default_text(name))} | {_cell(row.description or '')} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

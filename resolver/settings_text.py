@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from resolver.settings import Settings, is_secret, rows
+from resolver.settings import Settings, default_text, is_secret, rows
 from resolver.settings_types import HIDDEN, host_port, without_credentials
 
 
@@ -47,3 +47,15 @@ def to_toml(settings: Settings) -> str:
 def _toml(value: object) -> str:
     # JSON's strings, numbers and lists of strings are TOML's; DEL is the one that is not.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def markdown_table() -> str:
+    """The table of settings as it stands in the README."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, row in rows():
+        lines.append(f"| `{name}` | {_cell(default_text(name))} | {_cell(row.description or '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

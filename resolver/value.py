@@ -126,8 +126,8 @@ async def find_value(
             Refusal.HASH_MISMATCH,
             f"{wrong} of {asked} sources gave data for {name}, none with the hash {digest}",
         )
+    whom = f"none of the {asked} sources that were asked" if asked else "no source"
     raise Refused(
         Refusal.DATA_UNAVAILABLE,
-        f"the data {digest} of {name} is not to be had from {asked} sources"
-        f" within {timeout:g} seconds",
+        f"{whom} had the data {digest} of {name} within {timeout:g} seconds",
     )

@@ -58,7 +58,7 @@ def test_data_that_is_no_text_is_printed_in_base64_or_raw(port):
         ("expired", 5, "expired"),
         ("revoked", 6, "revoked"),
         ("empty", 7, "no data"),
-        ("nowhere", 8, "not to be had"),
+        ("nowhere", 8, "none of the 3 sources"),
         ("lied", 9, "none with the hash"),
         ("UPPER", 12, "upper case"),
         ("a/../b", 12, "more than one dot"),

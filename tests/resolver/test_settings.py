@@ -17,10 +17,9 @@ from resolver.settings import (
     env_name,
     is_secret,
     load,
-    markdown_table,
     rows,
 )
-from resolver.settings_text import effective, to_toml
+from resolver.settings_text import effective, markdown_table, to_toml
 from resolver.settings_types import read_duration, read_size, without_credentials
 from tests.conftest import ROOT
 
