@@ -8,7 +8,7 @@ What must stay true:
 - the order of the refusals: not served, not ready, too stale, then the name's own state.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,6 +51,13 @@ class ChainClock(Protocol):
     def target_spacing(self) -> float: ...
 
 
+class PastOperation(Protocol):
+    """What is asked of the verdict on an operation."""
+
+    @property
+    def height(self) -> int: ...
+
+
 class TableSnapshot(Protocol):
     """What is asked of a snapshot of the name table."""
 
@@ -61,6 +68,7 @@ class TableSnapshot(Protocol):
     @property
     def network(self) -> ChainClock: ...
     def name_status(self, name: str, /) -> tuple[NameRecord, NameStatus] | None: ...
+    def verdict(self, txid: bytes, /) -> PastOperation | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +106,8 @@ def chase(
     freshness: Freshness,
     staleness: StalenessLimits,
     ttls: TtlLimits,
-    changed_at: Callable[[str], int | None] | None = None,
 ) -> Chase:
-    """Answer the question for ``labels`` (any case) and ``qtype`` in class IN.
-
-    ``changed_at`` tells the height of a name's last operation, where that is known.
-    """
+    """Answer the question for ``labels`` (any case) and ``qtype`` in class IN."""
     place = zones.split_qname(labels)
     if isinstance(place, NotOurs):
         return say.not_served()
@@ -130,7 +134,7 @@ def chase(
                 return say.negative(Rcode.NXDOMAIN, zone, height, chain, remarks)
             case AtName():
                 pass
-        outcome, more = yield from _at_name(place, qtype, snapshot, ttls, changed_at)
+        outcome, more = yield from _at_name(place, qtype, snapshot, ttls)
         if isinstance(outcome, Answer):
             return outcome.with_errors(remarks)
         remarks += tuple(remark for remark in more if remark not in remarks)
@@ -150,7 +154,6 @@ def _at_name(
     qtype: int,
     snapshot: TableSnapshot,
     ttls: TtlLimits,
-    changed_at: Callable[[str], int | None] | None,
 ) -> Generator[Wanted, Delivery, tuple[Outcome | Answer, tuple[ExtendedError, ...]]]:
     """What one name says, and the remarks that go with it; an Answer is final as it is."""
     known = snapshot.name_status(place.chain_name)
@@ -162,8 +165,9 @@ def _at_name(
         gone = snapshot.height if status.gone_at is None else status.gone_at
         return NoSuchNode(), (say.expired(gone),)
     if status.phase is Phase.REVOKED:
-        at = changed_at(place.chain_name) if changed_at is not None else None
-        return NoSuchNode(), (say.revoked(snapshot.height if at is None else at),)
+        # Nothing can be done to a revoked name, so its last operation is the revocation.
+        last = snapshot.verdict(record.txid)
+        return NoSuchNode(), (say.revoked(snapshot.height if last is None else last.height),)
     if status.phase is Phase.GRACE and status.gone_at is not None:
         remarks = (
             say.expires_soon(

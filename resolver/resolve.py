@@ -57,7 +57,6 @@ class Resolver:
     ``table`` gives the current snapshot; ``freshness`` is asked for each question and must be
     cheap. ``fetch_timeout`` is in seconds. ``nsid`` and ``identity`` are what the server says of
     itself, nothing if empty. ``keepalive`` is the TCP door's idle timeout in seconds.
-    ``changed_at`` gives the height of a name's last operation where that is known.
     """
 
     def __init__(
@@ -75,7 +74,6 @@ class Resolver:
         keepalive: float = 10.0,
         max_waiting: int = 1_000,
         contents: Contents | None = None,
-        changed_at: Callable[[str], int | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if len(nsid) > MAX_NSID_BYTES:
@@ -91,7 +89,6 @@ class Resolver:
         self._options = ServerOptions(nsid, min(int(keepalive * 10), 0xFFFF))
         self._max_waiting = max_waiting
         self._contents = Contents() if contents is None else contents
-        self._changed_at = changed_at
         self._clock = clock
         self._waiters: set[asyncio.Task[Any]] = set()
         self._last_logged: dict[str, float] = {}
@@ -158,7 +155,6 @@ class Resolver:
             freshness=self._freshness(),
             staleness=self._staleness,
             ttls=self._ttls,
-            changed_at=self._changed_at,
         )
 
     def _advance(self, chased: Chase, delivery: Delivery | None) -> Answer | Wanted:

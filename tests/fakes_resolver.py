@@ -7,6 +7,7 @@ shares no code with what wrote them.
 import asyncio
 from dataclasses import dataclass, field
 from fractions import Fraction
+from types import SimpleNamespace
 
 import dns.edns
 import dns.flags
@@ -41,7 +42,7 @@ def name_record(name: str, digest: bytes | None, *, revoked: bool = False) -> Na
         last_renewed=101,
         revoked=revoked,
         op="~" if revoked else "+",
-        txid=bytes(32),
+        txid=name.encode().ljust(32, b"."),
         vtxindex=1,
         op_fee=Fraction(0),
         importer=None,
@@ -62,8 +63,15 @@ class FakeSnapshot:
     network: Network = REGTEST
     names: dict[str, tuple[NameRecord, NameStatus]] = field(default_factory=dict)
 
-    def name_status(self, fqn: str) -> tuple[NameRecord, NameStatus] | None:
-        return self.names.get(fqn)
+    changed: dict[str, int] = field(default_factory=dict)
+    """The height of a name's last operation, where the table still knows it."""
+
+    def name_status(self, name: str) -> tuple[NameRecord, NameStatus] | None:
+        return self.names.get(name)
+
+    def verdict(self, txid: bytes) -> SimpleNamespace | None:
+        height = self.changed.get(txid.rstrip(b".").decode())
+        return None if height is None else SimpleNamespace(height=height)
 
 
 class FakeSource:
@@ -100,11 +108,9 @@ class World:
         self.snapshot = FakeSnapshot()
         self.source = FakeSource()
         self.freshness = Freshness(ready=True, height=HEIGHT, target=HEIGHT, silent_for=5.0)
-        self.changed: dict[str, int] = {}
         settings: dict[str, object] = {
             "identity": ServerIdentity(version="Blockstore 1.0", host="ns.test"),
             "nsid": b"ns.test",
-            "changed_at": self.changed.get,
         }
         self.resolver = Resolver(
             zones=Zones.from_settings(zones or {"bs": "id", "podcast.example.net": "podcast"}),

@@ -96,7 +96,7 @@ class Scenario:
         lies = given.pop("data", "archive")
         until = int(given.pop("until")) if "until" in given else None
         if "at" in given:
-            self.world.changed[name] = int(given.pop("at"))
+            self.world.snapshot.changed[name] = int(given.pop("at"))
         assert not given, f"unknown: {given}"
         assert all(line.startswith("|") for line in below)
         data = None if lies == "none" else "".join(line[1:].lstrip(" ") + "\n" for line in below)
