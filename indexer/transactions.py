@@ -2,9 +2,8 @@
 
 What must stay true: any bytes give a value or one of the two named errors; a block is
 believed only when its merkle root covers every transaction read from it; nothing but
-candidates is ever parsed in full. Hashes are in the order in which they are hashed and
-stored ("internal"); :func:`hash_hex` and :func:`hash_bytes` are the only way to and from
-the reversed order that people and nodes write.
+candidates is ever parsed in full. Headers, hashes and scripts have files of their own and
+are named here again, for whoever reads blocks needs them all.
 """
 
 from collections.abc import Sequence
@@ -12,13 +11,65 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
-from embit import base58
+from indexer.headers import (
+    HEADER_BYTES,
+    CorruptBlock,
+    Header,
+    double_sha256,
+    hash_bytes,
+    hash_hex,
+    meets_target,
+    merkle_root,
+    merkle_root_and_doubt,
+    parse_header,
+    target_of_bits,
+)
+from indexer.scripts import (
+    address_script,
+    is_p2pkh,
+    is_p2sh,
+    op_return_payload,
+    p2pkh_script,
+    p2sh_script,
+    script_address,
+)
 
-from indexer.networks import Network
+__all__ = [
+    "HEADER_BYTES",
+    "MAX_BLOCK_BYTES",
+    "NULL_HASH",
+    "Candidate",
+    "CorruptBlock",
+    "CorruptTransaction",
+    "Header",
+    "ScannedBlock",
+    "Transaction",
+    "TxIn",
+    "TxOut",
+    "address_script",
+    "compact_size",
+    "double_sha256",
+    "hash_bytes",
+    "hash_hex",
+    "is_coinbase_input",
+    "is_p2pkh",
+    "is_p2sh",
+    "meets_target",
+    "merkle_root",
+    "op_return_payload",
+    "p2pkh_script",
+    "p2sh_script",
+    "parse_block",
+    "parse_header",
+    "parse_transaction",
+    "scan_block",
+    "script_address",
+    "serialize_transaction",
+    "target_of_bits",
+]
 
 MAX_BLOCK_BYTES = 4_000_000
 """BIP 141: a block weighs at most 4,000,000, and a byte weighs at least one."""
-HEADER_BYTES = 80
 MAX_BASE_BYTES = 1_000_000
 NULL_HASH = bytes(32)
 
@@ -30,10 +81,6 @@ _SMALLEST_TRANSACTION = 60  # one input with an empty script and one output with
 
 class CorruptTransaction(ValueError):
     """Bytes that are no transaction; the text says why, for people."""
-
-
-class CorruptBlock(ValueError):
-    """Bytes that are no block, or no block that its own header commits to; the text says why."""
 
 
 class TxIn(NamedTuple):
@@ -64,20 +111,6 @@ class Transaction:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """The 80 bytes that a block's hash is the hash of."""
-
-    version: int
-    previous_hash: bytes
-    merkle_root: bytes
-    time: int
-    bits: int
-    nonce: int
-    hash: bytes
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Candidate:
     """A transaction that may carry an operation, with its place in the block (coinbase: 0)."""
 
@@ -92,81 +125,6 @@ class ScannedBlock:
     header: Header
     transaction_count: int
     candidates: tuple[Candidate, ...]
-
-
-def double_sha256(data: bytes) -> bytes:
-    """SHA256 of the SHA256: the hash of transactions, headers and merkle nodes."""
-    return sha256(sha256(data).digest()).digest()
-
-
-def hash_hex(value: bytes) -> str:
-    """Display form (reversed hex) of a hash in internal order."""
-    return value[::-1].hex()
-
-
-def hash_bytes(text: str) -> bytes:
-    """Internal order of a 32-byte hash in display form; ValueError if it is none."""
-    try:
-        value = bytes.fromhex(text)
-    except (ValueError, TypeError):
-        value = b""
-    if len(value) != 32 or len(text) != 64:
-        raise ValueError(f"{text!r:.80} is not a hash of 64 hexadecimal digits")
-    return value[::-1]
-
-
-# Headers and merkle trees
-
-
-def parse_header(raw: bytes) -> Header:
-    """The header in exactly 80 bytes; CorruptBlock for any other length."""
-    if len(raw) != HEADER_BYTES:
-        raise CorruptBlock(f"a block header has 80 bytes, not {len(raw)}")
-    number = int.from_bytes
-    return Header(
-        version=number(raw[:4], "little", signed=True),
-        previous_hash=raw[4:36],
-        merkle_root=raw[36:68],
-        time=number(raw[68:72], "little"),
-        bits=number(raw[72:76], "little"),
-        nonce=number(raw[76:80], "little"),
-        hash=double_sha256(raw),
-        raw=bytes(raw),
-    )
-
-
-def target_of_bits(bits: int) -> int:
-    """The number that a header hash may not exceed; 0 for bits that are negative or overflow."""
-    exponent, mantissa = bits >> 24, bits & 0x7FFFFF
-    target = mantissa << 8 * (exponent - 3) if exponent >= 3 else mantissa >> 8 * (3 - exponent)
-    if bits & 0x800000 or target >> 256:
-        return 0
-    return target
-
-
-def meets_target(header: Header) -> bool:
-    """Whether the header's hash proves the work that its own bits ask for."""
-    return int.from_bytes(header.hash, "little") <= target_of_bits(header.bits)
-
-
-def merkle_root(txids: Sequence[bytes]) -> bytes:
-    """The merkle root over ``txids`` in block order; ValueError when there are none."""
-    if not txids:
-        raise ValueError("a merkle tree has at least one leaf")
-    return _merkle(list(txids))[0]
-
-
-def _merkle(row: list[bytes]) -> tuple[bytes, bool]:
-    """Root, and whether some pair of equal nodes makes the tree ambiguous (CVE-2012-2459)."""
-    ambiguous = False
-    digest = sha256
-    while len(row) > 1:
-        left, right = row[::2], row[1::2]
-        ambiguous = ambiguous or any(map(bytes.__eq__, left, right))
-        if len(left) > len(right):
-            right.append(left[-1])
-        row = [digest(digest(a + b).digest()).digest() for a, b in zip(left, right, strict=True)]
-    return row[0], ambiguous
 
 
 # Transactions
@@ -416,7 +374,7 @@ def _proven_header(raw: bytes) -> Header:
 
 
 def _check_root(header: Header, txids: list[bytes]) -> None:
-    root, ambiguous = _merkle(txids)
+    root, ambiguous = merkle_root_and_doubt(txids)
     if root != header.merkle_root:
         raise CorruptBlock(
             f"the transactions of block {hash_hex(header.hash)} hash to the merkle root "
@@ -517,71 +475,3 @@ def _walk(raw: bytes, places: list[int], magic: bytes) -> tuple[list[bytes], lis
 def _carries(script: bytes, magic: bytes) -> bool:
     payload = op_return_payload(script)
     return payload is not None and len(payload) >= 3 and payload.startswith(magic)
-
-
-# Scripts
-
-
-def op_return_payload(script: bytes) -> bytes | None:
-    """The data of ``OP_RETURN <one push>`` (1..75 bytes directly, or PUSHDATA1/2/4), else None."""
-    if len(script) < 2 or script[0] != _OP_RETURN:
-        return None
-    push = script[1]
-    if push < _OP_PUSHDATA1:
-        at, size = 2, push
-        if not push:
-            return None  # OP_0 pushes nothing and is a small integer to every parser
-    elif push <= _OP_PUSHDATA4:
-        at = 2 + (1 << (push - _OP_PUSHDATA1))
-        if len(script) < at:
-            return None
-        size = int.from_bytes(script[2:at], "little")
-    else:
-        return None
-    return script[at:] if len(script) == at + size else None
-
-
-def is_p2pkh(script: bytes) -> bool:
-    """Whether ``script`` pays to the hash of a public key."""
-    return len(script) == 25 and script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac"
-
-
-def is_p2sh(script: bytes) -> bool:
-    """Whether ``script`` pays to the hash of a script (BIP 16)."""
-    return len(script) == 23 and script[:2] == b"\xa9\x14" and script[22] == 0x87
-
-
-def p2pkh_script(digest: bytes) -> bytes:
-    """The scriptPubKey that pays to a 20-byte public key hash."""
-    return b"\x76\xa9\x14" + digest + b"\x88\xac"
-
-
-def p2sh_script(digest: bytes) -> bytes:
-    """The scriptPubKey that pays to a 20-byte script hash."""
-    return b"\xa9\x14" + digest + b"\x87"
-
-
-def script_address(script: bytes, network: Network) -> str | None:
-    """The base58check address of a p2pkh or p2sh script; None for every other script."""
-    if is_p2pkh(script):
-        return str(base58.encode_check(bytes((network.p2pkh_version,)) + script[3:23]))
-    if is_p2sh(script):
-        return str(base58.encode_check(bytes((network.p2sh_version,)) + script[2:22]))
-    return None
-
-
-def address_script(address: str, network: Network) -> bytes:
-    """The scriptPubKey of a p2pkh or p2sh address; ValueError with a sentence for people."""
-    if not 25 <= len(address) <= 36 or not address.isascii():
-        raise ValueError(f"{address!r:.80} is no address of the kind that can own names")
-    try:
-        decoded = bytes(base58.decode_check(address))
-    except Exception:  # noqa: BLE001 - embit raises its own error, KeyError or OverflowError
-        raise ValueError(f"{address!r} is no address: its checksum is wrong") from None
-    if len(decoded) != 21:
-        raise ValueError(f"{address!r} is no address: it has the wrong length")
-    if decoded[0] == network.p2pkh_version:
-        return p2pkh_script(decoded[1:])
-    if decoded[0] == network.p2sh_version:
-        return p2sh_script(decoded[1:])
-    raise ValueError(f"{address} is an address of another network, not of {network.name}")

@@ -1,0 +1,102 @@
+"""Hashes, block headers with their proof of work, and merkle trees.
+
+What must stay true: hashes are in the order in which they are hashed and stored ("internal");
+``hash_hex`` and ``hash_bytes`` are the only way to and from the reversed order that people
+and nodes write.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+HEADER_BYTES = 80
+
+
+class CorruptBlock(ValueError):
+    """Bytes that are no block, or no block that its own header commits to; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The 80 bytes that a block's hash is the hash of."""
+
+    version: int
+    previous_hash: bytes
+    merkle_root: bytes
+    time: int
+    bits: int
+    nonce: int
+    hash: bytes
+    raw: bytes
+
+
+def double_sha256(data: bytes) -> bytes:
+    """SHA256 of the SHA256: the hash of transactions, headers and merkle nodes."""
+    return sha256(sha256(data).digest()).digest()
+
+
+def hash_hex(value: bytes) -> str:
+    """Display form (reversed hex) of a hash in internal order."""
+    return value[::-1].hex()
+
+
+def hash_bytes(text: str) -> bytes:
+    """Internal order of a 32-byte hash in display form; ValueError if it is none."""
+    try:
+        value = bytes.fromhex(text)
+    except (ValueError, TypeError):
+        value = b""
+    if len(value) != 32 or len(text) != 64:
+        raise ValueError(f"{text!r:.80} is not a hash of 64 hexadecimal digits")
+    return value[::-1]
+
+
+def parse_header(raw: bytes) -> Header:
+    """The header in exactly 80 bytes; CorruptBlock for any other length."""
+    if len(raw) != HEADER_BYTES:
+        raise CorruptBlock(f"a block header has 80 bytes, not {len(raw)}")
+    number = int.from_bytes
+    return Header(
+        version=number(raw[:4], "little", signed=True),
+        previous_hash=raw[4:36],
+        merkle_root=raw[36:68],
+        time=number(raw[68:72], "little"),
+        bits=number(raw[72:76], "little"),
+        nonce=number(raw[76:80], "little"),
+        hash=double_sha256(raw),
+        raw=bytes(raw),
+    )
+
+
+def target_of_bits(bits: int) -> int:
+    """The number that a header hash may not exceed; 0 for bits that are negative or overflow."""
+    exponent, mantissa = bits >> 24, bits & 0x7FFFFF
+    target = mantissa << 8 * (exponent - 3) if exponent >= 3 else mantissa >> 8 * (3 - exponent)
+    if bits & 0x800000 or target >> 256:
+        return 0
+    return target
+
+
+def meets_target(header: Header) -> bool:
+    """Whether the header's hash proves the work that its own bits ask for."""
+    return int.from_bytes(header.hash, "little") <= target_of_bits(header.bits)
+
+
+def merkle_root(txids: Sequence[bytes]) -> bytes:
+    """The merkle root over ``txids`` in block order; ValueError when there are none."""
+    if not txids:
+        raise ValueError("a merkle tree has at least one leaf")
+    return merkle_root_and_doubt(list(txids))[0]
+
+
+def merkle_root_and_doubt(row: list[bytes]) -> tuple[bytes, bool]:
+    """Root, and whether some pair of equal nodes makes the tree ambiguous (CVE-2012-2459)."""
+    ambiguous = False
+    digest = sha256
+    while len(row) > 1:
+        left, right = row[::2], row[1::2]
+        ambiguous = ambiguous or any(map(bytes.__eq__, left, right))
+        if len(left) > len(right):
+            right.append(left[-1])
+        row = [digest(digest(a + b).digest()).digest() for a, b in zip(left, right, strict=True)]
+    return row[0], ambiguous
