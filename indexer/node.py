@@ -93,8 +93,9 @@ class BitcoinNode:
     """One node, asked over HTTP(S).
 
     ``url``: http://[user:password@]host[:port], percent-encoded. Credentials come from the
-    cookie file, the arguments or the URL, in this order. ``timeout``: seconds for the whole
-    silence of one reply. ValueError, without any credential, for a URL that is none.
+    cookie file, the arguments or the URL, in this order. ``timeout``: seconds of
+    silence, and a tenth of what a whole reply may take. ValueError, without any credential,
+    for a URL that is none.
     """
 
     def __init__(

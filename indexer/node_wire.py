@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+SLOWEST_REPLY = 10
+"""How many times the timeout a reply may take that keeps coming."""
+
 
 class NodeError(Exception):
     """The node did not give what was asked for; the text says why, for people."""
@@ -101,14 +104,9 @@ class Wire:
         response = self._connection.getresponse()
         if response.status in (401, 403):
             raise NotLetIn(response.status, self._place)
-        raw = response.read(self._max_reply_bytes + 1)
-        if len(raw) > self._max_reply_bytes:
-            raise NodeError(
-                f"the node at {self._place} sent more than {self._max_reply_bytes} bytes at once; "
-                "that is no reply to what was asked"
-            )
+        raw = self._read_bounded(response)
         if response.length:
-            raise http.client.IncompleteRead(raw[:0], response.length)
+            raise http.client.IncompleteRead(b"", response.length)
         if response.status == 503:
             raise NodeUnavailable(
                 f"the node at {self._place} is too busy (its work queue is full); "
@@ -121,6 +119,25 @@ class Wire:
                 f"the node at {self._place} answered with HTTP {response.status} and no JSON; "
                 "check that the address is that of a Bitcoin node"
             ) from None
+
+    def _read_bounded(self, response: http.client.HTTPResponse) -> bytes:
+        """The body; bounded in size, and in time also when it comes byte by byte."""
+        deadline = time.monotonic() + SLOWEST_REPLY * self.timeout
+        parts: list[bytes] = []
+        size = 0
+        while part := response.read1(1 << 20):
+            parts.append(part)
+            size += len(part)
+            if size > self._max_reply_bytes:
+                raise NodeError(
+                    f"the node at {self._place} sent more than {self._max_reply_bytes} bytes at "
+                    "once; that is no reply to what was asked"
+                )
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        if not response.length:
+            response.close()  # read1 does not notice the end; the connection itself stays
+        return b"".join(parts)
 
     def rest(self) -> None:
         """Note that the connection works and is idle from now on."""

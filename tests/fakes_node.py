@@ -6,7 +6,7 @@ import socket
 import struct
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from indexer.registrar.wallet import Key, KeyRing
@@ -21,8 +21,9 @@ class FakeNode:
 
     Each entry of ``plan`` is used for one request: "drop" ends the connection without a byte,
     "cut" in the middle of a reply, "drop after" right after a whole reply, "silent" never
-    answers; bytes are sent as the body of HTTP 200, (status, body) as they are. ``seen`` holds the
-    parsed body of every request that had the right credentials.
+    answers, "drip" answers a byte at a time without end; bytes are sent as the body of HTTP
+    200, (status, body) as they are. ``seen`` holds the parsed body of every request that had
+    the right credentials.
     """
 
     def __init__(self, *, user: str = "user", password: str = "pass") -> None:
@@ -100,6 +101,16 @@ class FakeNode:
             door.end_headers()
             door.wfile.write(b'{"result": ')
             door.close_connection = True
+        elif bent == "drip":
+            door.send_response(200)
+            door.send_header("Content-Length", "100000")
+            door.end_headers()
+            pause = Event()
+            try:
+                while not pause.wait(0.01):
+                    door.wfile.write(b" ")
+            except OSError:
+                door.close_connection = True
         elif isinstance(bent, bytes):
             self._send(door, 200, bent)
         elif isinstance(bent, tuple):

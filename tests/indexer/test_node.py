@@ -182,6 +182,12 @@ def test_silence_ends_at_the_timeout(fake) -> None:
     assert node.call("getblockcount") == 7
 
 
+def test_a_reply_that_drips_ends_too(fake) -> None:
+    fake.plan = ["drip"]
+    with pytest.raises(NodeUnavailable, match="did not answer within"):
+        client(fake, timeout=0.05).call("getblockcount")
+
+
 def test_a_new_cookie_is_read_after_a_401(fake, tmp_path: Path) -> None:
     cookie = tmp_path / ".cookie"
     cookie.write_text("user:pass")
