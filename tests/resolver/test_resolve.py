@@ -1,12 +1,14 @@
 """The one sequence every door calls: rcodes, waiting, merging, and what a failure looks like."""
 
 import asyncio
+import json
 import logging
 import struct
 from types import SimpleNamespace
 
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from indexer.records import Phase
 from resolver.answer import NameData
-from resolver.contents import Contents
+from resolver.contents import Contents, read_data
 from resolver.message import STREAM_LIMIT, UDP_LIMIT
 from tests.fakes_resolver import World, checked, errors, lines
 from zonefiles.archive import Archive
@@ -341,3 +343,32 @@ def test_no_mutation_of_a_packet_raises_or_draws_too_long_a_reply(good, changes,
         if (packet[2] & 0x78) != 0x28:  # dnspython reads an UPDATE by other rules
             dns.message.from_wire(reply)
     assert FUZZED.resolver.outcomes["failed"] == 0
+
+
+@pytest.mark.data
+def test_every_real_zone_file_answers_with_what_it_holds(data_dir):
+    """Real zone files, served each under a name of its own: the data as TXT, and every record."""
+    world = World()
+    records = [json.loads(line) for line in (data_dir / "zonefiles" / "real.jsonl").open()]
+    served = 0
+    for number, record in enumerate(records):
+        name = f"n{number}.id"
+        data = record["zonefile"].replace(f"$ORIGIN {record['name']}", f"$ORIGIN {name}").encode()
+        world.name(name, data)
+        txt = world.ask(f"n{number}.bs", "TXT", tcp=True)
+        read = read_data(data, name)
+        if read.zonefile is None:
+            assert b"".join(txt.answer[0][0].strings) == data
+            assert errors(world.ask(f"n{number}.bs", "A"))[0][1].endswith(read.flaw)
+            continue
+        if not read.zonefile.rrsets(()):
+            assert b"".join(txt.answer[0][0].strings) == data
+        for labels in read.zonefile.owners():
+            for rtype, stored in read.zonefile.rrsets(labels).items():
+                owner = dns.name.Name((*labels, b"n%d" % number, b"bs", b""))
+                reply = world.ask(owner, rtype, tcp=True)
+                assert reply.rcode() == dns.rcode.NOERROR
+                assert len(reply.answer[0]) == len(stored)
+                served += len(stored)
+    assert served >= len(records) // 2
+    assert world.resolver.outcomes["failed"] == 0
