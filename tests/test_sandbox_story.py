@@ -1,0 +1,235 @@
+"""``blockstored sandbox`` as a newcomer meets it: started, dug, stopped, killed, begun afresh."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.fakes_process import environment
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+
+READY_WITHIN = 15.0  # what the README promises
+PATIENCE = 60.0  # what a test waits on a busy machine
+
+
+class Box:
+    """One sandbox in a folder; its ports change from start to start, its state does not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.text = ""
+        self.seconds = 0.0
+
+    def start(self, *flags: str) -> "Box":
+        ports = ("--dns-port", "0", "--api-port", "0", "--dht-port", "0")
+        began = time.monotonic()
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "resolver.daemon", "sandbox"),
+                *("--working-dir", str(self.folder), *ports, *flags),
+            ],
+            cwd=ROOT,
+            env=environment({"PYTHONUNBUFFERED": "1"}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        watch = threading.Timer(PATIENCE, self.process.kill)
+        watch.start()
+        assert self.process.stdout is not None
+        lines = []
+        for line in self.process.stdout:
+            lines.append(line)
+            if "Ctrl-C stops it" in line:
+                break
+        watch.cancel()
+        self.text = "".join(lines)
+        self.seconds = time.monotonic() - began
+        if "Ctrl-C" not in self.text:
+            assert self.process.stderr is not None
+            raise AssertionError(self.text + self.process.stderr.read())
+        return self
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode
+
+    @property
+    def lines(self) -> list[str]:
+        """The ``dig`` lines it printed."""
+        return re.findall(r"^  (dig .*?)\s*(?:#.*)?$", self.text, re.MULTILINE)
+
+    def line(self, name: str) -> list[str]:
+        """The printed line that asks for ``name``, as words."""
+        return next(line for line in self.lines if f" {name} " in line).split()
+
+    @property
+    def height(self) -> int:
+        found = re.search(r"at block (\d+)", self.text)
+        assert found is not None
+        return int(found[1])
+
+    def dig(self, *words: str) -> str:
+        """What the real dig prints."""
+        command = [*words, "+tries=1", "+time=10"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE).stdout
+
+    def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """``blockstore-cli`` against this box."""
+        port = re.search(r"HTTP API on 127.0.0.1 port (\d+)", self.text)
+        assert port is not None
+        return subprocess.run(
+            [sys.executable, "-m", "resolver.cli", "--port", port[1], *words],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    if shutil.which("dig") is None:
+        pytest.skip("no dig here; install bind9-dnsutils")
+    box = Box(tmp_path_factory.mktemp("box") / "state").start()
+    yield box
+    if box.process.poll() is None:
+        box.end(signal.SIGKILL)
+
+
+def test_a_sandbox_is_ready_in_time(box: Box) -> None:
+    assert box.seconds < READY_WITHIN * 2  # the promise, twice over for a busy machine
+    assert len(box.lines) >= 12
+
+
+def test_the_first_name_answers_with_its_data(box: Box) -> None:
+    words = box.line("swiftonsecurity.bs")
+    expected = '"{\\"name\\":{\\"formatted\\": \\"Taylor Swift\\"}}"\n'
+    assert box.dig(*words) == expected
+    assert box.dig(*words, "+tcp") == expected
+
+
+def test_the_command_line_prints_exactly_the_data(box: Box) -> None:
+    ended = box.cli("lookup", "swiftonsecurity")
+    assert ended.returncode == 0
+    assert ended.stdout == (
+        '{\n    "data": "{\\"name\\":{\\"formatted\\": \\"Taylor Swift\\"}}"\n}\n'
+    )
+    assert box.cli("ping").returncode == 0
+    info = json.loads(box.cli("getinfo").stdout)
+    assert info["indexing"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("nobody-has-this", 4, "nobody-has-this.id is not registered at block"),
+        ("expired", 5, "expired.id expired at block"),
+        ("revoked", 6, "revoked.id was revoked by its owner"),
+        ("empty", 7, "empty.id is registered and has no data yet"),
+        ("nowhere", 8, "of nowhere.id within"),
+        ("UPPER", 12, "upper case is not allowed"),
+    ],
+)
+def test_each_failed_lookup_has_its_own_message_next_step_and_exit_code(
+    box: Box, name: str, code: int, message: str
+) -> None:
+    ended = box.cli("lookup", name)
+    assert ended.returncode == code
+    assert ended.stdout == ""
+    first, *more = ended.stderr.splitlines()
+    assert message in first
+    assert more[0].startswith("Next: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "needle"),
+    [
+        ("webhost.bs", "NOERROR", "192.0.2.10"),
+        ("sales.department.bs", "NOERROR", "ns1.sales.department.bs. 3600\tIN\tA\t192.0.2.53"),
+        ("empty.bs", "NOERROR", "SOA"),
+        ("nowhere.bs", "SERVFAIL", "EDE: 22"),
+        ("expired.bs", "NXDOMAIN", "expired at block"),
+        ("revoked.bs", "NXDOMAIN", "revoked at block"),
+        ("nobody-has-this.bs", "NXDOMAIN", "not registered at block"),
+        ("gift.bs", "NOERROR", "handed over"),
+    ],
+)
+def test_each_printed_line_shows_what_it_promises(
+    box: Box, name: str, status: str, needle: str
+) -> None:
+    printed = box.dig(*box.line(name))
+    assert f"status: {status}" in printed
+    assert needle in re.sub(r"\s*\n", "\n", printed)
+
+
+def test_a_long_answer_is_cut_over_udp_and_complete_over_tcp(box: Box) -> None:
+    words = [*box.line("almanac.bs")]
+    cut = box.dig(*words, "+ignore", "+notcp")
+    assert re.search(r"flags: qr aa tc", cut)
+    whole = box.dig(*words)
+    assert len(re.findall(r"^almanac\.bs\..*TXT", whole, re.MULTILINE)) == 12
+
+
+def test_every_printed_short_line_prints_something(box: Box) -> None:
+    short = [line for line in box.lines if "+short" in line]
+    assert len(short) >= 8
+    for line in short:
+        assert box.dig(*line.split()).strip(), line
+
+
+def test_its_state_survives_a_stop_and_a_kill(tmp_path: Path) -> None:
+    box = Box(tmp_path / "state").start()
+    first = box.height
+    assert box.end(signal.SIGTERM) == 0
+    box.start()
+    assert box.height >= first
+    assert "Founding" not in box.text
+    assert "Taylor" in box.cli("lookup", "swiftonsecurity").stdout
+    second = box.height
+    box.end(signal.SIGKILL)
+    box.start()
+    assert box.height >= second
+    assert "Founding" not in box.text
+    assert "Taylor" in box.cli("lookup", "swiftonsecurity").stdout
+    assert box.end(signal.SIGINT) == 0
+    log = (tmp_path / "state" / "blockstored.log").read_text()
+    assert "Traceback" not in log
+
+
+def test_a_sandbox_killed_while_it_was_founded_begins_afresh(tmp_path: Path) -> None:
+    box = Box(tmp_path / "state")
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "resolver.daemon", "sandbox"),
+            *("--working-dir", str(box.folder), "--dns-port", "0"),
+            *("--api-port", "0", "--dht-port", "0"),
+        ],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "Founding" in process.stdout.readline()
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=PATIENCE)
+    box.start()
+    assert "Founding" in box.text
+    assert "Taylor" in box.cli("lookup", "swiftonsecurity").stdout
+    assert box.end(signal.SIGTERM) == 0
