@@ -382,11 +382,14 @@ def test_a_second_signal_ends_it_at_once(make):
         one = make(f"http://a:b@127.0.0.1:{silent.getsockname()[1]}")
         shown = Foreground(one)
         shown.until("Ready.")
-        silent.accept()
-        shown.child.send_signal(signal.SIGTERM)
-        shown.until("Stopping.")
-        shown.child.send_signal(signal.SIGTERM)
-        assert shown.end() == 143
+        asking, _ = silent.accept()
+        with asking:
+            asking.settimeout(DEADLINE)
+            assert asking.recv(1)  # the question is under way, and stays so
+            shown.child.send_signal(signal.SIGTERM)
+            shown.until("Stopping.")
+            shown.child.send_signal(signal.SIGTERM)
+            assert shown.end() == 143
     assert one.start().returncode == 0
 
 
