@@ -14,7 +14,7 @@ from resolver.listening import PortUnavailable, tcp_socket
 from resolver.tcp import DnsConnections
 from tests.fakes_resolver import World
 
-QUERY = dns.message.make_query("alice.bs", "TXT").to_wire()
+QUERY = dns.message.make_query("alice.bs", "TXT", id=4242).to_wire()
 
 
 def framed(packet: bytes) -> bytes:
