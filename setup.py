@@ -32,7 +32,6 @@ setup(
         "embit>=0.8.0",
         "click>=8.1",
         "pydantic>=2.10",
-        "platformdirs>=4",
     ],
     extras_require={
         "test": [

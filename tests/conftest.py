@@ -1,4 +1,4 @@
-"""What every test shares: the folder of recorded data, and how its absence is told."""
+"""What every test shares: the folder of recorded data, and how what is missing is told."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("BLOCKSTORE_DATA", ROOT.parent / "shared" / "data")).resolve()
+
+NO_SKIPS = os.environ.get("BLOCKSTORE_NO_SKIPS", "") not in ("", "0")
+"""Whether a skipped test marked ``data`` or ``live`` fails the run, as it does where it counts."""
+
+_skipped: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,6 +22,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("data"):
             item.add_marker(skip)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember what was skipped though it must not be."""
+    if report.skipped and {"data", "live"} & set(report.keywords):
+        _skipped.append(report.nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that skipped what it must not skip."""
+    if NO_SKIPS and _skipped and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name them."""
+    if NO_SKIPS and _skipped:
+        terminalreporter.section("skipped, which fails this run", red=True)
+        for nodeid in _skipped:
+            terminalreporter.line(nodeid)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dns.message
+import dns.query
+
 from resolver import pidfile
 from tests.conftest import ROOT
 
@@ -99,15 +102,31 @@ class Blockstored:
         ports: dict[str, Any] = json.loads((self.folder / "w" / "blockstored.json").read_text())
         return ports
 
-    def info(self) -> dict[str, Any]:
-        """``/v1/info``, asked directly."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports()["api"]["port"], timeout=5)
+    def ask(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        """What the API answers, errors included."""
+        port = self.ports()["api"]["port"]
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
         try:
-            connection.request("GET", "/v1/info")
+            connection.request(method, path, body)
             told: dict[str, Any] = json.loads(connection.getresponse().read())
             return told
         finally:
             connection.close()
+
+    def info(self) -> dict[str, Any]:
+        """``/v1/info``, asked directly."""
+        return self.ask("GET", "/v1/info")
+
+    def wait_for_block(self, height: int) -> dict[str, Any]:
+        """``/v1/info`` as soon as block ``height`` is indexed."""
+        return self.wait(lambda i: not i["indexing"] and i["last_block_processed"] >= height)
+
+    def dig(self, qname: str, rdtype: str = "TXT", *, tcp: bool = False) -> dns.message.Message:
+        """The reply to one question, decoded strictly by another library than ours."""
+        query = dns.message.make_query(qname, rdtype, use_edns=0)
+        ask = dns.query.tcp if tcp else dns.query.udp
+        door = self.ports()["dns"][0]
+        return ask(query, door["host"], port=door["port"], timeout=DEADLINE)
 
     def wait(self, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """``/v1/info`` as soon as ``what`` is true of it."""

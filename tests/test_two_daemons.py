@@ -33,8 +33,8 @@ from indexer.prices import namespace_price
 from indexer.registrar.wallet import Key
 from indexer.sandbox import SandboxNode
 from resolver.founding import LARGE_COIN, MINER, PAYER, SMALL_COIN, SPACING, Purse, sandbox_key
-from tests.daemons import Daemon
 from tests.fakes import BUCKETS
+from tests.fakes_process import Blockstored
 from zonefiles.dht import DHT_MAX_VALUE
 from zonefiles.zonefile import value_hash
 
@@ -81,7 +81,7 @@ def real_names(path: Path) -> list[RealName]:
 class Town:
     """The people who put the names on the sandbox chain, half by import, half by registration."""
 
-    def __init__(self, node: SandboxNode, daemon: Daemon, names: list[RealName]) -> None:
+    def __init__(self, node: SandboxNode, daemon: Blockstored, names: list[RealName]) -> None:
         self.node, self.daemon, self.names = node, daemon, names
         self.purse = Purse(node)
         self.imported, self.registered = names[::2], names[1::2]
@@ -208,32 +208,35 @@ def test_real_names_published_at_one_daemon_are_answered_by_another(
     zones = ",".join(f"{namespace}.test={namespace}" for namespace in sorted(namespaces))
     # A past start keeps the times of blocks mined in a second behind the clock.
     with SandboxNode(tmp_path / "node", start_time=int(time.time()) - 3600) as node:
-        chain = (
-            *("--network", "sandbox", "--node-url", f"http://127.0.0.1:{node.port}"),
-            *("--node-cookie-file", str(node.cookie_file), "--poll-interval", "0.05"),
-        )
-        flags = (*chain, "--zones", zones)
-        with Daemon(tmp_path / "publisher", *flags) as publisher:
+        url = f"http://127.0.0.1:{node.port}"
+        flags = ("--node-cookie-file", str(node.cookie_file), "--zones", zones)
+        publisher = Blockstored(tmp_path / "publisher", url, *flags, network="sandbox")
+        asked = Blockstored(tmp_path / "asked", url, *flags, network="sandbox")
+        try:
+            assert publisher.start().returncode == 0
             Town(node, publisher, names).settle()
-            assert publisher.get("/v1/info")["names"] == len(names)
+            assert publisher.info()["names"] == len(names)
             for name in names:
-                kept = publisher.post("/v1/data", name.data)
+                kept = publisher.ask("POST", "/v1/data", name.data)
                 assert kept.get("value_hash") == name.digest.hex(), kept
-            with Daemon(tmp_path / "asked", *flags, "--dht-bootstrap", publisher.dht) as asked:
-                asked.wait_for_block(node.height)
-                cold = [_ask(asked, name, tcp=n % 2 == 1) for n, name in enumerate(names)]
-                warm = [_ask(asked, name, tcp=n % 2 == 0) for n, name in enumerate(names)]
-                records = sum(_ask_records(asked, name) for name in names)
-                assert records >= len(names) // 2
-                assert "Traceback" not in asked.log + publisher.log
-                assert asked.stop() == 0
-            assert publisher.stop() == 0
+            dht = publisher.ports()["dht"]
+            assert asked.start("--dht-bootstrap", f"{dht['host']}:{dht['port']}").returncode == 0
+            asked.wait_for_block(node.height)
+            cold = [_ask(asked, name, tcp=n % 2 == 1) for n, name in enumerate(names)]
+            warm = [_ask(asked, name, tcp=n % 2 == 0) for n, name in enumerate(names)]
+            records = sum(_ask_records(asked, name) for name in names)
+            assert records >= len(names) // 2
+            assert "Traceback" not in asked.log.read_text() + publisher.log.read_text()
+            assert (asked.stop().returncode, publisher.stop().returncode) == (0, 0)
+        finally:
+            asked.kill()
+            publisher.kill()
     with capsys.disabled():
         print(f"\n{len(names)} real names, {records} records of their own checked")
         print(f"first answer  {_figures(cold)}\nsecond answer {_figures(warm)}")
 
 
-def _ask(daemon: Daemon, name: RealName, *, tcp: bool) -> float:
+def _ask(daemon: Blockstored, name: RealName, *, tcp: bool) -> float:
     """Ask for the data of a name, check it, and say how many seconds it took."""
     began = time.perf_counter()
     reply = daemon.dig(name.qname, tcp=tcp)
@@ -246,7 +249,7 @@ def _ask(daemon: Daemon, name: RealName, *, tcp: bool) -> float:
     return seconds
 
 
-def _ask_records(daemon: Daemon, name: RealName) -> int:
+def _ask_records(daemon: Blockstored, name: RealName) -> int:
     """Ask for each URI record of the name's zone file; how many came as its text has them."""
     checked = 0
     for owner, targets in _uris(name).items():

@@ -1,0 +1,118 @@
+"""The house keeps its own rules: who imports whom, and what may stand where."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGES = ("indexer", "zonefiles", "resolver")
+FILES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
+
+PURE = frozenset(
+    [
+        "indexer/apply.py",
+        "indexer/chain.py",
+        "indexer/consensus.py",
+        "indexer/flaws.py",
+        "indexer/headers.py",
+        "indexer/names.py",
+        "indexer/namespace_rules.py",
+        "indexer/networks.py",
+        "indexer/operations.py",
+        "indexer/payloads.py",
+        "indexer/prices.py",
+        "indexer/records.py",
+        "indexer/rows.py",
+        "indexer/rules.py",
+        "indexer/schema.py",
+        "indexer/scripts.py",
+        "indexer/transactions.py",
+        "indexer/view.py",
+        "indexer/registrar/compose.py",
+        "indexer/registrar/wallet.py",
+        "zonefiles/dht_messages.py",
+        "zonefiles/recordsets.py",
+        "zonefiles/zonefile.py",
+        "resolver/answer.py",
+        "resolver/chase.py",
+        "resolver/codes.py",
+        "resolver/contents.py",
+        "resolver/lookup.py",
+        "resolver/message.py",
+        "resolver/refusals.py",
+        "resolver/settings.py",
+        "resolver/settings_text.py",
+        "resolver/settings_types.py",
+        "resolver/zones.py",
+    ]
+)
+"""Files that take and give values only; ``.ci/run`` checks their types strictly."""
+
+OWNERS = {
+    "plyvel": {"indexer/table.py", "zonefiles/archive.py"},
+    "dnslib": {"resolver/message.py"},
+    "bitcoinrpc": {"indexer/node.py", "indexer/node_wire.py"},
+}
+"""Libraries that only these files may import."""
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that the file imports, also inside functions."""
+    for statement in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            assert statement.level == 0, f"{path}: imports are absolute"
+            yield statement.module or ""
+            yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
+
+
+def inside(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=inside)
+def test_a_file_imports_only_what_its_room_may(path: Path) -> None:
+    roots = {module.partition(".")[0] for module in imported(path)}
+    package = inside(path).partition("/")[0]
+    forbidden = {"indexer": {"zonefiles", "resolver"}, "zonefiles": {"indexer", "resolver"}}
+    assert not roots & forbidden.get(package, set())
+    assert "tests" not in roots
+    for library, owners in OWNERS.items():
+        assert library not in roots or inside(path) in owners
+    if package == "indexer":
+        assert "twisted" not in roots
+    if "kademlia" in roots or "rpcudp" in roots:
+        assert re.fullmatch(r"zonefiles/dht(_\w+)?\.py", inside(path))
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_a_pure_file_reaches_nothing_outside_itself(name: str) -> None:
+    path = ROOT / name
+    modules = set(imported(path))
+    roots = {module.partition(".")[0] for module in modules}
+    outside = {"twisted", "plyvel", "bitcoinrpc", "kademlia", "socket", "asyncio", "threading"}
+    outside |= {"random", "secrets", "subprocess", "time"}
+    assert not roots & outside
+    ours = {m for m in modules if m.partition(".")[0] in PACKAGES}
+    for module in ours:
+        file = module.replace(".", "/") + ".py"
+        assert not (ROOT / file).exists() or file in PURE, f"{name} is pure but imports {file}"
+
+
+def test_every_pure_file_is_checked_strictly() -> None:
+    listed = "$(python -c 'from tests.test_architecture import PURE; print(*sorted(PURE))')"
+    assert f"mypy --strict {listed}" in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
+
+
+@pytest.mark.parametrize("path", FILES, ids=inside)
+def test_a_file_begins_with_a_sentence_and_stays_small(path: Path) -> None:
+    text = path.read_text("utf-8")
+    sentence = ast.get_docstring(ast.parse(text))
+    assert sentence
+    assert sentence.partition("\n\n")[0].rstrip().endswith((".", "?"))
+    assert len(text.splitlines()) <= 600, f"{inside(path)} holds more than one room"
