@@ -52,10 +52,11 @@ class Rtype(IntEnum):
 
 
 class Option(IntEnum):
-    """EDNS options that are read or written (RFC 5001, RFC 7828, RFC 8914)."""
+    """EDNS options that are read or written (RFC 5001, RFC 7828, RFC 7830, RFC 8914)."""
 
     NSID = 3
     TCP_KEEPALIVE = 11
+    PADDING = 12
     EXTENDED_ERROR = 15
 
 

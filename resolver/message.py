@@ -17,6 +17,7 @@ from dnslib.dns import EDNS0, EDNSOption
 from dnslib.label import DNSBuffer
 
 from resolver.answer import Answer, ExtendedError
+from resolver.asker import UNKNOWN, Asker
 from resolver.codes import QUERY, Option, Rcode, Rtype
 from resolver.lookup import RecordSet
 from resolver.zones import Labels
@@ -25,6 +26,7 @@ UDP_LIMIT = 1_232
 """What a datagram of ours may hold (the DNS flag day 2020 size); also what OPT offers."""
 PLAIN_LIMIT = 512  # RFC 1035 4.2.1, where there is no EDNS
 STREAM_LIMIT = 65_535
+PADDING_BLOCK = 468
 
 MAX_RECORDS_IN_QUERY = 16
 MAX_OPTIONS = 64
@@ -231,16 +233,21 @@ def reply_limit(query: Query, limit: int) -> int:
 
 
 def write_reply(
-    query: Query, answer: Answer, limit: int, options: ServerOptions = _NO_OPTIONS
+    query: Query,
+    answer: Answer,
+    limit: int,
+    options: ServerOptions = _NO_OPTIONS,
+    asker: Asker = UNKNOWN,
 ) -> bytes:
     """The reply to ``query`` in at most ``reply_limit(query, limit)`` bytes.
 
     When it is too long, there go in this order: additional records, the text of extended errors,
     the extended errors, and then whole RRsets from the end, with TC set (RFC 2181 9). The glue of
-    a referral is no mere addition: without it TC is set too (RFC 9471 3).
+    a referral is no mere addition: without it TC is set too (RFC 9471 3). What leaves encrypted
+    is padded if the query was (RFC 7830 6), to a multiple of ``PADDING_BLOCK`` (RFC 8467 4.1).
     """
     room = reply_limit(query, limit)
-    opts = _opt_versions(query, answer, options, stream=limit >= STREAM_LIMIT)
+    opts = _opt_versions(query, answer, options, asker)
     sizes = [_opt_size(opt) for opt in opts]
     buffer = _ReplyBuffer(bytes(_header.size))
     buffer.offset = _header.size
@@ -263,6 +270,8 @@ def write_reply(
             if buffer.add(records, room - _opt_size(opt)):
                 counts[2] += len(records.rdatas)
     if opt is not None:
+        if asker.encrypted and query.edns is not None and query.edns.has(Option.PADDING):
+            opt = _padded(opt, buffer.offset, room)
         opt.pack(buffer)
         counts[2] += 1
     flags = _QR | query.flags & (_OPCODE | _RD) | answer.rcode & 0xF
@@ -300,7 +309,7 @@ def _opt(wants_dnssec: bool, rcode: int, *options: tuple[int, bytes]) -> EDNS0:
 
 
 def _opt_versions(
-    query: Query, answer: Answer, options: ServerOptions, *, stream: bool
+    query: Query, answer: Answer, options: ServerOptions, asker: Asker
 ) -> list[EDNS0 | None]:
     """OPT from the fullest to the barest: with error texts, with error codes, without errors."""
     edns = query.edns
@@ -309,7 +318,7 @@ def _opt_versions(
     asked: list[tuple[int, bytes]] = []
     if options.nsid and edns.has(Option.NSID):
         asked.append((int(Option.NSID), options.nsid))
-    if stream and options.keepalive and edns.has(Option.TCP_KEEPALIVE):
+    if asker.keeps_connection and options.keepalive and edns.has(Option.TCP_KEEPALIVE):
         asked.append((int(Option.TCP_KEEPALIVE), struct.pack("!H", options.keepalive)))
     versions: list[list[tuple[int, bytes]]] = [[]]
     if answer.errors:
@@ -317,6 +326,20 @@ def _opt_versions(
         codes = [_error_option(error, "") for error in answer.errors]
         versions = [full, codes, []]
     return [_opt(edns.wants_dnssec, answer.rcode, *asked, *extra) for extra in versions]
+
+
+def _padded(opt: EDNS0, length: int, room: int) -> EDNS0:
+    """``opt`` with an option of zeros, so that the ``length`` bytes before it and it together are
+    a whole number of blocks, or fill the ``room`` there is."""
+    bare = length + _opt_size(opt) + 4
+    whole = min(-(-bare // PADDING_BLOCK) * PADDING_BLOCK, room)
+    if whole < bare:
+        return opt
+    padding = EDNSOption(int(Option.PADDING), bytes(whole - bare))
+    # ``opt`` is shared between replies; this one is not.
+    padded = EDNS0("", udp_len=UDP_LIMIT, opts=[*opt.rdata, padding])
+    padded.ttl = opt.ttl
+    return padded
 
 
 def _error_option(error: ExtendedError, text: str) -> tuple[int, bytes]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from resolver.answer import Answer, NameData, ServerIdentity, chaos_answer
+from resolver.asker import UNKNOWN, Asker
 from resolver.chase import (
     Chase,
     Delivery,
@@ -101,14 +102,14 @@ class Resolver:
         """Questions that wait for data now."""
         return len(self._waiters)
 
-    async def reply_to(self, packet: bytes, limit: int) -> Reply:
+    async def reply_to(self, packet: bytes, limit: int, asker: Asker = UNKNOWN) -> Reply:
         """The reply to ``packet`` through a door that carries ``limit`` bytes; None is silence."""
-        reply = self.begin(packet, limit)
+        reply = self.begin(packet, limit, asker)
         if reply is None or isinstance(reply, bytes):
             return reply
         return await reply
 
-    def begin(self, packet: bytes, limit: int) -> Reply | LaterReply:
+    def begin(self, packet: bytes, limit: int, asker: Asker = UNKNOWN) -> Reply | LaterReply:
         """The reply if it can be given at once; else a coroutine that gives it, to be run.
 
         Never raises, nor does the coroutine (but for its own cancellation).
@@ -127,13 +128,13 @@ class Resolver:
         try:
             started = self._start(query)
             if isinstance(started, Answer):
-                return self._finish(query, started, limit)
+                return self._finish(query, started, limit, asker)
             wanted = self._advance(started, None)
             if isinstance(wanted, Answer):
-                return self._finish(query, wanted, limit)
-            return self._continue(query, started, wanted, limit)
+                return self._finish(query, wanted, limit, asker)
+            return self._continue(query, started, wanted, limit, asker)
         except Exception as error:  # noqa: BLE001
-            return self._failed(error, query, limit)
+            return self._failed(error, query, limit, asker)
 
     async def close(self) -> None:
         """Give up the questions that wait; whoever runs them sees them cancelled."""
@@ -179,14 +180,16 @@ class Resolver:
             return None
         return self._contents.add(wanted.digest, wanted.chain_name, data)
 
-    async def _continue(self, query: Query, chased: Chase, wanted: Wanted, limit: int) -> Reply:
+    async def _continue(
+        self, query: Query, chased: Chase, wanted: Wanted, limit: int, asker: Asker
+    ) -> Reply:
         try:
             step: Answer | Wanted = wanted
             while isinstance(step, Wanted):
                 step = self._advance(chased, await self._fetched(step))
-            return self._finish(query, step, limit)
+            return self._finish(query, step, limit, asker)
         except Exception as error:  # noqa: BLE001
-            return self._failed(error, query, limit)
+            return self._failed(error, query, limit, asker)
 
     async def _fetched(self, wanted: Wanted) -> Delivery:
         waiter = asyncio.current_task()
@@ -202,12 +205,12 @@ class Resolver:
             return self._contents.add(wanted.digest, wanted.chain_name, found.data)
         return Unavailable(found.asked, only_wrong=found.reason is MissingReason.MISMATCH)
 
-    def _finish(self, query: Query, answer: Answer, limit: int) -> bytes:
-        reply = write_reply(query, answer, limit, self._options)
+    def _finish(self, query: Query, answer: Answer, limit: int, asker: Asker) -> bytes:
+        reply = write_reply(query, answer, limit, self._options, asker)
         self.outcomes[Rcode(answer.rcode).name] += 1
         return reply
 
-    def _failed(self, error: Exception, query: Query | None, limit: int = 0) -> Reply:
+    def _failed(self, error: Exception, query: Query | None, limit: int, asker: Asker) -> Reply:
         """Count and, once in a while, log an error of ours; the one who asked gets SERVFAIL."""
         self.outcomes["failed"] += 1
         kind = type(error).__name__
@@ -219,4 +222,4 @@ class Resolver:
             log.debug("The failure came from here.", exc_info=error)
         if query is None:
             return None
-        return write_reply(query, Answer(Rcode.SERVFAIL), limit, self._options)
+        return write_reply(query, Answer(Rcode.SERVFAIL), limit, self._options, asker)

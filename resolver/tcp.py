@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
+from resolver.asker import Asker
 from resolver.listening import tcp_socket
 from resolver.message import STREAM_LIMIT
 from resolver.resolve import LaterReply, Reply, Resolver
@@ -42,8 +43,9 @@ class DnsConnection(Protocol):
 
     factory: "DnsConnections"
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, asker: Asker) -> None:
         self.address = address
+        self._asker = asker
         self._buffer = bytearray()
         self._under_way: set[asyncio.Task[Reply]] = set()
         self._unread = False  # the peer takes no replies: the transport's buffer is full
@@ -123,7 +125,7 @@ class DnsConnection(Protocol):
             packet = bytes(self._buffer[taken + 2 : taken + 2 + length])
             taken += 2 + length
             self.factory.outcomes["received"] += 1
-            reply = self.factory.resolver.begin(packet, STREAM_LIMIT)
+            reply = self.factory.resolver.begin(packet, STREAM_LIMIT, self._asker)
             if isinstance(reply, bytes):
                 out += (len(reply).to_bytes(2, "big"), reply)
                 unsent += 2 + len(reply)
@@ -205,7 +207,8 @@ class DnsConnection(Protocol):
 
 
 class DnsConnections(Factory):
-    """All connections of one door. ``reactor`` gives the time."""
+    """All connections of one door. ``reactor`` gives the time; ``encrypted`` says that TLS lies
+    between these and the client."""
 
     noisy = False
 
@@ -219,6 +222,7 @@ class DnsConnections(Factory):
         max_connections: int = MAX_CONNECTIONS,
         max_per_address: int = MAX_PER_ADDRESS,
         max_per_loopback: int = MAX_PER_LOOPBACK,
+        encrypted: bool = False,
     ) -> None:
         self.reactor = reactor
         self.resolver = resolver
@@ -227,6 +231,7 @@ class DnsConnections(Factory):
         self._max_connections = max_connections
         self._max_per_address = max_per_address
         self._max_per_loopback = max_per_loopback
+        self._encrypted = encrypted
         self._connections: set[DnsConnection] = set()
         self._per_address: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
@@ -243,7 +248,8 @@ class DnsConnections(Factory):
         if self._per_address[address] >= most or not self._room_for_one():
             self.outcomes["too many"] += 1
             return None
-        connection = DnsConnection(address)
+        asker = Asker(addr.host, self._encrypted, keeps_connection=True)
+        connection = DnsConnection(address, asker)
         connection.factory = self
         return connection
 

@@ -27,6 +27,7 @@ from typing import Any
 from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
+from resolver.asker import Asker
 from resolver.listening import udp_socket
 from resolver.message import UDP_LIMIT
 from resolver.resolve import Reply, Resolver
@@ -105,13 +106,13 @@ class UdpDoor:
         receive = self._receive_with_destination if self._wildcard else self._receive
         for _ in range(BURST):
             try:
-                packet, send = receive()
+                packet, host, send = receive()
             except BlockingIOError:
                 return
             except OSError:
                 continue  # an ICMP error for an earlier reply; the next datagram may be fine
             self.outcomes["received"] += 1
-            reply = self._resolver.begin(packet, UDP_LIMIT)
+            reply = self._resolver.begin(packet, UDP_LIMIT, Asker(host))
             if reply is None:
                 continue
             if isinstance(reply, bytes):
@@ -124,14 +125,14 @@ class UdpDoor:
                 self._under_way.add(task)
                 task.add_done_callback(partial(self._ended, send))
 
-    def _receive(self) -> tuple[bytes, Callable[[bytes], object]]:
+    def _receive(self) -> tuple[bytes, str, Callable[[bytes], object]]:
         packet, peer = self._socket.recvfrom(MAX_QUERY)
-        return packet, lambda reply: self._socket.sendto(reply, peer)
+        return packet, peer[0], lambda reply: self._socket.sendto(reply, peer)
 
-    def _receive_with_destination(self) -> tuple[bytes, Callable[[bytes], object]]:
+    def _receive_with_destination(self) -> tuple[bytes, str, Callable[[bytes], object]]:
         packet, ancillary, _, peer = self._socket.recvmsg(MAX_QUERY, 128)
         source = [_as_source(*item) for item in ancillary]
-        return packet, lambda reply: self._socket.sendmsg([reply], source, 0, peer)
+        return packet, peer[0], lambda reply: self._socket.sendmsg([reply], source, 0, peer)
 
     def _send(self, send: Callable[[bytes], object], reply: bytes) -> None:
         try:

@@ -17,6 +17,7 @@ import dns.rcode
 from indexer.networks import REGTEST, Network
 from indexer.records import NameRecord, NameStatus, Phase
 from resolver.answer import ServerIdentity
+from resolver.asker import Asker
 from resolver.chase import Freshness
 from resolver.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.resolve import Resolver
@@ -151,7 +152,9 @@ class World:
 
     def send(self, packet: bytes, limit: int = UDP_LIMIT) -> bytes | None:
         """A packet through a door, and what comes back, waiting for data if need be."""
-        reply = self.resolver.begin(packet, limit)
+        reply = self.resolver.begin(
+            packet, limit, Asker("127.0.0.1", keeps_connection=limit > UDP_LIMIT)
+        )
         if reply is None or isinstance(reply, bytes):
             return reply
         return asyncio.run(_finished(reply))

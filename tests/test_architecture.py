@@ -38,6 +38,7 @@ PURE = frozenset(
         "zonefiles/recordsets.py",
         "zonefiles/zonefile.py",
         "resolver/answer.py",
+        "resolver/asker.py",
         "resolver/chase.py",
         "resolver/codes.py",
         "resolver/contents.py",

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.answer import Answer, ExtendedError
+from resolver.asker import Asker
 from resolver.codes import Rcode
 from resolver.lookup import RecordSet
 from resolver.message import (
@@ -245,12 +246,30 @@ def test_nsid_and_keepalive_are_given_to_those_who_ask():
     asked = a_query(options=option(3) + option(11))
     silent = write_reply(a_query(), Answer(0), STREAM_LIMIT, options)
     assert dns.message.from_wire(silent).options == ()
-    codes = lambda limit: [  # noqa: E731
+    codes = lambda limit, asker: [  # noqa: E731
         int(o.otype)
-        for o in dns.message.from_wire(write_reply(asked, Answer(0), limit, options)).options
+        for o in dns.message.from_wire(write_reply(asked, Answer(0), limit, options, asker)).options
     ]
-    assert codes(STREAM_LIMIT) == [3, 11]
-    assert codes(UDP_LIMIT) == [3]  # RFC 7828 3.2.1: never over UDP
+    assert codes(STREAM_LIMIT, Asker(keeps_connection=True)) == [3, 11]
+    assert codes(STREAM_LIMIT, Asker(encrypted=True)) == [3]  # HTTP has its own
+    assert codes(UDP_LIMIT, Asker()) == [3]  # RFC 7828 3.2.1: never over UDP
+
+
+@pytest.mark.parametrize("length", [1, 100, 380, 381, 382, 383, 384, 385, 386, 900, 64_900, 65_300])
+def test_an_encrypted_reply_is_padded_to_whole_blocks_where_the_query_was_padded(length):
+    padded, plain = a_query(options=option(12, bytes(9))), a_query()
+    big = RecordSet(ALICE, 65280, 300, (bytes(length),))
+    answer = Answer(0, True, (big,), errors=(ExtendedError(0, "why"),))
+    secret = Asker(encrypted=True)
+    wire = write_reply(padded, answer, STREAM_LIMIT, asker=secret)
+    assert len(wire) % 468 == 0 or len(wire) == STREAM_LIMIT
+    reply = dns.message.from_wire(wire)
+    assert [int(o.otype) for o in reply.options] == [15, 12]
+    assert not any(reply.options[1].data)
+    bare = write_reply(padded, answer, STREAM_LIMIT)
+    assert 0 < len(wire) - len(bare) <= 468 + 4
+    assert len(write_reply(plain, answer, STREAM_LIMIT, asker=secret)) == len(bare)
+    assert len(write_reply(padded, answer, STREAM_LIMIT)) == len(bare)
 
 
 def test_a_long_answer_is_cut_at_a_whole_rrset_and_says_so():
