@@ -123,7 +123,7 @@ class Resolver:
                 self.outcomes["refused unread"] += 1
                 return query
         except Exception as error:  # noqa: BLE001 - the last line of defence before the door
-            self._failed(error, None)
+            self._failed(error, None, limit, asker)
             return None
         try:
             started = self._start(query)
