@@ -298,9 +298,10 @@ def status_lines(pid: int, info: Mapping[str, Any]) -> list[str]:
         lines.append(f"Node:    {node['error']}")
     else:
         lines.append(f"Node:    at block {node['height']}.")
+    peers = info["dht"]["peers"]
     lines.append(
         f"Data:    {info['archive']['records']} records, {info['archive']['bytes']} bytes;"
-        f" {info['dht']['peers']} peers."
+        f" {peers} peer{'' if peers == 1 else 's'}."
     )
     places = ", ".join(f"{door['host']} port {door['port']}" for door in addresses["dns"])
     lines.append(f"DNS:     {places}.")

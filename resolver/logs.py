@@ -105,8 +105,10 @@ class ReopeningFile(logging.handlers.RotatingFileHandler):
             self.release()
 
 
-def open_log(settings: Settings, *, stderr: bool) -> ReopeningFile:
-    """Direct all logging to the log file (and stderr). Raises OSError."""
+def open_log(
+    settings: Settings, *, stderr: bool, stderr_level: int = logging.NOTSET
+) -> ReopeningFile:
+    """Direct all logging to the log file (and stderr, from ``stderr_level`` on). Raises OSError."""
     settings.log_file.parent.mkdir(parents=True, exist_ok=True)
     file = ReopeningFile(
         settings.log_file,
@@ -118,6 +120,7 @@ def open_log(settings: Settings, *, stderr: bool) -> ReopeningFile:
     outputs: list[logging.Handler] = [file]
     if stderr:
         outputs.append(logging.StreamHandler(sys.stderr))
+        outputs[-1].setLevel(stderr_level)
     secrets = [settings.node_password or ""]
     limit = RepeatLimit()
     root = logging.getLogger()
@@ -148,7 +151,8 @@ class _Gate(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         for output in self.outputs:
-            output.handle(record)
+            if record.levelno >= output.level:
+                output.handle(record)
 
 
 def bridge_twisted() -> None:

@@ -72,6 +72,7 @@ def run(
     describe: Callable[[Any], str] = lambda service: "",
     ready_fd: int | None = None,
     on_ready: Callable[[Any], Awaitable[None]] | None = None,
+    stderr_level: int = logging.NOTSET,
 ) -> int:
     """Run what ``build`` makes until a signal; the exit code.
 
@@ -81,7 +82,7 @@ def run(
     report = _Report(ready_fd)
     try:
         settings.working_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log_file = open_log(settings, stderr=ready_fd is None)
+        log_file = open_log(settings, stderr=ready_fd is None, stderr_level=stderr_level)
     except OSError as error:
         return report.failed(
             f"cannot write in {error.filename or settings.working_dir} ({error.strerror});"

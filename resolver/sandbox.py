@@ -222,13 +222,18 @@ class Sandbox:
             f"  {line:{width}}  # {what}" for line, (_, _, what) in zip(lines, TRY, strict=True)
         )
         api = self.service.addresses()["api"]
+        port_flag = (
+            ""
+            if api["port"] == Settings.model_fields["api_port"].default
+            else f" --port {api['port']}"
+        )
         return (
             f"\nThe sandbox is ready after {seconds:.1f} s: {seen.name_count()} names at block"
             f" {seen.height}, a new block every {founding.SPACING} s.\n"
             f"DNS on {host} port {port}, HTTP API on {api['host']} port {api['port']},"
             f" state in {self._folder}.\n\n"
             f"Try, in another terminal:\n\n{shown}\n"
-            f"  blockstore-cli --port {api['port']} lookup swiftonsecurity\n\n"
+            f"  blockstore-cli{port_flag} lookup swiftonsecurity\n\n"
             "Ctrl-C stops it; the state survives unless --fresh is given.\n"
         )
 
@@ -244,5 +249,11 @@ def run(settings: Settings, fresh: bool) -> int:
     async def live(box: Sandbox) -> None:
         await box.live()
 
+    def places(box: Sandbox) -> str:
+        return f"The sandbox lies in {settings.working_dir}."
+
     pid_path: Path = settings.working_dir / PID_NAME
-    return run_process(settings, pid_path, make, on_ready=live)
+    # What the sandbox has to say to a person it prints; the log has the rest.
+    return run_process(
+        settings, pid_path, make, describe=places, on_ready=live, stderr_level=logging.WARNING
+    )
