@@ -164,14 +164,18 @@ def _collisions(operations: Sequence[Operation | Malformed], start: BlockView) -
     """Names and namespaces that two valid operations claim, seen from the block's start."""
     valid: Counter[str] = Counter()
     claims = [op for op in operations if isinstance(op, Register | NamespaceReveal)]
-    if len(claims) < 2:
-        return set()
+    claimed = Counter(map(_subject, claims))
     for op in claims:
-        if not isinstance(judge(op, start), Flaw):
-            valid[op.name if isinstance(op, Register) else op.namespace_id] += 1
+        subject = _subject(op)
+        if claimed[subject] > 1 and not isinstance(judge(op, start), Flaw):
+            valid[subject] += 1
         if isinstance(op, Register):
             start.registered[op.recipient] += 1
     return {subject for subject, count in valid.items() if count > 1}
+
+
+def _subject(claim: Register | NamespaceReveal) -> str:
+    return claim.name if isinstance(claim, Register) else claim.namespace_id
 
 
 def _commit(operation: Operation | Malformed, view: BlockView) -> tuple[schema.Verdict, str | None]:

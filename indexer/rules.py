@@ -64,7 +64,7 @@ def judge_preorder(op: Preorder, view: BlockView) -> Effect:
         carried = carrier is not None and view.is_live(carrier, view.last)
         require(carried, Flaw.PREORDER_EXISTS)
     require(op.consensus_hash in view.window, Flaw.CONSENSUS_HASH)
-    require(owned_count(op.sender, view) < MAX_NAMES_PER_SENDER, Flaw.QUOTA)
+    require(has_room(op.sender, view), Flaw.QUOTA)
     require(op.token_amount is None, Flaw.OTHER_LEDGER)
     require(key not in view.preorders_seen, Flaw.PREORDER_EXISTS)
     record = PreorderRecord(
@@ -89,7 +89,7 @@ def judge_register(op: Register, view: BlockView) -> Effect:
     live = old is not None and view.is_live(old, view.last)
     require(not (live and old is not None and old.revoked), Flaw.NAME_REVOKED)
     namespace = ready_namespace(op.name, view)
-    require(owned_count(op.recipient, view) < MAX_NAMES_PER_SENDER, Flaw.QUOTA)
+    require(has_room(op.recipient, view), Flaw.QUOTA)
     require(view.epoch.multisig or not is_p2sh(op.recipient), Flaw.P2SH_OWNER)
     require(not live, Flaw.NAME_TAKEN)
     owner_address = view.address(op.recipient)
@@ -148,7 +148,7 @@ def judge_renew(op: Renew, view: BlockView) -> Effect:
     refuse_revoked(old, view)
     namespace = ready_namespace(op.name, view)
     # An owner of exactly 25 names cannot renew any of them: spec section 9, item 14.
-    require(owned_count(op.recipient, view) < MAX_NAMES_PER_SENDER, Flaw.QUOTA)
+    require(has_room(op.recipient, view), Flaw.QUOTA)
     record = owned_name(old, op.sender, view)
     require(not op.token_amount, Flaw.OTHER_LEDGER)
     check_payment(op.name, namespace, view, view.height, op.op_fee, op.fee_script)
@@ -168,7 +168,7 @@ def judge_renew(op: Renew, view: BlockView) -> Effect:
 
 def judge_update(op: Update, view: BlockView) -> Effect:
     """NAME_UPDATE, spec section 1.10."""
-    names = view.owned(op.sender, MAX_NAMES_PER_SENDER + 1)
+    names = view.held(op.sender, MAX_NAMES_PER_SENDER)
     require(len(names) <= MAX_NAMES_PER_SENDER, Flaw.QUOTA)
     record, consensus_hash = _updated_name(op, names, view)
     namespace = ready_namespace(record.name, view)
@@ -188,11 +188,13 @@ def judge_update(op: Update, view: BlockView) -> Effect:
     return Effect(record.name, serialized, name=record)
 
 
-def _updated_name(op: Update, names: list[NameRecord], view: BlockView) -> tuple[NameRecord, bytes]:
-    for record in names:
-        for consensus_hash in view.window:
-            if name_consensus_hash(record.name, consensus_hash) == op.name_consensus_hash:
-                return record, consensus_hash
+def _updated_name(op: Update, names: list[str], view: BlockView) -> tuple[NameRecord, bytes]:
+    for consensus_hash in reversed(view.window):  # most updates are only a few blocks late
+        for name in names:
+            if name_consensus_hash(name, consensus_hash) == op.name_consensus_hash:
+                record = view.name(name)
+                if record is not None and view.is_owned(record):
+                    return record, consensus_hash
     raise Refused(Flaw.NO_NAME_MATCHES)
 
 
@@ -207,8 +209,8 @@ def judge_transfer(op: Transfer, view: BlockView) -> Effect:
     require(op.consensus_hash in view.window, Flaw.CONSENSUS_HASH)
     require(op.sender != op.recipient, Flaw.SENT_TO_ITSELF)
     require(record.sender == op.sender, Flaw.NOT_THE_OWNER)
-    owned = len(view.owned(op.recipient, MAX_NAMES_PER_SENDER))
-    require(owned < MAX_NAMES_PER_SENDER, Flaw.QUOTA)
+    held = view.held(op.recipient, MAX_NAMES_PER_SENDER - 1)
+    require(len(held) < MAX_NAMES_PER_SENDER, Flaw.QUOTA)
     require(view.epoch.multisig or not is_p2sh(op.sender), Flaw.P2SH_OWNER)
     record = replace(
         record,
@@ -255,9 +257,11 @@ def judge_announce(op: Announce, view: BlockView) -> Effect:
 # --- what several rules ask
 
 
-def owned_count(script: bytes, view: BlockView) -> int:
-    """Names of ``script``, those registered earlier in this block included (spec section 1.6)."""
-    return len(view.owned(script, MAX_NAMES_PER_SENDER)) + view.registered[script]
+def has_room(script: bytes, view: BlockView) -> bool:
+    """Whether ``script`` may own one name more, those registered for it earlier in this block
+    included (spec section 1.6)."""
+    room = MAX_NAMES_PER_SENDER - 1 - view.registered[script]
+    return len(view.held(script, room)) <= room
 
 
 def ready_namespace(name: str, view: BlockView) -> NamespaceRecord:

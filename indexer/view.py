@@ -146,17 +146,18 @@ class BlockView:
         """Whether the name is live at ``height`` (U in the spec)."""
         return record.live_at(height, self.namespace_of(record), self.network)
 
-    def owned(self, script: bytes, limit: int) -> list[NameRecord]:
-        """At most ``limit`` of the names that ``script`` owns: live at L and not revoked."""
-        names: list[NameRecord] = []
-        for suffix in self._suffixes(schema.owner_prefix(script)):
-            record = self.name(suffix.decode())
-            if record is None or record.revoked or not self.is_live(record, self.last):
-                continue
-            names.append(record)
-            if len(names) == limit:
-                break
-        return names
+    def held(self, script: bytes, bound: int) -> list[str]:
+        """The names whose records say ``script``; where they are more than ``bound``, only those
+        that count: so ``script`` owns at most ``bound`` names exactly when no more are returned.
+        """
+        names = [suffix.decode() for suffix in self._suffixes(schema.owner_prefix(script))]
+        if len(names) <= bound:
+            return names  # nearly always, and without reading a single record
+        return [name for name in names if self.is_owned(self.name(name))]
+
+    def is_owned(self, record: NameRecord | None) -> bool:
+        """Whether the name is somebody's: live at L and not revoked."""
+        return record is not None and not record.revoked and self.is_live(record, self.last)
 
     def keyring(self, namespace: NamespaceRecord) -> frozenset[bytes] | None:
         """The hash160 of each import key of a revealed namespace; None before its first import."""
