@@ -41,10 +41,24 @@ class ExtendedError:
 
 
 @dataclass(frozen=True, slots=True)
+class Basis:
+    """What an answer was made of, and so what ends it."""
+
+    of: frozenset[str | bytes] = frozenset()
+    """The names on the chain that were asked, and the hashes of data that was not to be had."""
+    until: int | None = None
+    """The first height at which it is another answer though nothing was written: a name comes into
+    its grace period or expires. None: no such height."""
+    at_height: bool = False
+    """It speaks of the height itself (SOA serial, texts), and so ends with the next block."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A reply before it is a message.
 
-    ``glue`` belongs to a referral and may not be left out silently; ``additional`` may.
+    ``glue`` belongs to a referral and may not be left out silently; ``additional`` may. Without a
+    ``basis`` it is for the one who asked and is not kept.
     """
 
     rcode: int
@@ -54,10 +68,18 @@ class Answer:
     glue: tuple[RecordSet, ...] = ()
     additional: tuple[RecordSet, ...] = ()
     errors: tuple[ExtendedError, ...] = ()
+    basis: Basis | None = None
 
     def with_errors(self, errors: tuple[ExtendedError, ...]) -> "Answer":
         """The same answer with further remarks, each said once."""
         return replace(self, errors=tuple(dict.fromkeys(self.errors + errors)))
+
+    def made_of(self, names: frozenset[str | bytes], until: int | None) -> "Answer":
+        """The same answer with its basis. Whatever bears the SOA or a text bears the height, or
+        may: it is cheaper to make it again after a block than to know."""
+        sections = (*self.answer, *self.authority)
+        at_height = bool(self.errors) or any(part.rtype == Rtype.SOA for part in sections)
+        return replace(self, basis=Basis(names, until, at_height))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,14 +263,20 @@ def revoked(block: int) -> ExtendedError:
 def expires_soon(block: int, height: int, block_time: int, spacing: float) -> ExtendedError:
     """``block_time`` (unix seconds) is when ``height`` was mined; blocks come every ``spacing``
     seconds on the whole, so the date is a guess and says so."""
+    date = about_date(block, height, block_time, spacing)
+    about = f" (about {date})" if date else ""
+    return ExtendedError(ErrorCode.OTHER, f"expires at block {block}{about}")
+
+
+def about_date(block: int, height: int, block_time: int, spacing: float) -> str:
+    """The day on which ``block`` may come, as YYYY-MM-DD; empty where no calendar has it."""
     try:
         moment = datetime.fromtimestamp(block_time, UTC) + timedelta(
             seconds=(block - height) * spacing
         )
-        about = f" (about {moment:%Y-%m-%d})"
     except (OverflowError, ValueError, OSError):
-        about = ""
-    return ExtendedError(ErrorCode.OTHER, f"expires at block {block}{about}")
+        return ""
+    return f"{moment:%Y-%m-%d}"
 
 
 def no_data_yet(chain_name: str) -> ExtendedError:

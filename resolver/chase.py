@@ -5,18 +5,30 @@ was held or why nothing was. Whoever drives it may look into a database or wait 
 What must stay true:
 - the whole of one question is answered from one snapshot of the name table;
 - no question takes more than ``MAX_STEPS`` aliases, whatever strangers' zone files say;
+- an answer that may be kept says what it was made of: every name that was asked on the way to it,
+  and the first height at which one of them changes its phase;
 - the order of the refusals: not served, not ready, too stale, then the name's own state.
 """
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from indexer.records import NameRecord, NameStatus, Phase
 from resolver import answer as say
+from resolver import meta
 from resolver.answer import Answer, ExtendedError, NameData
-from resolver.codes import Rcode
-from resolver.lookup import Alias, NoSuchNode, NoSuchType, Outcome, RecordSet, TtlLimits, lower
+from resolver.codes import Rcode, Rtype
+from resolver.lookup import (
+    Alias,
+    Found,
+    NoSuchNode,
+    NoSuchType,
+    Outcome,
+    RecordSet,
+    TtlLimits,
+    lower,
+)
 from resolver.zones import AtName, Labels, NeverAName, NotOurs, ZoneApex, Zones
 
 MAX_STEPS = 8
@@ -69,6 +81,7 @@ class TableSnapshot(Protocol):
     def network(self) -> ChainClock: ...
     def name_status(self, name: str, /) -> tuple[NameRecord, NameStatus] | None: ...
     def verdict(self, txid: bytes, /) -> PastOperation | None: ...
+    def consensus_hash(self, height: int, /) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +106,15 @@ class Overloaded:
     """Too many questions wait for data already."""
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the server's own records are made of: how the node stands, and where this node has
+    the data with a hash from, in words. Both are asked only when somebody asks for them."""
+
+    status: Callable[[], meta.NodeStatus]
+    data_from: Callable[[bytes], str]
+
+
 Delivery = NameData | Unavailable | Overloaded
 Chase = Generator[Wanted, Delivery, Answer]
 
@@ -106,11 +128,16 @@ def chase(
     freshness: Freshness,
     staleness: StalenessLimits,
     ttls: TtlLimits,
+    facts: Facts,
 ) -> Chase:
     """Answer the question for ``labels`` (any case) and ``qtype`` in class IN."""
     place = zones.split_qname(labels)
     if isinstance(place, NotOurs):
         return say.not_served()
+    if isinstance(place, AtName) and meta.is_status(place) and qtype in (Rtype.TXT, Rtype.ANY):
+        # How the node stands is said above all when it does not stand well.
+        record = meta.status_record(place.anchor, facts.status())
+        return Answer(Rcode.NOERROR, True, (record,))
     if not freshness.ready:
         return say.not_ready(freshness.height, freshness.target)
     if freshness.silent_for >= staleness.refuse_after:
@@ -122,41 +149,66 @@ def chase(
     height = snapshot.height
     chain: tuple[RecordSet, ...] = ()
     seen = {lower(labels)}
+    made_of: set[str | bytes] = set()
+    until: int | None = None
+
+    def finished(answer: Answer) -> Answer:
+        marked = answer.with_errors(remarks) if remarks else answer
+        return marked.made_of(frozenset(made_of), until)
+
     for step in range(MAX_STEPS + 1):
         match place:
             case NotOurs():
                 # RFC 1034 4.3.2 3a: from here on it is the resolver's to go on.
-                return Answer(Rcode.NOERROR, True, chain, errors=remarks)
+                return finished(Answer(Rcode.NOERROR, True, chain))
             case ZoneApex(zone):
-                return say.apex_answer(zone, qtype, height, chain).with_errors(remarks)
+                return finished(say.apex_answer(zone, qtype, height, chain))
             case NeverAName(zone):
                 remarks += (say.not_registered(height),)
-                return say.negative(Rcode.NXDOMAIN, zone, height, chain, remarks)
+                return finished(say.negative(Rcode.NXDOMAIN, zone, height, chain))
             case AtName():
                 pass
-        outcome, more = yield from _at_name(place, qtype, snapshot, ttls)
+        made_of.add(place.chain_name)
+        known = snapshot.name_status(place.chain_name)
+        if known is not None:
+            until = _sooner(until, known[1], height)
+        outcome, more = yield from _at_name(place, qtype, known, snapshot, ttls, facts)
         if isinstance(outcome, Answer):
+            if outcome.basis is not None:
+                made_of |= outcome.basis.of
+                return finished(outcome)
             return outcome.with_errors(remarks)
         remarks += tuple(remark for remark in more if remark not in remarks)
+        if isinstance(outcome, NoSuchNode) and meta.is_status(place):
+            outcome = NoSuchType()  # it has the server's TXT, whoever registered a name like it
         if not isinstance(outcome, Alias):
-            return say.final_answer(outcome, place.zone, height, chain, remarks)
+            answer = finished(say.final_answer(outcome, place.zone, height, chain))
+            # The server's own records change without a block.
+            return replace(answer, basis=None) if meta.is_about(place.left) else answer
         chain += outcome.records
         target = outcome.target
         if target in seen or step == MAX_STEPS:
-            return say.unfinished_chain(chain, target, target in seen).with_errors(remarks)
+            return finished(say.unfinished_chain(chain, target, target in seen))
         seen.add(target)
         place = zones.split_qname(target)
     raise AssertionError("the last turn of the loop returns")
 
 
+def _sooner(until: int | None, status: NameStatus, height: int) -> int | None:
+    """The first height above ``height`` at which a phase ends, of those known so far and these."""
+    ends = (until, status.expires_at, status.gone_at)
+    return min((end for end in ends if end is not None and end > height), default=None)
+
+
 def _at_name(
     place: AtName,
     qtype: int,
+    known: tuple[NameRecord, NameStatus] | None,
     snapshot: TableSnapshot,
     ttls: TtlLimits,
+    facts: Facts,
 ) -> Generator[Wanted, Delivery, tuple[Outcome | Answer, tuple[ExtendedError, ...]]]:
     """What one name says, and the remarks that go with it; an Answer is final as it is."""
-    known = snapshot.name_status(place.chain_name)
     if known is None:
         return NoSuchNode(), (say.not_registered(snapshot.height),)
     record, status = known
@@ -168,27 +220,31 @@ def _at_name(
         # Nothing can be done to a revoked name, so its last operation is the revocation.
         last = snapshot.verdict(record.txid)
         return NoSuchNode(), (say.revoked(snapshot.height if last is None else last.height),)
+    spacing = snapshot.network.target_spacing
     if status.phase is Phase.GRACE and status.gone_at is not None:
-        remarks = (
-            say.expires_soon(
-                status.gone_at,
-                snapshot.height,
-                snapshot.block_time,
-                snapshot.network.target_spacing,
-            ),
-        )
+        remarks = (say.expires_soon(status.gone_at, snapshot.height, snapshot.block_time, spacing),)
+    if place.left == (meta.ABOUT_NAME,) and qtype in (Rtype.TXT, Rtype.ANY):
+        data_from = "nobody" if record.value_hash is None else facts.data_from(record.value_hash)
+        owner = place.left + place.anchor
+        told = meta.about_record(owner, record, status, snapshot, spacing, data_from)
+        return Found(told), remarks
     if record.value_hash is None:
-        nothing: Outcome = NoSuchNode() if place.left else NoSuchType()
+        here = not place.left or place.left == (meta.ABOUT_NAME,)
+        nothing: Outcome = NoSuchType() if here else NoSuchNode()
         return nothing, (*remarks, say.no_data_yet(place.chain_name))
     delivered = yield Wanted(record.value_hash, place.chain_name)
     if isinstance(delivered, Unavailable):
-        if delivered.only_wrong:
-            return say.data_mismatch(), ()
-        return say.data_unavailable(record.value_hash, place.chain_name, delivered.asked), ()
+        lost = say.data_unavailable(record.value_hash, place.chain_name, delivered.asked)
+        failed = say.data_mismatch() if delivered.only_wrong else lost
+        return failed.made_of(frozenset((record.value_hash,)), None), ()
     if isinstance(delivered, Overloaded):
         return say.overloaded(), ()
+    zonefile = delivered.zonefile
+    if meta.is_about(place.left) and zonefile and not zonefile.exists((meta.ABOUT_NAME,)):
+        # The server's record is there, so nothing else is (RFC 4592 2.2.1).
+        return (NoSuchType() if len(place.left) == 1 else NoSuchNode()), remarks
     outcome = say.answer_from_data(delivered, place.left, qtype, place.anchor, ttls)
-    if delivered.zonefile is None and isinstance(outcome, NoSuchType):
+    if zonefile is None and isinstance(outcome, NoSuchType):
         remarks += (say.not_a_zonefile(place.chain_name, delivered.flaw),)
     return outcome, remarks
 
@@ -197,6 +253,7 @@ __all__ = [
     "MAX_STEPS",
     "Chase",
     "Delivery",
+    "Facts",
     "Freshness",
     "Overloaded",
     "StalenessLimits",

@@ -12,7 +12,7 @@ What must stay true:
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from resolver.asker import UNKNOWN, Asker
 from resolver.chase import (
     Chase,
     Delivery,
+    Facts,
     Freshness,
     Overloaded,
     StalenessLimits,
@@ -33,6 +34,7 @@ from resolver.codes import CH, IN, Rcode, Rtype
 from resolver.contents import Contents
 from resolver.lookup import TtlLimits
 from resolver.message import Query, ServerOptions, read_query, write_reply
+from resolver.meta import NodeStatus
 from resolver.zones import Zones, name_text
 from zonefiles.sources import Found, Missing, MissingReason
 
@@ -40,6 +42,8 @@ log = logging.getLogger("blockstore.resolver")
 
 MAX_NSID_BYTES = 200  # with the longest question it still fits 512 bytes
 LOG_ONE_KIND_EVERY = 60.0
+MAX_ORIGINS = 1_024
+"""Data whose source is remembered, for those who ask for it."""
 
 Reply = bytes | None
 LaterReply = Coroutine[Any, Any, Reply]
@@ -57,7 +61,8 @@ class Resolver:
 
     ``table`` gives the current snapshot; ``freshness`` is asked for each question and must be
     cheap. ``fetch_timeout`` is in seconds. ``nsid`` and ``identity`` are what the server says of
-    itself, nothing if empty. ``keepalive`` is the TCP door's idle timeout in seconds.
+    itself, nothing if empty. ``keepalive`` is the TCP door's idle timeout in seconds. ``status``
+    says how the node stands, for those who ask ``_status.SUFFIX``.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Resolver:
         keepalive: float = 10.0,
         max_waiting: int = 1_000,
         contents: Contents | None = None,
+        status: Callable[[], NodeStatus] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if len(nsid) > MAX_NSID_BYTES:
@@ -90,6 +96,8 @@ class Resolver:
         self._options = ServerOptions(nsid, min(int(keepalive * 10), 0xFFFF))
         self._max_waiting = max_waiting
         self._contents = Contents() if contents is None else contents
+        self._facts = Facts(status or self._own_status, self._data_from)
+        self._origins: OrderedDict[bytes, str] = OrderedDict()
         self._clock = clock
         self._waiters: set[asyncio.Task[Any]] = set()
         self._last_logged: dict[str, float] = {}
@@ -156,7 +164,21 @@ class Resolver:
             freshness=self._freshness(),
             staleness=self._staleness,
             ttls=self._ttls,
+            facts=self._facts,
         )
+
+    def _own_status(self) -> NodeStatus:
+        """How the node stands as far as the freshness tells."""
+        at = self._freshness()
+        state = "following" if at.ready else "catching up"
+        return NodeStatus("unknown", state, at.height, at.target, 0, at.silent_for)
+
+    def _data_from(self, digest: bytes) -> str:
+        """Where the data with this hash came from, or lies, in words."""
+        if self._source.peek(digest) is None:
+            return "nobody"
+        first = self._origins.get(digest)
+        return "archive" if first is None else f"archive, fetched from {first}"
 
     def _advance(self, chased: Chase, delivery: Delivery | None) -> Answer | Wanted:
         """Go on with what is at hand until there is an answer or something must be fetched."""
@@ -202,6 +224,9 @@ class Resolver:
         finally:
             self._waiters.discard(waiter)
         if isinstance(found, Found):
+            self._origins[wanted.digest] = found.source
+            if len(self._origins) > MAX_ORIGINS:
+                self._origins.popitem(last=False)
             return self._contents.add(wanted.digest, wanted.chain_name, found.data)
         return Unavailable(found.asked, only_wrong=found.reason is MissingReason.MISMATCH)
 

@@ -32,6 +32,7 @@ from resolver.chase import Freshness, StalenessLimits
 from resolver.contents import Contents
 from resolver.listening import PortUnavailable
 from resolver.lookup import TtlLimits
+from resolver.meta import NodeStatus
 from resolver.pages import Behind, Json, Pages
 from resolver.refusals import Refusal, Refused
 from resolver.resolve import Resolver
@@ -218,6 +219,7 @@ class Service:
             keepalive=settings.tcp_idle_timeout,
             max_waiting=settings.max_queries_waiting,
             contents=Contents(max_entries=settings.zone_cache_entries),
+            status=self.node_status,
         )
         self._closers.append(("resolver", self.resolver.close))
         for host in settings.listen:
@@ -321,6 +323,19 @@ class Service:
         target = status.target if status.target is not None else snapshot.height
         ready = status.caught_up and target - snapshot.height <= MAX_BEHIND
         return Freshness(ready, snapshot.height, target, max(0.0, silent_for))
+
+    def node_status(self) -> NodeStatus:
+        """What ``_status.SUFFIX`` tells."""
+        status = self.follower.status
+        freshness = self.freshness()
+        return NodeStatus(
+            self.network.name,
+            status.state,
+            freshness.height,
+            status.node_height,
+            self.dht.peers,
+            freshness.silent_for,
+        )
 
     def figures(self) -> Json:
         """What ``/v1/info`` tells."""

@@ -70,6 +70,9 @@ class FakeSnapshot:
     def name_status(self, name: str) -> tuple[NameRecord, NameStatus] | None:
         return self.names.get(name)
 
+    def consensus_hash(self, height: int) -> bytes | None:
+        return bytes(range(16)) if height == self.height else None
+
     def verdict(self, txid: bytes) -> SimpleNamespace | None:
         height = self.changed.get(txid.rstrip(b".").decode())
         return None if height is None else SimpleNamespace(height=height)

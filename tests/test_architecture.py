@@ -44,6 +44,7 @@ PURE = frozenset(
         "resolver/contents.py",
         "resolver/lookup.py",
         "resolver/message.py",
+        "resolver/meta.py",
         "resolver/refusals.py",
         "resolver/settings.py",
         "resolver/settings_text.py",
