@@ -35,6 +35,7 @@ from indexer.operations import (
     Update,
 )
 from indexer.payloads import read_operation
+from indexer.records import NameRecord
 from indexer.rows import write_pairs
 from indexer.rules import (
     Effect,
@@ -48,7 +49,8 @@ from indexer.rules import (
     judge_transfer,
     judge_update,
 )
-from indexer.transactions import Candidate
+from indexer.subjects import subject_of_malformed, subject_of_refused
+from indexer.transactions import Candidate, Transaction
 from indexer.view import BlockView, Store
 
 _RULES: dict[type, Rule] = {
@@ -110,25 +112,19 @@ def apply_block(
     the block's header, hashes, undo and the new tip.
     """
     view = BlockView(store, network, height)
-    operations = [
-        operation
-        for s in spent
-        if (
-            operation := read_operation(
-                s.candidate.transaction,
-                s.candidate.vtxindex,
-                s.spent_scripts,
-                network,
-                view.epoch,
-            )
-        )
-        is not None
-    ]
+    operations = []
+    transactions = []
+    for s in spent:
+        place, transaction = s.candidate.vtxindex, s.candidate.transaction
+        operation = read_operation(transaction, place, s.spent_scripts, network, view.epoch)
+        if operation is not None:
+            operations.append(operation)
+            transactions.append(transaction)
     view.claimed |= _collisions(operations, BlockView(store, network, height))
     serialized: list[str] = []
     verdicts: list[tuple[bytes, schema.Verdict]] = []
-    for operation in operations:
-        verdict, text = _commit(operation, view)
+    for operation, transaction in zip(operations, transactions, strict=True):
+        verdict, text = _commit(operation, transaction, view)
         verdicts.append((operation.txid, verdict))
         if text is not None:
             serialized.append(text)
@@ -178,36 +174,47 @@ def _subject(claim: Register | NamespaceReveal) -> str:
     return claim.name if isinstance(claim, Register) else claim.namespace_id
 
 
-def _commit(operation: Operation | Malformed, view: BlockView) -> tuple[schema.Verdict, str | None]:
-    """Let ``operation`` take effect if it may."""
+def _commit(
+    operation: Operation | Malformed, transaction: Transaction, view: BlockView
+) -> tuple[schema.Verdict, str | None]:
+    """Let ``operation`` take effect if it may, and remember it under what it was about."""
+    height, place = view.height, operation.vtxindex
     if isinstance(operation, Malformed):
+        subject = subject_of_malformed(transaction, view.network)
+        _note(subject, place, operation.txid, view)
         opcode = operation.opcode.decode("latin-1")
-        return (
-            schema.Verdict(view.height, operation.vtxindex, opcode, "", operation.flaw.name),
-            None,
-        )
+        return schema.Verdict(height, place, opcode, subject, operation.flaw.name), None
     opcode = OPCODES[type(operation)].decode("ascii")
-    subject: str = getattr(operation, "name", getattr(operation, "namespace_id", ""))
     effect = judge(operation, view)
     if isinstance(effect, Flaw):
-        flawed = schema.Verdict(view.height, operation.vtxindex, opcode, subject, effect.name)
-        return flawed, None
+        subject = subject_of_refused(operation, effect, view)
+        _note(subject, place, operation.txid, view)
+        return schema.Verdict(height, place, opcode, subject, effect.name), None
     _take_effect(effect, operation, view)
-    verdict = schema.Verdict(
-        view.height, operation.vtxindex, opcode, effect.subject or subject, None
-    )
-    return verdict, effect.serialized
+    if effect.name is None:  # where it is not, the history of the name tells
+        _note(effect.subject, place, operation.txid, view)
+    return schema.Verdict(height, place, opcode, effect.subject, None), effect.serialized
+
+
+def _note(subject: str, vtxindex: int, txid: bytes, view: BlockView) -> None:
+    if subject:
+        view.put(schema.about_key(subject, view.height, vtxindex), txid)
 
 
 def _take_effect(effect: Effect, operation: Operation, view: BlockView) -> None:
     if effect.preorder is not None:
         view.put_preorder(effect.preorder)
     if effect.spends is not None:
+        _note_preorder(effect.spends, effect.subject, view)
         view.spend_preorder(effect.spends)
     if effect.name is not None:
+        _note_past_value(effect.name, operation.vtxindex, view)
         view.put_name(effect.name, operation.vtxindex)
     if effect.namespace is not None:
         view.put_namespace(effect.namespace)
+        namespace_id = effect.namespace.namespace_id
+        key = schema.namespace_history_key(namespace_id, view.height, operation.vtxindex)
+        view.put(key, schema.NAMESPACE_ROW.write(effect.namespace))
     if effect.import_keys is not None:
         view.put_keyring(*effect.import_keys)
     if isinstance(operation, Register):
@@ -215,6 +222,23 @@ def _take_effect(effect: Effect, operation: Operation, view: BlockView) -> None:
         view.claimed.add(operation.name)
     elif isinstance(operation, NamespaceReveal):
         view.claimed.add(operation.namespace_id)
+
+
+def _note_preorder(key: bytes, subject: str, view: BlockView) -> None:
+    """The preorder under ``key`` was for ``subject``, as is known from now on."""
+    row = view.get(key)
+    if row is not None:
+        preorder = schema.PREORDER_ROW.read(row)
+        place = schema.about_key(subject, preorder.block_number, preorder.vtxindex)
+        view.put(place, preorder.txid)
+
+
+def _note_past_value(record: NameRecord, vtxindex: int, view: BlockView) -> None:
+    """Where the name held another value until now, remember that it did."""
+    old = view.name(record.name)
+    if old is not None and old.value_hash is not None and old.value_hash != record.value_hash:
+        key = schema.past_value_key(old.value_hash, record.name, view.height, vtxindex)
+        view.put(key, b"")
 
 
 def _seal(
@@ -232,6 +256,8 @@ def _seal(
     view.put(schema.header_key(height), header)
     view.put(schema.hashes_key(height), ops_hash + consensus_hash)
     view.put(schema.consensus_key(consensus_hash), schema.height_bytes(height))
+    if verdicts:
+        view.put(schema.txids_key(height), b"".join(txid for txid, _ in verdicts))
     if serialized:
         view.put(schema.operations_key(height), "\n".join(serialized).encode("ascii"))
     view.put(schema.TIP_KEY, schema.height_bytes(height))

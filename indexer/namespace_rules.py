@@ -16,7 +16,7 @@ from indexer.names import hash_name, parse_name
 from indexer.operations import Import, NamespacePreorder, NamespaceReady, NamespaceReveal
 from indexer.prices import name_price, namespace_price
 from indexer.records import NameRecord, NamespaceRecord, PreorderRecord
-from indexer.rules import Effect, Refused, require
+from indexer.rules import Effect, Refused, is_recent, require
 from indexer.transactions import is_p2pkh
 from indexer.view import BlockView
 
@@ -29,7 +29,7 @@ def judge_namespace_preorder(op: NamespacePreorder, view: BlockView) -> Effect:
         carried = carrier is not None and _exists(carrier, view)
         require(carried, Flaw.PREORDER_EXISTS)
     require(key not in view.preorders_seen, Flaw.PREORDER_EXISTS)
-    require(op.consensus_hash in view.window, Flaw.CONSENSUS_HASH)
+    require(is_recent(op.consensus_hash, view), Flaw.CONSENSUS_HASH)
     require(op.fee_script == view.network.burn_script, Flaw.FEE_WENT_ELSEWHERE)
     require(op.token_amount is None, Flaw.OTHER_LEDGER)
     record = PreorderRecord(

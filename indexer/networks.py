@@ -109,6 +109,10 @@ class Network:
                 last = epoch.last_block
         return None
 
+    def is_frozen(self, height: int) -> bool:
+        """Whether the recorded consensus hash of ``height`` cannot be had from Bitcoin alone."""
+        return self.frozen_at is not None and height > self.frozen_at
+
     @property
     def burn_script(self) -> bytes:
         """The scriptPubKey that fees of version-1 namespaces are paid to (spec section 2.1)."""

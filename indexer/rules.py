@@ -63,7 +63,7 @@ def judge_preorder(op: Preorder, view: BlockView) -> Effect:
         carrier = view.name_preordered_as(op.preorder_hash)
         carried = carrier is not None and view.is_live(carrier, view.last)
         require(carried, Flaw.PREORDER_EXISTS)
-    require(op.consensus_hash in view.window, Flaw.CONSENSUS_HASH)
+    require(is_recent(op.consensus_hash, view), Flaw.CONSENSUS_HASH)
     require(has_room(op.sender, view), Flaw.QUOTA)
     require(op.token_amount is None, Flaw.OTHER_LEDGER)
     require(key not in view.preorders_seen, Flaw.PREORDER_EXISTS)
@@ -188,13 +188,24 @@ def judge_update(op: Update, view: BlockView) -> Effect:
     return Effect(record.name, serialized, name=record)
 
 
-def _updated_name(op: Update, names: list[str], view: BlockView) -> tuple[NameRecord, bytes]:
+def _updated_name(
+    op: Update, names: list[str], view: BlockView
+) -> tuple[NameRecord, bytes | None]:
+    """The name meant and the consensus hash that tells; None where that is not known any more."""
     for consensus_hash in reversed(view.window):  # most updates are only a few blocks late
         for name in names:
             if name_consensus_hash(name, consensus_hash) == op.name_consensus_hash:
                 record = view.name(name)
                 if record is not None and view.is_owned(record):
                     return record, consensus_hash
+    if view.network.is_frozen(view.last):
+        # The hash may be one that only the other ledger gives. Whoever owns one name means it;
+        # with several, nothing on this chain tells which.
+        records = [view.name(name) for name in names]
+        owned = [r for r in records if r is not None and view.is_owned(r)]
+        require(len(owned) < 2, Flaw.OTHER_LEDGER)
+        if owned:
+            return owned[0], None
     raise Refused(Flaw.NO_NAME_MATCHES)
 
 
@@ -206,7 +217,7 @@ def judge_transfer(op: Transfer, view: BlockView) -> Effect:
     namespace = ready_namespace(record.name, view)
     in_grace = record.in_grace_at(view.height, namespace, view.network)
     require(not in_grace, Flaw.NAME_IN_GRACE)
-    require(op.consensus_hash in view.window, Flaw.CONSENSUS_HASH)
+    require(is_recent(op.consensus_hash, view), Flaw.CONSENSUS_HASH)
     require(op.sender != op.recipient, Flaw.SENT_TO_ITSELF)
     require(record.sender == op.sender, Flaw.NOT_THE_OWNER)
     held = view.held(op.recipient, MAX_NAMES_PER_SENDER - 1)
@@ -262,6 +273,21 @@ def has_room(script: bytes, view: BlockView) -> bool:
     included (spec section 1.6)."""
     room = MAX_NAMES_PER_SENDER - 1 - view.registered[script]
     return len(view.held(script, room)) <= room
+
+
+def is_recent(consensus_hash: bytes, view: BlockView) -> bool:
+    """Whether an operation here may name ``consensus_hash`` (the window of spec section 1.5).
+
+    Where the window reaches beyond the freeze, the recorded hashes in it are not known here. A
+    hash that is no known block's may be one of them, and the operation goes on by the other rules;
+    one that is known, and of a block before the window, is as stale as ever.
+    """
+    if consensus_hash in view.window:
+        return True
+    if not view.network.is_frozen(view.last):
+        return False
+    known = view.get(schema.consensus_key(consensus_hash)) is not None
+    return not known and consensus_hash not in view.network.genesis_consensus.values()
 
 
 def ready_namespace(name: str, view: BlockView) -> NamespaceRecord:

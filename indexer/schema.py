@@ -1,7 +1,7 @@
 """Every key of the name table's database, in one place.
 
-A key is one letter, which says what its row is, and then what the row is about. Heights are four
-bytes big-endian, so that rows lie in the order of the chain. What a look-up costs:
+A key is one letter, which says what its row is, and then what the row is about. Heights and places
+in a block are four bytes big-endian, so that rows lie in the order of the chain.
 
 ====  ==========================================  ======================================  =========
 key   then                                        row                                   a look-up
@@ -10,6 +10,8 @@ B     height                                      header of the block (80 bytes)
 H     height                                      ops hash (32), consensus hash (16)    one get
 C     consensus hash                              height                                one get
 O     height                                      serialised operations, one a line     one get
+T     height                                      txids of its operations, 32 bytes     one get
+                                                  each, refused ones too
 U     height                                      what each key held before the block   one get
 N     namespace ``.`` label                       NameRecord                            one get
 S     namespace                                   NamespaceRecord                       one get
@@ -20,13 +22,25 @@ q     preorder hash                               the namespace that it became  
 h     hash128 of a name                           the name                              one get
 o     scriptPubKey, name                          (empty) the script owns the name      a short scan
 d     value hash, name                            (empty) the name holds the hash       a short scan
+e     value hash, name, NUL, height, place        (empty) the name held it until there  a short scan
 k     namespace                                   import keys: hash160 of each, sorted  one get
-y     name, NUL, height, place in the block       NameRecord after the operation there  a short scan
+y     name, NUL, height, place                    NameRecord after the operation there  a short scan
+z     namespace, NUL, height, place               NamespaceRecord after it              a short scan
 v     txid                                        Verdict                               one get
+w     name or namespace, NUL, height, place       txid of an operation about it that    a short scan
+                                                  left no row y: refused, a preorder
 !     a word                                      one of a kind: schema, tip, names     one get
 ====  ==========================================  ======================================  =========
 
-Scans walk exactly the rows they return; no look-up grows with the size of the table.
+What the questions of ``snapshot`` cost; none grows with the size of the table:
+
+* one get: a name, a namespace, a verdict, a block's hashes, the block of a consensus hash;
+* one seek and one get: a name or a namespace as it was at any height;
+* one get for the list and one for each verdict: the operations of a block;
+* one seek and the rows returned, in pages, each taken up again where the last one ended: the states
+  of a name, names in a namespace, namespaces, names of an owner, names that hold or held a value;
+  of those that are asked for live only, a page walks at most ``PAGE_ROWS`` rows;
+* the same with one get more for each: the verdicts about a name.
 """
 
 from dataclasses import dataclass
@@ -36,6 +50,8 @@ from indexer.rows import RowOf
 
 SCHEMA_VERSION = 1
 UNDO_BLOCKS = 144  # how many blocks can be taken back
+
+PAGE_ROWS = 1000  # how many rows a page of a listing walks at most
 
 SCHEMA_KEY = b"!schema"
 TIP_KEY = b"!tip"
@@ -79,6 +95,10 @@ def consensus_key(consensus_hash: bytes) -> bytes:
 
 def operations_key(height: int) -> bytes:
     return b"O" + height_bytes(height)
+
+
+def txids_key(height: int) -> bytes:
+    return b"T" + height_bytes(height)
 
 
 def undo_key(height: int) -> bytes:
@@ -130,6 +150,14 @@ def value_prefix(value_hash: bytes) -> bytes:
     return b"d" + value_hash
 
 
+def past_value_prefix(value_hash: bytes) -> bytes:
+    return b"e" + value_hash
+
+
+def past_value_key(value_hash: bytes, name: str, height: int, vtxindex: int) -> bytes:
+    return past_value_prefix(value_hash) + _placed(name, height, vtxindex)
+
+
 def keyring_key(namespace_id: str) -> bytes:
     return b"k" + namespace_id.encode()
 
@@ -139,8 +167,34 @@ def history_prefix(name: str) -> bytes:
 
 
 def history_key(name: str, height: int, vtxindex: int) -> bytes:
-    return history_prefix(name) + height_bytes(height) + height_bytes(vtxindex)
+    return b"y" + _placed(name, height, vtxindex)
+
+
+def namespace_history_prefix(namespace_id: str) -> bytes:
+    return b"z" + namespace_id.encode() + b"\0"
+
+
+def namespace_history_key(namespace_id: str, height: int, vtxindex: int) -> bytes:
+    return b"z" + _placed(namespace_id, height, vtxindex)
 
 
 def verdict_key(txid: bytes) -> bytes:
     return b"v" + txid
+
+
+def about_prefix(subject: str) -> bytes:
+    return b"w" + subject.encode() + b"\0"
+
+
+def about_key(subject: str, height: int, vtxindex: int) -> bytes:
+    return b"w" + _placed(subject, height, vtxindex)
+
+
+def _placed(subject: str, height: int, vtxindex: int) -> bytes:
+    """A subject and where on the chain, so that what is about it lies in the chain's order."""
+    return subject.encode() + b"\0" + height_bytes(height) + height_bytes(vtxindex)
+
+
+def place_of_key(key: bytes) -> tuple[int, int]:
+    """The height and the place in the block with which such a key ends."""
+    return int.from_bytes(key[-8:-4], "big"), int.from_bytes(key[-4:], "big")

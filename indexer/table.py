@@ -15,8 +15,8 @@ import plyvel
 from indexer import schema
 from indexer.apply import Outcome
 from indexer.networks import Network
-from indexer.records import NameRecord, NamespaceRecord, NameStatus, Phase, status_at
 from indexer.rows import read_pairs
+from indexer.snapshot import Snapshot
 from indexer.transactions import double_sha256
 
 log = logging.getLogger("blockstore.table")
@@ -46,7 +46,7 @@ class NameTable:
             raise TableError(_why_not_opened(path, error)) from error
         try:
             self._check_schema()
-            self._current = Snapshot(self._db.snapshot(), network)
+            self._current = Snapshot(_LevelRows(self._db.snapshot()), network)
         except BaseException:
             self._db.close()
             raise
@@ -145,12 +145,12 @@ class NameTable:
 
     # --- what readers see
 
-    def publish(self) -> "Snapshot":
+    def publish(self) -> Snapshot:
         """Let readers see the table as it is now."""
-        self._current = Snapshot(self._db.snapshot(), self.network)
+        self._current = Snapshot(_LevelRows(self._db.snapshot()), self.network)
         return self._current
 
-    def snapshot(self) -> "Snapshot":
+    def snapshot(self) -> Snapshot:
         """The table as it was last published."""
         return self._current
 
@@ -159,76 +159,21 @@ class NameTable:
         self._db.close()
 
 
-class Snapshot:
-    """The table after one block, unchanging; cheap to hold and to ask."""
+class _LevelRows:
+    """A snapshot of LevelDB, read as ``Snapshot`` reads."""
 
-    def __init__(self, rows: "plyvel.Snapshot", network: Network) -> None:
-        self._rows = rows
-        self.network = network
-        tip = rows.get(schema.TIP_KEY)
-        self.height = network.first_block - 1 if tip is None else int.from_bytes(tip, "big")
-        """The last block in the table; one below the first block where there is none."""
-        header = rows.get(schema.header_key(self.height))
-        self.block_hash = bytes(32) if header is None else double_sha256(header)
-        self.block_time = 0 if header is None else int.from_bytes(header[68:72], "little")
-        """Unix time in seconds that the block's header claims."""
+    def __init__(self, level: "plyvel.Snapshot") -> None:
+        self._level = level
 
-    def name(self, name: str) -> NameRecord | None:
-        """The record of a name, live or not."""
-        row = self._rows.get(schema.name_key(name))
-        return None if row is None else schema.NAME_ROW.read(row)
+    def get(self, key: bytes) -> bytes | None:
+        row: bytes | None = self._level.get(key)
+        return row
 
-    def namespace(self, namespace_id: str) -> NamespaceRecord | None:
-        """The record of a namespace, revealed, ready or lapsed."""
-        row = self._rows.get(schema.namespace_key(namespace_id))
-        return None if row is None else schema.NAMESPACE_ROW.read(row)
-
-    def name_status(self, name: str) -> tuple[NameRecord, NameStatus] | None:
-        """The record of a name and what it means at this height; None: never registered."""
-        record = self.name(name)
-        if record is None:
-            return None
-        namespace = self.namespace(name.partition(".")[2])
-        return record, status_at(record, namespace, self.network, self.height)
-
-    def names_of_value(self, digest: bytes) -> list[str]:
-        """The names whose last state holds this value hash, live or not."""
-        prefix = schema.value_prefix(digest)
-        with self._rows.iterator(prefix=prefix, include_value=False) as keys:
-            return [key[len(prefix) :].decode() for key in keys]
-
-    def is_announced(self, digest: bytes) -> bool:
-        """Whether a live name holds this value hash."""
-        return any(self._announces(name) for name in self.names_of_value(digest))
-
-    def _announces(self, name: str) -> bool:
-        found = self.name_status(name)
-        return found is not None and found[1].phase in (Phase.LIVE, Phase.GRACE)
-
-    def announced_values(self) -> Iterator[bytes]:
-        """Every value hash that a live name holds, each once. Walks the whole index of values."""
-        last = b""
-        with self._rows.iterator(prefix=b"d", include_value=False) as keys:
-            for key in keys:
-                digest = key[1:21]
-                if digest != last and self._announces(key[21:].decode()):
-                    last = digest
-                    yield digest
-
-    def consensus_hash(self, height: int) -> bytes | None:
-        """The 16-byte consensus hash of a block; None where it is not indexed."""
-        row = self._rows.get(schema.hashes_key(height))
-        return None if row is None else row[32:]
-
-    def verdict(self, txid: bytes) -> schema.Verdict | None:
-        """What became of the operation that transaction ``txid`` (internal order) carries."""
-        row = self._rows.get(schema.verdict_key(txid))
-        return None if row is None else schema.VERDICT_ROW.read(row)
-
-    def name_count(self) -> int:
-        """How many names have ever been registered or imported."""
-        row = self._rows.get(schema.NAME_COUNT_KEY)
-        return 0 if row is None else int.from_bytes(row, "big")
+    def between(
+        self, start: bytes, stop: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        with self._level.iterator(start=start, stop=stop, reverse=reverse) as rows:
+            yield from rows
 
 
 def _why_not_opened(path: Path, error: Exception) -> str:

@@ -1,0 +1,332 @@
+"""What readers ask of the name table: its present state after one block, and all of its history.
+
+What must stay true: a snapshot never changes, so what one answer says fits the next; and no answer
+costs more because the table is larger (the table of costs is in ``schema``). Listings come in
+pages: a page says where the next one begins, and "" where there is none.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from indexer import schema
+from indexer.networks import Network
+from indexer.records import NameRecord, NamespaceRecord, NameStatus, Phase, status_at
+from indexer.transactions import double_sha256
+
+T = TypeVar("T")
+
+PAGE = 100  # how many entries a page holds unless told otherwise
+_PRESENT = (Phase.LIVE, Phase.GRACE)
+
+
+class Rows(Protocol):
+    """Rows that do not change while they are read."""
+
+    def get(self, key: bytes, /) -> bytes | None: ...
+
+    def between(
+        self, start: bytes, stop: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The rows from key ``start`` up to and without ``stop``, in the order of their keys."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some entries of a listing. ``next`` is what to ask for to go on; "" at the end."""
+
+    entries: tuple[T, ...]
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A name after one operation, which the record names; ``height`` is of its block."""
+
+    height: int
+    vtxindex: int
+    record: NameRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A name that holds a value hash, or held it until its operation at ``until``."""
+
+    name: str
+    until: int | None
+
+
+Judged = tuple[bytes, schema.Verdict]
+"""A txid (internal order) and what became of its operation."""
+
+
+class Snapshot:
+    """The table after one block, unchanging; cheap to hold and to ask, from any thread."""
+
+    def __init__(self, rows: Rows, network: Network) -> None:
+        self._rows = rows
+        self.network = network
+        tip = rows.get(schema.TIP_KEY)
+        self.height = network.first_block - 1 if tip is None else int.from_bytes(tip, "big")
+        """The last block in the table; one below the first block where there is none."""
+        header = rows.get(schema.header_key(self.height))
+        self.block_hash = bytes(32) if header is None else double_sha256(header)
+        self.block_time = 0 if header is None else int.from_bytes(header[68:72], "little")
+        """Unix time in seconds that the block's header claims."""
+
+    # --- names and namespaces at present
+
+    def name(self, name: str) -> NameRecord | None:
+        """The record of a name, live or not."""
+        row = self._rows.get(schema.name_key(name))
+        return None if row is None else schema.NAME_ROW.read(row)
+
+    def namespace(self, namespace_id: str) -> NamespaceRecord | None:
+        """The record of a namespace, revealed, ready or lapsed."""
+        row = self._rows.get(schema.namespace_key(namespace_id))
+        return None if row is None else schema.NAMESPACE_ROW.read(row)
+
+    def name_status(self, name: str) -> tuple[NameRecord, NameStatus] | None:
+        """The record of a name and what it means at this height; None: never registered."""
+        record = self.name(name)
+        if record is None:
+            return None
+        namespace = self.namespace(name.partition(".")[2])
+        return record, status_at(record, namespace, self.network, self.height)
+
+    def name_count(self) -> int:
+        """How many names have ever been registered or imported."""
+        row = self._rows.get(schema.NAME_COUNT_KEY)
+        return 0 if row is None else int.from_bytes(row, "big")
+
+    def names_of_value(self, digest: bytes) -> list[str]:
+        """The names whose last state holds this value hash, live or not."""
+        return list(self._holding(digest))
+
+    def _holding(self, digest: bytes) -> Iterator[str]:
+        prefix = schema.value_prefix(digest)
+        return (key[len(prefix) :].decode() for key, _ in self._under(prefix))
+
+    def is_announced(self, digest: bytes) -> bool:
+        """Whether a live name holds this value hash."""
+        return any(self._is_present(name) for name in self._holding(digest))
+
+    def _is_present(self, name: str) -> bool:
+        found = self.name_status(name)
+        return found is not None and found[1].phase in _PRESENT
+
+    def announced_values(self) -> Iterator[bytes]:
+        """Every value hash that a live name holds, each once. Walks the whole index of values."""
+        last = b""
+        for key, _ in self._under(b"d"):
+            digest = key[1:21]
+            if digest != last and self._is_present(key[21:].decode()):
+                last = digest
+                yield digest
+
+    # --- blocks and their hashes
+
+    @property
+    def consensus_frozen_at(self) -> int | None:
+        """The last height whose recorded consensus hash is known, where the table is beyond it."""
+        return self.network.frozen_at if self.network.is_frozen(self.height) else None
+
+    def consensus_hash(self, height: int) -> bytes | None:
+        """The 16-byte consensus hash of a block, as every node of the network has it.
+
+        None where the block is not indexed, and for every block after ``network.frozen_at``.
+        """
+        return None if self.network.is_frozen(height) else self.computed_consensus_hash(height)
+
+    def computed_consensus_hash(self, height: int) -> bytes | None:
+        """What follows from this table; after the freeze, only nodes with these rules share it."""
+        row = self._rows.get(schema.hashes_key(height))
+        return None if row is None else row[32:]
+
+    def ops_hash(self, height: int) -> bytes | None:
+        """The 32-byte hash of the accepted operations of a block; None where it is not indexed."""
+        row = self._rows.get(schema.hashes_key(height))
+        return None if row is None else row[:32]
+
+    def height_of_consensus_hash(self, consensus_hash: bytes) -> int | None:
+        """The block whose recorded consensus hash this is; None: none that is known."""
+        row = self._rows.get(schema.consensus_key(consensus_hash))
+        height = None if row is None else int.from_bytes(row, "big")
+        return None if height is None or self.network.is_frozen(height) else height
+
+    def operations(self, height: int) -> tuple[str, ...]:
+        """The accepted operations of a block as they enter its ops hash, in block order."""
+        row = self._rows.get(schema.operations_key(height))
+        return () if row is None else tuple(row.decode("ascii").split("\n"))
+
+    # --- verdicts
+
+    def verdict(self, txid: bytes) -> schema.Verdict | None:
+        """What became of the operation that transaction ``txid`` (internal order) carries."""
+        row = self._rows.get(schema.verdict_key(txid))
+        return None if row is None else schema.VERDICT_ROW.read(row)
+
+    def verdicts_of_block(
+        self, height: int, skip: int = 0, limit: int = PAGE
+    ) -> tuple[Judged, ...]:
+        """Every operation that a block carries, refused ones too, in block order."""
+        row = self._rows.get(schema.txids_key(height)) or b""
+        stop = min(len(row), (skip + limit) * 32)
+        return tuple(self._judged(row[at : at + 32]) for at in range(skip * 32, stop, 32))
+
+    def verdicts_about(self, subject: str, after: str = "", limit: int = PAGE) -> Page[Judged]:
+        """Every operation about a name or a namespace, refused ones too, in the chain's order.
+
+        The preorder of a name is among them from its registration on. Raises ``ValueError`` for
+        an ``after`` that no page gave.
+        """
+        begin = _place_bytes(after)
+        states = (
+            (key[-8:], schema.NAME_ROW.read(row).txid)
+            for key, row in self._after(schema.history_prefix(subject), begin)
+        )
+        others = (
+            (key[-8:], txid) for key, txid in self._after(schema.about_prefix(subject), begin)
+        )
+        found = _take(heapq.merge(states, others), limit + 1)
+        entries = tuple(self._judged(txid) for _, txid in found[:limit])
+        return Page(entries, _place(found[limit - 1][0]) if len(found) > limit else "")
+
+    def _judged(self, txid: bytes) -> Judged:
+        verdict = self.verdict(txid)
+        assert verdict is not None, "every operation that a row names has a verdict"
+        return txid, verdict
+
+    # --- what was
+
+    def states(self, name: str, after: str = "", limit: int = PAGE) -> Page[State]:
+        """Every state of a name, the first one first. Raises ``ValueError`` as above."""
+        rows = self._after(schema.history_prefix(name), _place_bytes(after))
+        found = _take(rows, limit + 1)
+        entries = tuple(_state(key, row) for key, row in found[:limit])
+        return Page(entries, _place(found[limit - 1][0][-8:]) if len(found) > limit else "")
+
+    def state_at(self, name: str, height: int) -> State | None:
+        """The state of a name once block ``height`` was processed; None: there was none yet."""
+        found = self._last(schema.history_prefix(name), height)
+        return None if found is None else _state(*found)
+
+    def namespace_at(self, namespace_id: str, height: int) -> NamespaceRecord | None:
+        """The record of a namespace once block ``height`` was processed."""
+        found = self._last(schema.namespace_history_prefix(namespace_id), height)
+        return None if found is None else schema.NAMESPACE_ROW.read(found[1])
+
+    def status_at(self, name: str, height: int) -> tuple[State, NameStatus] | None:
+        """The state of a name once block ``height`` was processed, and what it meant then."""
+        state = self.state_at(name, height)
+        if state is None:
+            return None
+        namespace = self.namespace_at(name.partition(".")[2], height)
+        return state, status_at(state.record, namespace, self.network, height)
+
+    def _last(self, prefix: bytes, height: int) -> tuple[bytes, bytes] | None:
+        if height < 0:
+            return None
+        stop = prefix + schema.height_bytes(min(height, 2**32 - 2) + 1)
+        return next(self._rows.between(prefix, stop, reverse=True), None)
+
+    # --- listings, in the order of names
+
+    def owned_by(
+        self, script: bytes, after: str = "", limit: int = PAGE, *, live_only: bool = True
+    ) -> Page[str]:
+        """The names whose last state says ``script`` as their owner.
+
+        Live only: neither lapsed nor revoked.
+        """
+        prefix = schema.owner_prefix(script)
+        begin = prefix + _after_text(after)
+        names = ((key[len(prefix) :].decode(), None) for key, _ in self._from(begin, prefix))
+        return self._names(names, limit, live_only)
+
+    def names_in(
+        self, namespace_id: str, after: str = "", limit: int = PAGE, *, live_only: bool = True
+    ) -> Page[str]:
+        """The names of a namespace; live only: neither lapsed nor revoked."""
+        prefix = schema.name_key(f".{namespace_id}")
+        begin = prefix + _after_text(after.partition(".")[0])
+        names = ((schema.name_of_key(key), row) for key, row in self._from(begin, prefix))
+        return self._names(names, limit, live_only)
+
+    def _names(
+        self, names: Iterable[tuple[str, bytes | None]], limit: int, live_only: bool
+    ) -> Page[str]:
+        entries: list[str] = []
+        walked, last = 0, ""
+        for name, _ in names:
+            if len(entries) == limit or walked == schema.PAGE_ROWS:
+                return Page(tuple(entries), last)
+            walked, last = walked + 1, name
+            if not live_only or self._is_present(name):
+                entries.append(name)
+        return Page(tuple(entries), "")
+
+    def namespaces(self, after: str = "", limit: int = PAGE) -> Page[str]:
+        """Every namespace that was ever revealed."""
+        found = _take(self._from(b"S" + _after_text(after), b"S"), limit + 1)
+        entries = tuple(key[1:].decode() for key, _ in found)
+        return Page(entries[:limit], entries[limit - 1] if len(entries) > limit else "")
+
+    def holders(self, digest: bytes, limit: int = PAGE) -> tuple[Holder, ...]:
+        """The names that hold a value hash, then those that held it and until when."""
+        present = (Holder(name, None) for name in self._holding(digest))
+        held = schema.past_value_prefix(digest)
+        past = (
+            Holder(key[len(held) : -9].decode(), schema.place_of_key(key)[0])
+            for key, _ in self._under(held)
+        )
+        return (*_take(present, limit), *_take(past, limit))
+
+    # --- rows
+
+    def _under(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self._from(prefix, prefix)
+
+    def _from(self, begin: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self._rows.between(begin, _end(prefix))
+
+    def _after(self, prefix: bytes, place: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self._from(prefix + place, prefix)
+
+
+def _end(prefix: bytes) -> bytes:
+    """The first key behind all that begin with ``prefix``, which begins with a letter."""
+    shorter = prefix.rstrip(b"\xff")
+    return shorter[:-1] + bytes((shorter[-1] + 1,))
+
+
+def _take(rows: Iterable[T], count: int) -> list[T]:
+    return [row for row, _ in zip(rows, range(count), strict=False)]
+
+
+def _state(key: bytes, row: bytes) -> State:
+    height, vtxindex = schema.place_of_key(key)
+    return State(height, vtxindex, schema.NAME_ROW.read(row))
+
+
+def _after_text(after: str) -> bytes:
+    """Where the keys begin that follow ``after``: no name goes on with a NUL."""
+    return after.encode() + b"\0" if after else b""
+
+
+def _place(suffix: bytes) -> str:
+    height, vtxindex = schema.place_of_key(suffix)
+    return f"{height}-{vtxindex}"
+
+
+def _place_bytes(place: str) -> bytes:
+    """The first key suffix behind the ``place`` (HEIGHT-INDEX) at which a page ended."""
+    if not place:
+        return b""
+    height, dash, vtxindex = place.partition("-")
+    digits = height.isdecimal() and vtxindex.isdecimal() and place.isascii() and len(place) <= 21
+    if not dash or not digits or max(int(height), int(vtxindex)) >= 2**32 - 1:
+        raise ValueError(f"{place[:40]!r} is no place where a page ended, such as 400000-12")
+    return schema.height_bytes(int(height)) + schema.height_bytes(int(vtxindex) + 1)
