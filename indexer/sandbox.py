@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import BoundedSemaphore, Event, Lock, RLock, Thread
+from threading import BoundedSemaphore, Condition, Event, Lock, RLock, Thread
 from urllib.parse import quote
 
 from indexer.sandbox_blocks import BlockRejected
@@ -23,11 +23,13 @@ from indexer.sandbox_coins import Unspent
 from indexer.sandbox_envelope import Envelope
 from indexer.sandbox_mempool import Limits
 from indexer.sandbox_policy import Rejected
+from indexer.sandbox_rest import REST_PREFIX, Reply, reply_to_path
 from indexer.sandbox_rpc import SandboxRpc
 from indexer.sandbox_store import ChainFile, StoreError
+from indexer.sandbox_switches import Switches
 from indexer.transactions import double_sha256
 
-__all__ = ["Limits", "Rejected", "SandboxNode", "StoreError", "Unspent"]
+__all__ = ["Limits", "Rejected", "SandboxNode", "StoreError", "Switches", "Unspent"]
 
 log = logging.getLogger("blockstore.indexer")
 
@@ -48,7 +50,8 @@ class SandboxNode:
     ``port`` 0 takes any free one. ``clock`` gives unix seconds. Without ``user`` and
     ``password`` a random cookie is made at each start. ``start_time``, ``limits``: see
     ``SandboxChain``. ``tx_index`` False and ``fee_rate`` (satoshis per 1000 bytes) make
-    it answer as nodes so configured do. Its methods may be called from any thread.
+    it answer as nodes so configured do, and ``switches`` as others of the field; they may be
+    turned while it runs. Its methods may be called from any thread.
     """
 
     def __init__(
@@ -63,26 +66,35 @@ class SandboxNode:
         limits: Limits | None = None,
         tx_index: bool = True,
         fee_rate: int | None = None,
+        switches: Switches | None = None,
     ) -> None:
+        self.switches = switches or Switches()
         self._directory = directory
         self._port = port
         self._user = user or COOKIE_USER
         self._fixed_password = password
         self._password = password or ""
         self._lock = RLock()
+        self._new_tip = Condition(self._lock)
         self._chain = SandboxChain(clock, start_time=start_time, limits=limits)
         self._file: ChainFile | None = None
         self._server: _Server | None = None
         self._serving: Thread | None = None
         self._stopping = Event()
+        self._told_to_stop = False
         methods = SandboxRpc(
             self._chain,
             clock=clock,
             stop=self._stop_soon,
+            stopping=self._stopping.is_set,
             tx_index=tx_index,
             fee_rate=fee_rate,
+            switches=self.switches,
+            new_tip=self._new_tip,
         )
-        self._envelope = Envelope(methods, self._lock, after_each=self._flush)
+        self._envelope = Envelope(
+            methods, self._lock, after_each=self._flush, switches=self.switches
+        )
 
     # Life
 
@@ -118,6 +130,8 @@ class SandboxNode:
     def stop(self) -> None:
         """Close the door and the file; what was answered for is on disk. May be called twice."""
         self._stopping.set()
+        with self._lock:
+            self._new_tip.notify_all()
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
@@ -220,6 +234,21 @@ class SandboxNode:
         """HTTP status and body for a request body whose sender may ask."""
         return self._envelope.reply_to(body)
 
+    def reply_to_path(self, path: str) -> Reply:
+        """HTTP status, content type and body for a GET, which everybody may ask."""
+        if not self.switches.rest or not path.startswith(REST_PREFIX):
+            return 405, "text/plain", b"JSONRPC server handles only POST requests"
+        if self.switches.warming_up is not None:
+            words = f"Service temporarily unavailable: {self.switches.warming_up}\r\n"
+            return 503, "text/plain", words.encode()
+        with self._lock:
+            return reply_to_path(self._chain, self.switches, path)
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """The names of all methods that anybody has asked for over RPC."""
+        return frozenset(self._envelope.asked)
+
     def lets_in(self, authorization: str | None) -> bool:
         """Whether an Authorization header carries this node's credentials."""
         kind, _, encoded = (authorization or "").partition(" ")
@@ -252,8 +281,10 @@ class SandboxNode:
                     log.info("a waiting transaction is not taken again: %s", refusal.message)
 
     def _flush(self) -> None:
+        """After whatever may have changed the chain, with the lock held."""
         if self._file is not None:
             self._file.flush()
+        self._new_tip.notify_all()
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -271,8 +302,14 @@ class SandboxNode:
         partial.replace(cookie)
 
     def _stop_soon(self) -> None:
-        """From within a request: after its reply, from another thread."""
-        Thread(target=self.stop, name="sandbox-node-stop", daemon=True).start()
+        """From within a request: to be stopped once it was replied to."""
+        self._told_to_stop = True
+
+    def replied(self) -> None:
+        """A reply has left; from the thread of its connection, so stopping takes another."""
+        if self._told_to_stop:
+            self._told_to_stop = False
+            Thread(target=self.stop, name="sandbox-node-stop", daemon=True).start()
 
 
 class _Server(ThreadingHTTPServer):
@@ -346,7 +383,7 @@ class _Door(BaseHTTPRequestHandler):
             self._refuse(404, "")
         elif not node.lets_in(self.headers.get("Authorization")):
             self._refuse(401, "")
-        elif not self.server.work.acquire(blocking=False):
+        elif node.switches.busy or not self.server.work.acquire(blocking=False):
             self._refuse(503, "Work queue depth exceeded")
         else:
             try:
@@ -354,12 +391,21 @@ class _Door(BaseHTTPRequestHandler):
             finally:
                 self.server.work.release()
             self._send(status, reply, "application/json")
+            node.replied()
 
     def do_GET(self) -> None:
-        """Nothing is to be had without a request body."""
+        """The REST interface, where it is switched on."""
+        status, kind, reply = self.server.node.reply_to_path(self.path)
+        if self.server.node.switches.busy:
+            status, kind, reply = 503, "text/plain", b"Work queue depth exceeded"
+        self.close_connection = self.close_connection or status in (405, 503)
+        self._send(status, reply, kind)
+
+    def do_PUT(self) -> None:
+        """Nothing is to be had this way."""
         self._refuse(405, "JSONRPC server handles only POST requests")
 
-    do_PUT = do_DELETE = do_HEAD = do_GET
+    do_DELETE = do_HEAD = do_PUT
 
     def _refuse(self, status: int, reason: str) -> None:
         self.close_connection = True
