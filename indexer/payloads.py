@@ -239,6 +239,8 @@ def _read_register_or_renew(wire: _Wire) -> Operation:
         value_hash = p[NAME_FIELD:57]
         tokens = int.from_bytes(p[57:], "big") if len(p) == 65 else None
     else:
+        if len(p) == NAME_FIELD + 20 and is_name(p[:NAME_FIELD].rstrip(b"\0").decode("latin-1")):
+            raise _Flawed(Flaw.VALUE_HASH_TOO_EARLY)
         raw_name = p
     name = _name(raw_name)
     _typed(wire, 2)
