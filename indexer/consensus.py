@@ -16,18 +16,20 @@ CONSENSUS_HASH_BYTES = 16
 
 
 def _text(value: object) -> str:
-    if value is None:
-        return ""
+    if isinstance(value, str):
+        return value
     if isinstance(value, bytes):
         return value.hex()
+    if value is None:
+        return ""
     if isinstance(value, tuple):
         return str(list(value))
     return str(value)
 
 
 def _line(opcode: str, values: Iterable[object]) -> str:
-    texts = (_text(value) for value in values)
-    return f"{opcode}:" + ",".join(f"{len(text)}:{text}" for text in texts)
+    texts = [_text(value) for value in values]
+    return f"{opcode}:" + ",".join([f"{len(text)}:{text}" for text in texts])
 
 
 def _txid(txid: bytes) -> str:

@@ -5,8 +5,9 @@ bytes in all. Nothing is ever folded to lower case here: on the chain an upper-c
 """
 
 import re
+from hashlib import sha256
 
-from embit.hashes import hash160, sha256
+from embit.hashes import hash160
 
 MAX_NAME_BYTES = 37
 MAX_NAMESPACE_BYTES = 19
@@ -94,8 +95,7 @@ def hash_name(name: str, script: bytes, address: str | None) -> bytes:
 
 def hash128(text: str) -> bytes:
     """The first 16 bytes of SHA-256 of ASCII ``text``. Protocol spec section 1.4."""
-    digest: bytes = sha256(text.encode("ascii"))
-    return digest[:16]
+    return sha256(text.encode("ascii")).digest()[:16]
 
 
 def name_consensus_hash(name: str, consensus_hash: bytes) -> bytes:

@@ -7,6 +7,7 @@ is the inverse of writing; a row that is cut or too long raises ``DamagedRow``.
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -16,10 +17,13 @@ class DamagedRow(ValueError):
     """Bytes in the database that no writer of ours wrote."""
 
 
+_SHORT = [bytes((number,)) for number in range(0x80)]
+
+
 def write_number(number: int) -> bytes:
     """A non-negative integer in as few bytes as it needs, seven bits a byte, lowest first."""
     if number < 0x80:
-        return bytes((number,))
+        return _SHORT[number]
     out = bytearray()
     while number >= 0x80:
         out.append(number & 0x7F | 0x80)
@@ -44,12 +48,19 @@ def read_number(row: bytes, at: int) -> tuple[int, int]:
 
 def write_bytes(value: bytes | None) -> bytes:
     """Bytes behind their length; None is told from no bytes."""
-    return b"\0" if value is None else write_number(len(value) + 1) + value
+    if value is None:
+        return b"\0"
+    size = len(value) + 1
+    return (_SHORT[size] if size < 0x80 else write_number(size)) + value
 
 
 def read_bytes(row: bytes, at: int) -> tuple[bytes | None, int]:
     """The inverse of ``write_bytes``."""
-    size, at = read_number(row, at)
+    if at < len(row) and row[at] < 0x80:
+        size = row[at]
+        at += 1
+    else:
+        size, at = read_number(row, at)
     if size == 0:
         return None, at
     end = at + size - 1
@@ -110,12 +121,14 @@ class RowOf(Generic[T]):
     def __init__(self, record: type[T]) -> None:
         self._record = record
         columns = fields(record)  # type: ignore[arg-type]
-        self._writers = [(column.name, _KINDS[column.type][0]) for column in columns]
+        self._values = attrgetter(*(column.name for column in columns))
+        self._writers = [_KINDS[column.type][0] for column in columns]
         self._readers = [_KINDS[column.type][1] for column in columns]
 
     def write(self, record: T) -> bytes:
         """The row of ``record``."""
-        return b"".join(write(getattr(record, name)) for name, write in self._writers)
+        values = self._values(record)
+        return b"".join([write(v) for write, v in zip(self._writers, values, strict=True)])
 
     def read(self, row: bytes) -> T:
         """The record of ``row``. Raises ``DamagedRow``."""
@@ -131,7 +144,7 @@ class RowOf(Generic[T]):
 
 def write_pairs(pairs: Sequence[tuple[bytes, bytes | None]]) -> bytes:
     """Keys with what each held (None: nothing)."""
-    return b"".join(write_bytes(key) + write_bytes(value) for key, value in pairs)
+    return b"".join([write_bytes(part) for pair in pairs for part in pair])
 
 
 def read_pairs(row: bytes) -> Iterator[tuple[bytes, bytes | None]]:

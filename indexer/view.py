@@ -5,7 +5,7 @@ so that the block can be taken back. Nothing here judges: what may be written is
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Protocol, TypeVar
 
@@ -37,7 +37,7 @@ class BlockView:
         self.network = network
         self.height = height
         self.writes: dict[bytes, bytes | None] = {}
-        self._before: dict[bytes, bytes | None] = {}
+        self._before: dict[bytes, bytes | None] = {}  # what was read of the store, row by row
         self._decoded: dict[bytes, object] = {}
         self._entries: dict[bytes, set[bytes]] = {}
         self.registered: Counter[bytes] = Counter()
@@ -65,17 +65,21 @@ class BlockView:
         """The row under ``key`` as it is now."""
         if key in self.writes:
             return self.writes[key]
-        return self._store.get(key)
+        return self._stored(key)
+
+    def _stored(self, key: bytes) -> bytes | None:
+        if key not in self._before:
+            self._before[key] = self._store.get(key)
+        return self._before[key]
 
     def put(self, key: bytes, row: bytes | None) -> None:
         """Write a row, or with None remove it."""
-        if key not in self._before:
-            self._before[key] = self._store.get(key)
+        self._stored(key)
         self.writes[key] = row
 
     def undo(self) -> list[tuple[bytes, bytes | None]]:
         """Every key written, in order, with what it held before the block."""
-        return sorted(self._before.items())
+        return [(key, self._before[key]) for key in sorted(self.writes)]
 
     def _read(self, key: bytes, rows: RowOf[T]) -> T | None:
         if key in self._decoded:
@@ -93,15 +97,14 @@ class BlockView:
         self.put(prefix + suffix, b"" if present else None)
         self._entries.setdefault(prefix, set()).add(suffix)
 
-    def _suffixes(self, prefix: bytes) -> Iterator[bytes]:
-        changed = self._entries.get(prefix, set())
-        for key, _ in self._store.scan(prefix):
-            suffix = key[len(prefix) :]
-            if suffix not in changed:
-                yield suffix
-        for suffix in sorted(changed):
-            if self.writes[prefix + suffix] is not None:
-                yield suffix
+    def _suffixes(self, prefix: bytes) -> list[bytes]:
+        size = len(prefix)
+        suffixes = [key[size:] for key, _ in self._store.scan(prefix)]
+        changed = self._entries.get(prefix)
+        if changed is None:
+            return suffixes
+        kept = [suffix for suffix in suffixes if suffix not in changed]
+        return kept + [s for s in sorted(changed) if self.writes[prefix + s] is not None]
 
     # --- records
 
