@@ -15,6 +15,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import BoundedSemaphore, Condition, Event, Lock, RLock, Thread
+from typing import Any
 from urllib.parse import quote
 
 from indexer.sandbox_blocks import BlockRejected
@@ -82,6 +83,7 @@ class SandboxNode:
         self._serving: Thread | None = None
         self._stopping = Event()
         self._told_to_stop = False
+        self._ending = Lock()
         methods = SandboxRpc(
             self._chain,
             clock=clock,
@@ -128,8 +130,15 @@ class SandboxNode:
         log.info("the sandbox node listens on %s:%d at height %d", LOOPBACK, self.port, self.height)
 
     def stop(self) -> None:
-        """Close the door and the file; what was answered for is on disk. May be called twice."""
+        """Close the door and the file; what was answered for is on disk.
+
+        May be called twice, also at once: each call waits until it is done.
+        """
         self._stopping.set()
+        with self._ending:
+            self._end()
+
+    def _end(self) -> None:
         with self._lock:
             self._new_tip.notify_all()
         server, self._server = self._server, None
@@ -327,7 +336,7 @@ class _Server(ThreadingHTTPServer):
         self._open: set[socket.socket] = set()
         self._open_lock = Lock()
 
-    def process_request(self, request, client_address) -> None:  # type: ignore[no-untyped-def]
+    def process_request(self, request: Any, client_address: Any) -> None:
         with self._open_lock:
             full = len(self._open) >= MAX_CONNECTIONS
             if not full:
@@ -337,7 +346,7 @@ class _Server(ThreadingHTTPServer):
         else:
             super().process_request(request, client_address)
 
-    def shutdown_request(self, request) -> None:  # type: ignore[no-untyped-def]
+    def shutdown_request(self, request: Any) -> None:
         with self._open_lock:
             self._open.discard(request)
         super().shutdown_request(request)

@@ -207,6 +207,9 @@ def test_its_state_survives_a_stop_and_a_kill(tmp_path: Path) -> None:
     assert "Founding" not in box.text
     assert "Taylor" in box.cli("lookup", "swiftonsecurity").stdout
     assert box.end(signal.SIGINT) == 0
+    box.start("--fresh")
+    assert "Founding" in box.text
+    assert box.end(signal.SIGTERM) == 0
     log = (tmp_path / "state" / "blockstored.log").read_text()
     assert "Traceback" not in log
 
