@@ -1,4 +1,4 @@
-"""What Blockstore is made of and the two commands it installs; tool settings are in pyproject.toml."""
+"""What Blockstore is made of and the commands it installs; settings of tools: pyproject.toml."""
 
 from pathlib import Path
 
