@@ -5,6 +5,7 @@ bytes in all. Nothing is ever folded to lower case here: on the chain an upper-c
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 from embit.hashes import hash160
@@ -101,3 +102,20 @@ def hash128(text: str) -> bytes:
 def name_consensus_hash(name: str, consensus_hash: bytes) -> bytes:
     """How an update names its name: bound to one consensus hash (spec section 1.10)."""
     return hash128(name + consensus_hash.hex())
+
+
+def find_bound_name(
+    wanted: bytes, names: Sequence[str], consensus_hashes: Iterable[bytes]
+) -> tuple[str, bytes] | None:
+    """The pair whose :func:`name_consensus_hash` is ``wanted``; None where no pair's is.
+
+    Consensus hashes are tried in the order given. There is one pair at most, as nobody can find two
+    with the same hash: pairs differ as texts too.
+    """
+    encoded = [name.encode("ascii") for name in names]
+    for consensus_hash in consensus_hashes:
+        ending = consensus_hash.hex().encode("ascii")
+        for index, name in enumerate(encoded):
+            if sha256(name + ending).digest()[:16] == wanted:
+                return names[index], consensus_hash
+    return None

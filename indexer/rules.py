@@ -11,7 +11,7 @@ from typing import Any
 
 from indexer import consensus, schema
 from indexer.flaws import Flaw
-from indexer.names import hash_name, name_consensus_hash
+from indexer.names import find_bound_name, hash_name
 from indexer.networks import (
     BLOCKS_PER_YEAR,
     INFINITE_LIFETIME,
@@ -192,12 +192,12 @@ def _updated_name(
     op: Update, names: list[str], view: BlockView
 ) -> tuple[NameRecord, bytes | None]:
     """The name meant and the consensus hash that tells; None where that is not known any more."""
-    for consensus_hash in reversed(view.window):  # most updates are only a few blocks late
-        for name in names:
-            if name_consensus_hash(name, consensus_hash) == op.name_consensus_hash:
-                record = view.name(name)
-                if record is not None and view.is_owned(record):
-                    return record, consensus_hash
+    # Most updates are only a few blocks late, so the newest hashes come first.
+    found = find_bound_name(op.name_consensus_hash, names, reversed(view.window))
+    if found is not None:
+        record = view.name(found[0])
+        if record is not None and view.is_owned(record):
+            return record, found[1]
     if view.network.is_frozen(view.last):
         # The hash may be one that only the other ledger gives. Whoever owns one name means it;
         # with several, nothing on this chain tells which.

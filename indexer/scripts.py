@@ -4,6 +4,8 @@ What must stay true: any bytes give an answer, None or a ValueError with a sente
 address of another network is never taken for one of ours.
 """
 
+from functools import lru_cache
+
 from embit import base58
 
 from indexer.networks import Network
@@ -54,10 +56,15 @@ def p2sh_script(digest: bytes) -> bytes:
 def script_address(script: bytes, network: Network) -> str | None:
     """The base58check address of a p2pkh or p2sh script; None for every other script."""
     if is_p2pkh(script):
-        return str(base58.encode_check(bytes((network.p2pkh_version,)) + script[3:23]))
+        return _base58check(bytes((network.p2pkh_version,)) + script[3:23])
     if is_p2sh(script):
-        return str(base58.encode_check(bytes((network.p2sh_version,)) + script[2:22]))
+        return _base58check(bytes((network.p2sh_version,)) + script[2:22])
     return None
+
+
+@lru_cache(maxsize=16_384)  # the same few owners act again and again
+def _base58check(versioned: bytes) -> str:
+    return str(base58.encode_check(versioned))
 
 
 def address_script(address: str, network: Network) -> bytes:

@@ -5,7 +5,7 @@ the name. A preorder hides its name, and so has none until the name is registere
 """
 
 from indexer.flaws import Flaw
-from indexer.names import BadName, check_namespace, is_name, name_consensus_hash
+from indexer.names import BadName, check_namespace, find_bound_name, is_name
 from indexer.networks import MAX_NAMES_PER_SENDER, Network
 from indexer.operations import Announce, Operation, Transfer, Update
 from indexer.payloads import NAME_FIELD
@@ -30,11 +30,9 @@ def subject_of_refused(operation: Operation, flaw: Flaw, view: BlockView) -> str
 
 
 def _updated(operation: Update, view: BlockView) -> str:
-    for name in view.held(operation.sender, MAX_NAMES_PER_SENDER):
-        for consensus_hash in view.window:
-            if name_consensus_hash(name, consensus_hash) == operation.name_consensus_hash:
-                return name
-    return ""
+    names = view.held(operation.sender, MAX_NAMES_PER_SENDER)
+    found = find_bound_name(operation.name_consensus_hash, names, view.window)
+    return "" if found is None else found[0]
 
 
 def subject_of_malformed(transaction: Transaction, network: Network) -> str:

@@ -77,6 +77,11 @@ class BlockView:
         self._stored(key)
         self.writes[key] = row
 
+    def _put_new(self, key: bytes, row: bytes | None) -> None:
+        """Write a row whose key says this height, so that no earlier block can have written it."""
+        self._before[key] = None
+        self.writes[key] = row
+
     def undo(self) -> list[tuple[bytes, bytes | None]]:
         """Every key written, in order, with what it held before the block."""
         return [(key, self._before[key]) for key in sorted(self.writes)]
@@ -212,7 +217,7 @@ class BlockView:
             self.put(schema.preordered_name_key(record.preorder_hash), encoded)
         key = schema.name_key(record.name)
         self._write(key, schema.NAME_ROW, record)
-        self.put(schema.history_key(record.name, self.height, vtxindex), self.writes[key])
+        self._put_new(schema.history_key(record.name, self.height, vtxindex), self.writes[key])
         self.touched.add(record.name)
 
     def put_namespace(self, record: NamespaceRecord) -> None:
