@@ -6,7 +6,8 @@ chains). What it records of the outcome, where it does, is kept for comparing.
 """
 
 import json
-from collections.abc import Iterator
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,22 +46,42 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
+        self._keys: dict[bytes, list[bytes]] = {}  # in order, by their first letter
 
-    def get(self, key: bytes) -> bytes | None:
+    def get(self, key: bytes, /) -> bytes | None:
         """The row under ``key``."""
         return self.rows.get(key)
 
     def scan(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
-        """All rows under ``prefix``, in the order of their keys."""
-        return sorted((k, v) for k, v in self.rows.items() if k.startswith(prefix))
+        """All rows under ``prefix``, which is not empty, in the order of their keys."""
+        keys = self._keys.get(prefix[:1], [])
+        found = []
+        for at in range(bisect_left(keys, prefix), len(keys)):
+            if not keys[at].startswith(prefix):
+                break
+            found.append((keys[at], self.rows[keys[at]]))
+        return found
 
-    def write(self, rows: dict[bytes, bytes | None]) -> None:
+    def between(
+        self, start: bytes, stop: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """As ``snapshot.Rows``; both keys begin with the same letter, or one with the next."""
+        keys = self._keys.get(start[:1], [])
+        within = range(bisect_left(keys, start), bisect_left(keys, stop))
+        for at in reversed(within) if reverse else within:
+            yield keys[at], self.rows[keys[at]]
+
+    def write(self, rows: Mapping[bytes, bytes | None]) -> None:
         """Write and remove rows, as one block does."""
         for key, row in rows.items():
+            keys = self._keys.setdefault(key[:1], [])
             if row is None:
-                self.rows.pop(key, None)
-            else:
-                self.rows[key] = row
+                if self.rows.pop(key, None) is not None:
+                    del keys[bisect_left(keys, key)]
+                continue
+            if key not in self.rows:
+                insort(keys, key)
+            self.rows[key] = row
 
 
 def read_chain(path: Path) -> RecordedChain:
