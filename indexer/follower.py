@@ -7,14 +7,14 @@ of work, merkle root, link to its parent), and whatever goes wrong before leaves
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from indexer.apply import SpentCandidate, apply_block
 from indexer.chain import Connect, ForkTooDeep, Step, plan
 from indexer.networks import Network
-from indexer.node import ChainInfo, NodeError
+from indexer.node import ChainInfo, NodeError, NodePruned
 from indexer.payloads import COINBASE_TXID
 from indexer.rows import DamagedRow
 from indexer.schema import UNDO_BLOCKS
@@ -37,7 +37,7 @@ class Node(Protocol):
     def block_hashes(self, heights: Sequence[int]) -> list[bytes]: ...
     def raw_blocks(self, hashes: Sequence[bytes]) -> list[bytes]: ...
     def spent_scripts(
-        self, block_hash: bytes, outpoints: Sequence[tuple[bytes, int]]
+        self, block_hash: bytes, outpoints: Mapping[tuple[bytes, int], tuple[int, int]]
     ) -> dict[tuple[bytes, int], bytes]: ...
 
 
@@ -101,6 +101,9 @@ class Follower:
         """One round; the seconds to wait before the next."""
         try:
             return 0.0 if self.step(stop) else self._poll_interval
+        except NodePruned as error:
+            self._say("stopped", str(error))
+            return RETRY_AFTER_STOP
         except NodeError as error:
             self._checked_chain = False  # it may come back as another node
             self._say("node unavailable", str(error))
@@ -276,13 +279,13 @@ class Follower:
     def _spent(self, block_hash: bytes, scanned: ScannedBlock) -> list[SpentCandidate]:
         """The candidates with the scripts they spend; b"" for what a coinbase makes up."""
         outpoints = {
-            (spending.previous_txid, spending.previous_index)
+            (spending.previous_txid, spending.previous_index): (candidate.vtxindex, place)
             for candidate in scanned.candidates
-            for spending in candidate.transaction.inputs
+            for place, spending in enumerate(candidate.transaction.inputs)
             if spending.previous_txid != COINBASE_TXID
         }
-        scripts = self._node.spent_scripts(block_hash, sorted(outpoints)) if outpoints else {}
-        missing = next(iter(outpoints - scripts.keys()), None)
+        scripts = self._node.spent_scripts(block_hash, outpoints) if outpoints else {}
+        missing = next(iter(outpoints.keys() - scripts.keys()), None)
         if missing is not None:
             raise _Stopped(
                 f"the node does not know output {missing[1]} of transaction {hash_hex(missing[0])},"

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,11 @@ from urllib.parse import unquote, urlsplit
 
 from bitcoinrpc.authproxy import AuthServiceProxy, JSONRPCException
 
+from indexer.capabilities import Capabilities, Prevouts, ask
+from indexer.node_prevouts import Outpoint, scripts_of_spent_outputs, scripts_of_verbose_block
 from indexer.node_wire import (
     NodeError,
+    NodePruned,
     NodeRefused,
     NodeRpcError,
     NodeUnavailable,
@@ -45,6 +48,7 @@ __all__ = [
     "BitcoinNode",
     "ChainInfo",
     "NodeError",
+    "NodePruned",
     "NodeRefused",
     "NodeRpcError",
     "NodeUnavailable",
@@ -62,10 +66,14 @@ BLOCK_REPLY_BYTES = 4_000_000
 STALE_SECONDS = 4.0
 """Nodes close idle connections after 5 (bcoin) to 30 seconds (Bitcoin Core)."""
 
-RPC_NOT_FOUND, RPC_ALREADY_KNOWN, RPC_WARMING_UP = -5, -27, -28
+REST_BLOCK_BYTES = 20_000
+"""Blocks that are larger than this on average are read over REST where it is offered: half the
+bytes and no text to decode. Smaller ones come faster by the hundred in one batch."""
+
+RPC_MISC, RPC_NOT_FOUND, RPC_ALREADY_KNOWN, RPC_WARMING_UP = -1, -5, -27, -28
 RPC_METHOD_NOT_FOUND = -32601
 
-_ASKS_ONLY = ("get", "list", "estimate", "decode", "validate", "test", "help", "uptime")
+_ASKS_ONLY = ("get", "list", "estimate", "decode", "validate", "test", "help", "uptime", "wait")
 _DROPPED = (
     http.client.RemoteDisconnected,
     http.client.BadStatusLine,
@@ -74,8 +82,6 @@ _DROPPED = (
     ConnectionResetError,
     ConnectionAbortedError,
 )
-
-Outpoint = tuple[bytes, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,9 @@ class BitcoinNode:
         self._local = threading.local()
         self._wires: weakref.WeakSet[Wire] = weakref.WeakSet()
         self._wires_lock = threading.Lock()
-        self._prevouts_from_blocks = False
+        self._capabilities: Capabilities | None = None
+        self._failed_ways: set[Prevouts] = set()
+        self._mean_block_bytes = 0.0
 
     @property
     def place(self) -> str:
@@ -207,18 +215,55 @@ class BitcoinNode:
         return self.raw_blocks([block_hash])[0]
 
     def raw_blocks(self, hashes: Sequence[bytes]) -> list[bytes]:
-        """The bytes of each block; its header is checked to have the hash asked for."""
+        """The bytes of each block; its header is checked to have the hash asked for.
+
+        NodePruned where the node has thrown one away.
+        """
+        mean, self._mean_block_bytes = self._mean_block_bytes, 0.0
+        blocks = self._blocks_over_rest(hashes, mean)
+        if blocks is None:
+            blocks = self._blocks_over_rpc(hashes, mean)
+        for wanted, raw in zip(hashes, blocks, strict=True):
+            self._check_header(raw[:HEADER_BYTES], wanted)
+        if blocks:
+            self._mean_block_bytes = sum(map(len, blocks)) / len(blocks)
+        return blocks
+
+    def _blocks_over_rest(self, hashes: Sequence[bytes], mean: float) -> list[bytes] | None:
+        if mean < REST_BLOCK_BYTES or not self.capabilities().rest:
+            return None
+        blocks = []
+        for block_hash in hashes:
+            raw = self.rest(f"block/{hash_hex(block_hash)}.bin")
+            if raw is None:
+                return None
+            blocks.append(raw)
+        return blocks
+
+    def _blocks_over_rpc(self, hashes: Sequence[bytes], mean: float) -> list[bytes]:
         many = max(1, MAX_EXPECTED_BYTES // BLOCK_REPLY_BYTES)
+        if 0 < mean < REST_BLOCK_BYTES:
+            many = MAX_CALLS  # if they grow all of a sudden, the reply's bound holds, and the next
+            # attempt knows no mean
         found = self._batch([("getblock", (hash_hex(h), 0)) for h in hashes], many)
         blocks = []
         for wanted, result in zip(hashes, found, strict=True):
             if isinstance(result, NodeRpcError) and result.code != RPC_NOT_FOUND:
+                if result.code == RPC_MISC and "pruned" in result.message:
+                    raise self._pruned(wanted)
                 # Some nodes want a truth value where Bitcoin Core wants a number.
                 result = self.call("getblock", hash_hex(wanted), False)
-            raw = self._bytes(_or_raise(result), "getblock")
-            self._check_header(raw[:HEADER_BYTES], wanted)
-            blocks.append(raw)
+            blocks.append(self._bytes(_or_raise(result), "getblock"))
         return blocks
+
+    def _pruned(self, block_hash: bytes) -> NodePruned:
+        self._capabilities = None  # the height below which nothing is left grows
+        keeps = self.capabilities().prune_height
+        since = "" if keeps is None else f" (it keeps those from {keeps} on)"
+        return NodePruned(
+            f"the node at {self.place} has pruned block {hash_hex(block_hash)}{since}, which the "
+            "index needs; let it download the chain again with prune=0, or use another node"
+        )
 
     def raw_transaction(self, txid: bytes) -> bytes:
         """The bytes of a transaction; NodeRpcError (-5) where the node knows of none."""
@@ -229,25 +274,68 @@ class BitcoinNode:
         return raw
 
     def spent_scripts(
-        self, block_hash: bytes, outpoints: Sequence[Outpoint]
+        self,
+        block_hash: bytes,
+        outpoints: Collection[Outpoint] | Mapping[Outpoint, tuple[int, int]],
     ) -> dict[Outpoint, bytes]:
         """The scriptPubKey of each outpoint that some transaction of this block spends.
 
-        From the previous transactions where the node has them all (txindex), else from the
-        previous outputs that it shows with the block (Bitcoin Core 25 and later).
+        By the fastest way that the node offers; the outputs that REST shows are without names, so
+        that way needs ``outpoints`` as keys of where they are spent: (place of the transaction in
+        the block, place of the input in it). NodeError where no way leads there.
         """
         wanted = list(dict.fromkeys(outpoints))
-        if not self._prevouts_from_blocks:
-            found = self._scripts_by_transaction(wanted)
+        places = outpoints if isinstance(outpoints, Mapping) else None
+        if not wanted:
+            return {}
+        for way in self.capabilities().prevouts:
+            if way in self._failed_ways or (way is Prevouts.REST and places is None):
+                continue
+            found: dict[Outpoint, bytes] | None
+            if way is Prevouts.REST and places is not None:
+                raw = self.rest(f"spenttxouts/{hash_hex(block_hash)}.bin")
+                found = None if raw is None else scripts_of_spent_outputs(raw, places)
+            elif way is Prevouts.TRANSACTIONS:
+                found = self._scripts_by_transaction(wanted)
+            else:
+                found = self._scripts_by_block(block_hash, wanted)
             if found is not None:
                 return found
+            self._failed_ways.add(way)
+            log.info("the node at %s does not show previous outputs by %s", self.place, way.value)
+        self._failed_ways.clear()
+        raise NodeError(
+            f"the node at {self.place} cannot show what transactions spend; "
+            "start bitcoind with txindex=1, or use Bitcoin Core 25 or later"
+        )
+
+    def capabilities(self) -> Capabilities:
+        """What the node can do; asked at the first need, and anew after it was out of reach."""
+        found = self._capabilities
+        if found is None:
+            found = self._capabilities = ask(self)
+            self._failed_ways.clear()
             log.info(
-                "the node at %s has no index of all transactions; previous outputs are read "
-                "with their blocks",
+                "the node at %s %s; previous outputs are read from %s",
                 self.place,
+                found,
+                found.prevouts[0].value,
             )
-            self._prevouts_from_blocks = True
-        return self._scripts_by_block(block_hash, wanted)
+        return found
+
+    def rest(self, path: str) -> bytes | None:
+        """The body at ``/rest/PATH``; None where the node has nothing there, or no REST at all."""
+        answer: bytes | None = self._exchange(lambda wire: wire.get(f"/rest/{path}"), True)
+        return answer
+
+    def wait_for_block(self, known: bytes, seconds: float) -> None:
+        """Return when the node's tip is another block than ``known``, or after ``seconds``.
+
+        Only for nodes that offer it (``Capabilities.long_polling``). Raises what ``call`` raises.
+        """
+        patience = min(seconds, self._timeout / 2)
+        if self.chain_info().best_block_hash == known:
+            self.call("waitfornewblock", max(1, int(patience * 1000)))
 
     def send_transaction(self, raw: bytes) -> bytes:
         """Hand a transaction to the node; its txid.
@@ -284,26 +372,13 @@ class BitcoinNode:
 
     def _scripts_by_block(
         self, block_hash: bytes, wanted: Sequence[Outpoint]
-    ) -> dict[Outpoint, bytes]:
-        found: dict[Outpoint, bytes] = {}
+    ) -> dict[Outpoint, bytes] | None:
         try:
             shown = self.call("getblock", hash_hex(block_hash), 3)
-            for transaction in shown["tx"]:
-                for spending in transaction["vin"]:
-                    if "prevout" in spending:
-                        outpoint = (hash_bytes(spending["txid"]), int(spending["vout"]))
-                        found[outpoint] = bytes.fromhex(spending["prevout"]["scriptPubKey"]["hex"])
-        except (TypeError, KeyError, ValueError, AttributeError):
-            found = {}
         except NodeRpcError as failure:
             log.info("%s", failure)
-        try:
-            return {outpoint: found[outpoint] for outpoint in wanted}
-        except KeyError:
-            raise NodeError(
-                f"the node at {self.place} cannot show what transactions spend; "
-                "start bitcoind with txindex=1, or use Bitcoin Core 25 or later"
-            ) from None
+            return None
+        return scripts_of_verbose_block(shown, wanted)
 
     # Checks of what came
 
@@ -406,8 +481,11 @@ class BitcoinNode:
                 if not repeated and self._is_worth_repeating(failure, kept and may_repeat):
                     repeated = True
                     continue
+                if isinstance(failure, NodeUnavailable):
+                    self._capabilities = None  # it may come back as another
                 if isinstance(failure, NodeError) or not isinstance(failure, Exception):
                     raise
+                self._capabilities = None
                 raise self._translated(failure) from None
             wire.rest()
             return result
@@ -462,6 +540,7 @@ class BitcoinNode:
         except (TypeError, KeyError, ValueError):
             return self._nonsense(method)
         if code == RPC_WARMING_UP:
+            self._capabilities = None  # it was started anew, and perhaps otherwise
             return NodeUnavailable(
                 f"the node at {self.place} is still starting ({message}); it will answer soon"
             )

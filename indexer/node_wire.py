@@ -37,6 +37,10 @@ class NodeRpcError(NodeError):
         self.message = message
 
 
+class NodePruned(NodeError):
+    """The node has thrown away a block that is needed: asking again will not bring it back."""
+
+
 class NotLetIn(NodeRefused):
     """HTTP 401 or 403: the call was not executed."""
 
@@ -99,6 +103,23 @@ class Wire:
         self.request("POST", self._path, body, {"Content-Type": "application/json"})
         return self.read_reply()
 
+    def get(self, path: str) -> bytes | None:
+        """The body at ``path`` of the same host, asked without credentials; None: not there."""
+        self._connection.request("GET", path)
+        response = self._connection.getresponse()
+        raw = self._read_bounded(response)
+        if response.length:
+            raise http.client.IncompleteRead(b"", response.length)
+        if response.status == 503:
+            raise self._too_busy()
+        return raw if response.status == 200 else None
+
+    def _too_busy(self) -> NodeUnavailable:
+        return NodeUnavailable(
+            f"the node at {self._place} is too busy (its work queue is full); "
+            "raise rpcworkqueue there if this goes on"
+        )
+
     def read_reply(self) -> Any:
         """The JSON of the reply; numbers with a point become Decimal."""
         response = self._connection.getresponse()
@@ -108,10 +129,7 @@ class Wire:
         if response.length:
             raise http.client.IncompleteRead(b"", response.length)
         if response.status == 503:
-            raise NodeUnavailable(
-                f"the node at {self._place} is too busy (its work queue is full); "
-                "raise rpcworkqueue there if this goes on"
-            )
+            raise self._too_busy()
         try:
             return json.loads(raw, parse_float=Decimal)
         except (ValueError, RecursionError):

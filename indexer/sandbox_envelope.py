@@ -8,8 +8,8 @@ import inspect
 import json
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from decimal import Decimal, InvalidOperation
-from threading import RLock
 from typing import Any
 
 from embit.script import address_to_scriptpubkey
@@ -17,12 +17,14 @@ from embit.script import address_to_scriptpubkey
 from indexer.networks import REGTEST
 from indexer.sandbox_json import Json, encode
 from indexer.sandbox_policy import RPC_DESERIALIZATION, Rejected
+from indexer.sandbox_switches import Switches
 from indexer.transactions import address_script, hash_bytes
 
 log = logging.getLogger("blockstore.indexer")
 
 RPC_MISC, RPC_TYPE, RPC_NOT_FOUND, RPC_PARAMETER, RPC_VERIFY = -1, -3, -5, -8, -25
 RPC_INVALID_REQUEST, RPC_METHOD_NOT_FOUND, RPC_PARSE = -32600, -32601, -32700
+RPC_WARMING_UP = -28
 
 MAX_BATCH = 5_000
 MAX_REPLY = 64_000_000
@@ -39,9 +41,22 @@ class RpcError(Exception):
 
 
 class Envelope:
-    """Reads requests, calls the methods of ``table``, writes replies."""
+    """Reads requests, calls the methods of ``table``, writes replies.
 
-    def __init__(self, table: object, lock: RLock, *, after_each: Callable[[], None]) -> None:
+    ``lock`` is held while a method runs; ``waitfornewblock`` lets go of it while it waits.
+    """
+
+    def __init__(
+        self,
+        table: object,
+        lock: AbstractContextManager[Any],
+        *,
+        after_each: Callable[[], None],
+        switches: Switches | None = None,
+    ) -> None:
+        self._switches = switches or Switches()
+        self.asked: set[str] = set()
+        """The names of all methods that were asked for."""
         self._lock = lock
         self._after_each = after_each
         self._methods = {
@@ -56,10 +71,20 @@ class Envelope:
             request = json.loads(body, parse_float=Decimal)
         except (ValueError, RecursionError):
             return 500, encode(_failure(RpcError(RPC_PARSE, "Parse error"), None, False))
+        if not self._may(request):
+            return 403, b""
         if isinstance(request, list):
             return self._reply_to_batch(request)
         reply, status = self._reply_to_one(request)
         return (status, encode(reply)) if reply is not None else (204, b"")
+
+    def _may(self, request: object) -> bool:
+        """Whether the whitelist, where there is one, names every method of the request."""
+        allowed = self._switches.allowed
+        calls = request if isinstance(request, list) else [request]
+        return allowed is None or all(
+            call.get("method") in allowed for call in calls if isinstance(call, dict)
+        )
 
     def _reply_to_batch(self, requests: list[Any]) -> tuple[int, bytes]:
         if len(requests) > MAX_BATCH:
@@ -85,11 +110,15 @@ class Envelope:
             if not isinstance(request, dict):
                 raise RpcError(RPC_INVALID_REQUEST, "Invalid Request object")
             identity = request.get("id")
-            strict = request.get("jsonrpc") == "2.0"
-            silent = strict and "id" not in request
+            asked_strictly = request.get("jsonrpc") == "2.0"
+            silent = asked_strictly and "id" not in request
+            strict = asked_strictly or self._switches.strict
             method, params = request.get("method"), request.get("params")
             if not isinstance(method, str):
                 raise RpcError(RPC_INVALID_REQUEST, "Method must be a string")
+            if self._switches.warming_up is not None:
+                raise RpcError(RPC_WARMING_UP, self._switches.warming_up)
+            self.asked.add(method)
             result = self._call(method, [] if params is None else params)
         except RpcError as error:
             return (None if silent else _failure(error, identity, strict)), _status(error, strict)

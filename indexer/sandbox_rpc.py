@@ -6,11 +6,14 @@ names, defaults, fields, error codes and words of Bitcoin Core's.
 
 import time
 from collections.abc import Callable
+from threading import Condition
 
 from indexer.sandbox_blocks import BlockNode, BlockRejected, serialize
 from indexer.sandbox_chain import SandboxChain
 from indexer.sandbox_coins import COINBASE_MATURITY, Coin
 from indexer.sandbox_envelope import (
+    RPC_METHOD_NOT_FOUND,
+    RPC_MISC,
     RPC_NOT_FOUND,
     RPC_PARAMETER,
     RPC_VERIFY,
@@ -33,11 +36,12 @@ from indexer.sandbox_json import (
 )
 from indexer.sandbox_mempool import MempoolEntry
 from indexer.sandbox_policy import RPC_DESERIALIZATION
+from indexer.sandbox_switches import Switches
 from indexer.transactions import CorruptTransaction, Transaction, hash_hex, parse_transaction
 
-NODE_VERSION = 280000
 MAX_GENERATE = 20_000
 DEFAULT_MAX_FEE_RATE = "0.10"
+PREVOUTS_SINCE = 230000
 
 
 class SandboxRpc:
@@ -49,12 +53,19 @@ class SandboxRpc:
         *,
         clock: Callable[[], float],
         stop: Callable[[], None],
+        stopping: Callable[[], bool] = lambda: False,
         tx_index: bool = True,
         fee_rate: int | None = None,
+        switches: Switches | None = None,
+        new_tip: Condition | None = None,
     ) -> None:
+        """``new_tip`` is told of every change of the tip, and its lock is the chain's."""
         self._chain = chain
+        self._switches = switches or Switches()
+        self._new_tip = new_tip or Condition()
         self._clock = clock
         self._stop = stop
+        self._stopping = stopping
         self._tx_index = tx_index
         self._fee_rate = fee_rate
         self._began = time.monotonic()
@@ -75,8 +86,18 @@ class SandboxRpc:
             "initialblockdownload": False,  # there is nobody to download from
             "chainwork": f"{tip.work:064x}",
             "size_on_disk": self._chain.size,
-            "pruned": False,
+            "pruned": self._switches.prune_height is not None,
+            **self._pruning(),
             "warnings": [],
+        }
+
+    def _pruning(self) -> Json:
+        if self._switches.prune_height is None:
+            return {}
+        return {
+            "pruneheight": self._switches.prune_height,
+            "automatic_pruning": True,
+            "prune_target_size": 576716800,
         }
 
     def getblockcount(self) -> int:
@@ -100,7 +121,25 @@ class SandboxRpc:
     def getblock(self, blockhash: object, verbosity: object = 1) -> object:
         level = int(verbosity) if isinstance(verbosity, bool) else integer(verbosity)
         block = self._block(blockhash)
+        pruned_below = self._switches.prune_height
+        if pruned_below is not None and block.height < pruned_below:
+            raise RpcError(RPC_MISC, "Block not available (pruned data)")
+        if self._switches.version < PREVOUTS_SINCE:
+            level = min(level, 2)
         return block.raw.hex() if level <= 0 else block_json(self._chain, block, level)
+
+    def waitfornewblock(self, timeout: object = 0, current_tip: object = None) -> Json:
+        """Wait, with the chain's lock let go, until the tip is another; timeout 0: for ever."""
+        if not self._switches.long_polling:
+            raise RpcError(RPC_METHOD_NOT_FOUND, "Method not found")
+        patience = integer(timeout)
+        if patience < 0:
+            raise RpcError(RPC_MISC, "Negative timeout")
+        known = self._chain.tip.hash if current_tip is None else hash_of(current_tip, "current_tip")
+        self._new_tip.wait_for(
+            lambda: self._chain.tip.hash != known or self._stopping(), patience / 1000 or None
+        )
+        return {"hash": hash_hex(self._chain.tip.hash), "height": self._chain.height}
 
     def getchaintips(self) -> list[Json]:
         shown = []
@@ -328,7 +367,7 @@ class SandboxRpc:
 
     def getnetworkinfo(self) -> Json:
         return {
-            "version": NODE_VERSION,
+            "version": self._switches.version,
             "subversion": "/blockstore-sandbox:1/",
             "protocolversion": 70016,
             "localrelay": True,
@@ -344,6 +383,12 @@ class SandboxRpc:
         if not self._tx_index or index_name not in (None, "txindex"):
             return {}
         return {"txindex": {"synced": True, "best_block_height": self._chain.height}}
+
+    def getzmqnotifications(self) -> list[Json]:
+        address = self._switches.zmq_hashblock
+        return (
+            [] if address is None else [{"type": "pubhashblock", "address": address, "hwm": 1000}]
+        )
 
     def uptime(self) -> int:
         return int(time.monotonic() - self._began)

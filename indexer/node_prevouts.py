@@ -1,0 +1,43 @@
+"""The scripts of spent outputs out of what a node shows of a block.
+
+What must stay true: all that was wanted is found, or the answer is None: half an answer would
+make an operation look as if somebody else had sent it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from indexer.headers import hash_bytes
+from indexer.spent_outputs import CorruptSpentOutputs, parse_spent_outputs
+
+Outpoint = tuple[bytes, int]
+
+
+def scripts_of_spent_outputs(
+    raw: bytes, places: Mapping[Outpoint, tuple[int, int]]
+) -> dict[Outpoint, bytes] | None:
+    """Out of the spent outputs of a block; ``places``: (transaction, input) that spends each."""
+    try:
+        lists = parse_spent_outputs(raw)
+        return {
+            outpoint: lists[transaction][place].script
+            for outpoint, (transaction, place) in places.items()
+        }
+    except (CorruptSpentOutputs, IndexError):
+        return None
+
+
+def scripts_of_verbose_block(
+    shown: Any, wanted: Sequence[Outpoint]
+) -> dict[Outpoint, bytes] | None:
+    """Out of ``getblock HASH 3``."""
+    found: dict[Outpoint, bytes] = {}
+    try:
+        for transaction in shown["tx"]:
+            for spending in transaction["vin"]:
+                if "prevout" in spending:
+                    outpoint = (hash_bytes(spending["txid"]), int(spending["vout"]))
+                    found[outpoint] = bytes.fromhex(spending["prevout"]["scriptPubKey"]["hex"])
+        return {outpoint: found[outpoint] for outpoint in wanted}
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None

@@ -1,0 +1,33 @@
+"""The ways in which nodes of the field differ from the sandbox node as it comes, as switches.
+
+What must stay true: every switch is off by default, may be turned while the node runs, and then
+the node answers with the codes, HTTP statuses and words of the Bitcoin Core it stands for.
+"""
+
+from dataclasses import dataclass
+
+DEFAULT_VERSION = 300000
+
+
+@dataclass(slots=True)
+class Switches:
+    """What a node does, or does not do. A change holds from the next request on."""
+
+    version: int = DEFAULT_VERSION
+    """What ``getnetworkinfo`` calls the version; before 230000 no block shows prevouts."""
+    warming_up: str | None = None
+    """Words such as "Loading block index…": every call fails with -28 and them."""
+    busy: bool = False
+    """The work queue is full: HTTP 503 and plain text, whatever is asked."""
+    strict: bool = False
+    """Replies of strict JSON-RPC 2.0, also to requests that do not ask for them."""
+    prune_height: int | None = None
+    """The first block still held; those below were pruned. None: it never prunes."""
+    rest: bool = False
+    """The REST interface (bitcoind -rest); its spent outputs since version 300000."""
+    allowed: frozenset[str] | None = None
+    """The methods that rpcwhitelist names for our user, others get HTTP 403. None: no such list."""
+    zmq_hashblock: str | None = None
+    """The address on which blocks are announced over ZeroMQ; announcing is left to others."""
+    long_polling: bool = True
+    """Whether ``waitfornewblock`` is known."""

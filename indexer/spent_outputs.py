@@ -1,0 +1,60 @@
+"""The outputs that a block spends, as Bitcoin Core's REST interface writes them in bytes.
+
+What must stay true: any bytes give lists or the one named error; nothing is read beyond them,
+and no count is believed that they could not hold.
+"""
+
+from indexer.transactions import TxOut
+
+_SMALLEST_OUTPUT = 9  # an amount and an empty script
+
+
+class CorruptSpentOutputs(ValueError):
+    """Bytes that are no spent outputs of a block; the text says why."""
+
+
+def parse_spent_outputs(raw: bytes) -> list[list[TxOut]]:
+    """What each transaction of a block spends, in the order of its inputs; the coinbase nothing.
+
+    The form of ``/rest/spenttxouts/HASH.bin`` (Bitcoin Core 30, doc/REST-interface.md): a
+    CompactSize of transactions, for each a CompactSize of outputs, each an amount in 8 bytes and
+    a script with its length. Raises CorruptSpentOutputs.
+    """
+    raw = bytes(raw)
+    try:
+        count, at = _count(raw, 0, 1)
+        lists: list[list[TxOut]] = []
+        for _ in range(count):
+            outputs, at = _count(raw, at, _SMALLEST_OUTPUT)
+            spent: list[TxOut] = []
+            for _ in range(outputs):
+                value = int.from_bytes(raw[at : at + 8], "little")
+                size = raw[at + 8]
+                start = at + 9
+                if size > 252:
+                    size, start = _count(raw, at + 8, 1)
+                at = start + size
+                if at > len(raw):
+                    raise IndexError
+                spent.append(TxOut(value, raw[start:at]))
+            lists.append(spent)
+    except IndexError:
+        raise CorruptSpentOutputs("the spent outputs are cut short") from None
+    if at != len(raw):
+        raise CorruptSpentOutputs(f"{len(raw) - at} bytes follow the spent outputs")
+    if not lists or lists[0]:
+        raise CorruptSpentOutputs("a coinbase stands first in a block, and spends nothing")
+    return lists
+
+
+def _count(raw: bytes, at: int, least: int) -> tuple[int, int]:
+    """The CompactSize at ``at`` and where it ends; each thing counted takes ``least`` bytes."""
+    size, end = raw[at], at + 1
+    if size > 252:
+        end = at + 1 + (1 << (size - 252))
+        if end > len(raw):
+            raise IndexError
+        size = int.from_bytes(raw[at + 1 : end], "little")
+    if size * least > len(raw) - end:
+        raise IndexError
+    return size, end

@@ -1,0 +1,254 @@
+"""What a node can do is found by asking; the fastest way is taken, and the slowest still works."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.capabilities import RPC_METHODS, Prevouts
+from indexer.networks import SANDBOX
+from indexer.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUnavailable
+from indexer.sandbox import SandboxNode, Switches
+from indexer.spent_outputs import CorruptSpentOutputs, parse_spent_outputs
+from indexer.transactions import TxOut, hash_hex, p2pkh_script, parse_block
+from tests.conftest import ROOT
+from tests.fakes_node import Purse
+
+NOW = 1_700_000_000
+
+
+class Street:
+    """A sandbox node with a block in which two transactions spend, and our client of it."""
+
+    def __init__(self, *, tx_index: bool = True, **switches) -> None:
+        self.sandbox = SandboxNode(
+            clock=lambda: NOW, tx_index=tx_index, switches=Switches(**switches)
+        )
+        self.sandbox.start()
+        self.purse = Purse(self.sandbox)
+        self.purse.fill()
+        first = self.purse.pay(TxOut(10_000, p2pkh_script(b"\x01" * 20)))
+        spends, value = self.purse.change_of(first)
+        second = self.purse.pay(
+            TxOut(20_000, p2pkh_script(b"\x02" * 20)), spends=spends, value=value
+        )
+        for raw in (first, second):
+            self.sandbox.submit(raw)
+        self.mined = self.sandbox.generate(1, self.purse.script)[0]
+        self.node = BitcoinNode(self.sandbox.url)
+        _, transactions = parse_block(self.node.raw_block(self.mined))
+        self.places = {
+            transactions[vtxindex].inputs[0][:2]: (vtxindex, 0) for vtxindex in range(1, 3)
+        }
+        self.expected = dict.fromkeys(self.places, self.purse.script)
+
+    def __enter__(self) -> "Street":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.node.close()
+        self.sandbox.stop()
+
+
+# Previous outputs
+
+
+@pytest.mark.parametrize(
+    ("tx_index", "switches", "first"),
+    [
+        (True, {"rest": True}, Prevouts.REST),
+        (False, {"rest": True}, Prevouts.REST),
+        (True, {"rest": True, "version": 290000}, Prevouts.TRANSACTIONS),
+        (True, {}, Prevouts.TRANSACTIONS),
+        (False, {}, Prevouts.BLOCK),
+        (True, {"strict": True}, Prevouts.TRANSACTIONS),
+        (False, {"strict": True}, Prevouts.BLOCK),
+    ],
+)
+def test_previous_outputs_come_by_the_fastest_way_and_the_log_names_it(
+    tx_index, switches, first, caplog
+) -> None:
+    caplog.set_level("INFO", "blockstore.indexer")
+    with Street(tx_index=tx_index, **switches) as street:
+        assert street.node.spent_scripts(street.mined, street.places) == street.expected
+        found = street.node.capabilities()
+        assert found.prevouts[0] is first
+        assert found.txindex is tx_index
+        assert f"previous outputs are read from {first.value}" in caplog.text
+        asked = street.sandbox.asked
+        assert ("getrawtransaction" in asked) == (first is Prevouts.TRANSACTIONS)
+        # Without their places the outputs of REST have no names: another way is taken.
+        assert street.node.spent_scripts(street.mined, list(street.places)) == street.expected
+
+
+def test_a_way_that_ends_nowhere_is_left_for_the_next_one() -> None:
+    with Street(rest=True) as street:
+        street.node.capabilities()
+        street.sandbox.switches.rest = False  # as after a restart without it
+        assert street.node.spent_scripts(street.mined, street.places) == street.expected
+
+
+def test_a_node_too_old_to_show_prevouts_without_an_index_is_told_so() -> None:
+    with (
+        Street(tx_index=False, version=220000) as street,
+        pytest.raises(NodeError, match="txindex=1"),
+    ):
+        street.node.spent_scripts(street.mined, street.places)
+
+
+# Rights
+
+
+def test_the_methods_of_the_whitelist_are_those_that_are_asked_for() -> None:
+    named = set()
+    for file in ("node.py", "node_wire.py", "capabilities.py", "follower.py"):
+        source = (ROOT / "indexer" / file).read_text("utf-8")
+        named |= set(re.findall(r'\bcall\("([a-z]+)"', source))
+        named |= set(re.findall(r'\("([a-z]+)", \(', source))
+    assert named == set(RPC_METHODS)
+
+
+@pytest.mark.parametrize("tx_index", [True, False])
+def test_no_more_rights_are_needed_than_the_whitelist_gives(tx_index) -> None:
+    with Street(tx_index=tx_index, allowed=frozenset(RPC_METHODS)) as street:
+        node = street.node
+        assert node.chain_info().blocks == street.sandbox.height
+        best = node.block_hash(street.sandbox.height)
+        assert node.headers([best]) == [node.raw_block(best)[:80]]
+        assert node.spent_scripts(street.mined, street.places) == street.expected
+        paid = street.purse.pay(TxOut(30_000, p2pkh_script(b"\x03" * 20)))
+        assert node.send_transaction(paid)
+        node.wait_for_block(best, 0.01)
+        assert node.capabilities().long_polling
+        with pytest.raises(NodeRefused, match="rpcwhitelist"):
+            node.call("getbestblockhash")
+
+
+def test_what_may_not_be_asked_counts_as_not_offered() -> None:
+    least = {"getblock", "getblockchaininfo", "getblockhash", "getrawtransaction"}
+    with Street(allowed=frozenset(least)) as street:
+        assert street.node.spent_scripts(street.mined, street.places) == street.expected
+        found = street.node.capabilities()
+        assert (found.txindex, found.version, found.long_polling) == (None, None, False)
+
+
+# Blocks
+
+
+def test_large_blocks_are_read_over_rest_where_it_is_offered() -> None:
+    with Street(rest=True) as street:
+        hashes = street.node.block_hashes(range(1, street.sandbox.height + 1))
+        over_rpc = street.node.raw_blocks(hashes)
+        street.sandbox._envelope.asked.clear()
+        street.node._mean_block_bytes = 1e6
+        assert street.node.raw_blocks(hashes) == over_rpc
+        assert "getblock" not in street.sandbox.asked
+        street.sandbox.switches.rest = False
+        street.node._mean_block_bytes = 1e6
+        assert street.node.raw_blocks(hashes) == over_rpc
+
+
+@pytest.mark.parametrize("rest", [True, False])
+def test_a_pruned_block_is_an_error_that_says_what_to_do(rest) -> None:
+    with Street(rest=rest, prune_height=50) as street:
+        assert street.node.capabilities().prune_height == 50
+        old = street.node.block_hash(49)
+        with pytest.raises(NodePruned, match=r"keeps those from 50 on.*prune=0"):
+            street.node.raw_block(old)
+        street.node._mean_block_bytes = 1e6
+        with pytest.raises(NodePruned, match="prune=0"):
+            street.node.raw_block(old)
+        assert street.node.raw_block(street.node.block_hash(50))
+
+
+# Moods
+
+
+def test_a_node_that_warms_up_or_is_busy_is_unavailable_and_then_is_not() -> None:
+    with Street(rest=True) as street:
+        switches = street.sandbox.switches
+        switches.warming_up = "Loading block index…"
+        with pytest.raises(NodeUnavailable, match="Loading block index"):
+            street.node.chain_info()
+        with pytest.raises(NodeUnavailable, match=r"Loading|busy"):
+            street.node.batch([("getblockhash", (1,))])
+        switches.warming_up = None
+        switches.busy = True
+        for ask in (street.node.chain_info, lambda: street.node.rest(f"block/{'0' * 64}.bin")):
+            with pytest.raises(NodeUnavailable, match="work queue is full"):
+                ask()
+        switches.busy = False
+        assert street.node.chain_info().blocks == street.sandbox.height
+
+
+def test_strict_replies_read_like_others() -> None:
+    with Street(strict=True) as street:
+        assert street.node.chain_info().best_block_hash == street.mined
+        good, bad = street.node.batch([("getblockhash", (0,)), ("getblockhash", (10**6,))])
+        assert good == SANDBOX.genesis_hash
+        assert bad.code == -8
+
+
+def test_a_node_that_was_away_is_asked_anew_what_it_can_do() -> None:
+    with Street() as street:
+        assert not street.node.capabilities().rest
+        street.sandbox.switches.warming_up = "Verifying blocks…"
+        with pytest.raises(NodeUnavailable):
+            street.node.chain_info()
+        street.sandbox.switches.warming_up = None
+        street.sandbox.switches.rest = True
+        assert street.node.capabilities().rest
+
+
+# The bytes of spent outputs
+
+
+def test_spent_outputs_read_as_bitcoin_core_writes_them() -> None:
+    # Shown by a node in the discussion of the interface: a block of two transactions.
+    script = "76a914090454b16d8fd499365c53a2226373c6d8734b5188ac"
+    shown = bytes.fromhex("02000100f2052a0100000019" + script)
+    assert parse_spent_outputs(shown) == [[], [TxOut(5_000_000_000, bytes.fromhex(script))]]
+    assert parse_spent_outputs(b"\x01\x00") == [[]]  # the genesis block
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *("", "00", "0101" + "00" * 9, "0200", "020001", "02000100f2052a0100000019", "010000"),
+        *("ff" + "ff" * 8, "fdffff", "0200ffffffffffffffff7f"),
+    ],
+)
+def test_other_bytes_are_refused(raw) -> None:
+    with pytest.raises(CorruptSpentOutputs):
+        parse_spent_outputs(bytes.fromhex(raw))
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_spent_outputs_or_refused(raw) -> None:
+    try:
+        lists = parse_spent_outputs(raw)
+    except CorruptSpentOutputs:
+        return
+    assert lists
+    assert not lists[0]
+
+
+def test_rest_gives_the_same_in_bytes_in_hex_and_in_json(tmp_path: Path) -> None:
+    import json
+
+    with Street(rest=True) as street:
+        at = f"spenttxouts/{hash_hex(street.mined)}"
+        in_bytes = street.node.rest(f"{at}.bin")
+        in_hex, in_json = street.node.rest(f"{at}.hex"), street.node.rest(f"{at}.json")
+        assert in_bytes is not None
+        assert in_hex is not None
+        assert in_json is not None
+        assert bytes.fromhex(in_hex.decode()) == in_bytes
+        lists = json.loads(in_json)
+        assert [[out["scriptPubKey"]["hex"] for out in outs] for outs in lists] == [
+            [out.script.hex() for out in outs] for outs in parse_spent_outputs(in_bytes)
+        ]
+        assert street.node.rest(f"spenttxouts/{'0' * 64}.bin") is None
+        assert street.node.rest("spenttxouts/x.bin") is None
