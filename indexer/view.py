@@ -6,7 +6,7 @@ so that the block can be taken back. Nothing here judges: what may be written is
 
 from collections import Counter
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol, TypeVar
 
 from indexer import schema
@@ -27,6 +27,11 @@ class Store(Protocol):
     def scan(self, prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
         """All rows whose key begins with ``prefix``, in the order of their keys."""
         ...
+
+
+@lru_cache(maxsize=16)  # a namespace is filled by thousands of imports in a row
+def _keys_of_keyring(row: bytes) -> frozenset[bytes]:
+    return frozenset(row[at : at + 20] for at in range(4, len(row), 20))
 
 
 class BlockView:
@@ -78,7 +83,7 @@ class BlockView:
         self.writes[key] = row
 
     def _put_new(self, key: bytes, row: bytes | None) -> None:
-        """Write a row whose key says this height, so that no earlier block can have written it."""
+        """Write a row that the store cannot have: its key says this height, or a new name."""
         self._before[key] = None
         self.writes[key] = row
 
@@ -99,7 +104,10 @@ class BlockView:
         self._decoded[key] = record
 
     def _put_entry(self, prefix: bytes, suffix: bytes, present: bool) -> None:
-        self.put(prefix + suffix, b"" if present else None)
+        # Entries say what the records say, so the store has what is removed, and not what is added.
+        key = prefix + suffix
+        self._before.setdefault(key, None if present else b"")
+        self.writes[key] = b"" if present else None
         self._entries.setdefault(prefix, set()).add(suffix)
 
     def _suffixes(self, prefix: bytes) -> list[bytes]:
@@ -172,7 +180,7 @@ class BlockView:
         row = self.get(schema.keyring_key(namespace.namespace_id))
         if row is None or row[:4] != schema.height_bytes(namespace.reveal_block):
             return None  # the keys of an earlier reveal, which has lapsed
-        return frozenset(row[at : at + 20] for at in range(4, len(row), 20))
+        return _keys_of_keyring(row)
 
     # --- consensus hashes
 
@@ -202,7 +210,7 @@ class BlockView:
         old = self.name(record.name)
         if old is None:
             self._count_name()
-            self.put(schema.hash128_key(hash128(record.name)), encoded)
+            self._put_new(schema.hash128_key(hash128(record.name)), encoded)
         if old is not None and old.sender != record.sender:
             self._put_entry(schema.owner_prefix(old.sender), encoded, False)
         if old is None or old.sender != record.sender:
