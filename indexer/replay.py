@@ -14,7 +14,12 @@ from typing import Any
 
 from indexer.apply import Outcome, SpentCandidate, apply_block
 from indexer.networks import Epoch, Network
-from indexer.transactions import Candidate, CorruptTransaction, parse_transaction
+from indexer.transactions import Candidate, CorruptTransaction, hash_hex, parse_transaction
+
+MAX_FILE_BYTES = 256 * 1024 * 1024
+_MAX_HEIGHT = 2**32 - 2
+
+Json = dict[str, Any]
 
 
 class BadChainFile(ValueError):
@@ -87,14 +92,24 @@ class MemoryStore:
 def read_chain(path: Path) -> RecordedChain:
     """The chain recorded in ``path``. Raises ``BadChainFile``."""
     try:
-        document = json.loads(path.read_text("utf-8"))
-        network = _network(path.stem, document["params"])
-        blocks = tuple(_block(block) for block in document["blocks"])
+        with path.open("rb") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise BadChainFile(f"cannot read {path}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError, CorruptTransaction) as error:
-        kind = f"{type(error).__name__}: {error}"
-        raise BadChainFile(f"{path} is not a recorded chain ({kind})") from error
+    if len(text) > MAX_FILE_BYTES:
+        raise BadChainFile(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+    try:
+        document = _object(json.loads(text.decode("utf-8")), "the file")
+        network = _network(path.stem, _object(_member(document, "params"), "params"))
+        blocks = tuple(
+            _block(_object(block, "a block"), height)
+            for height, block in enumerate(_list(document, "blocks"), start=network.first_block)
+        )
+    except RecursionError as error:
+        raise BadChainFile(f"{path} is not a recorded chain: it is nested too deep") from error
+    except (ValueError, CorruptTransaction) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadChainFile(f"{path} is not a recorded chain: {reason}") from error
     return RecordedChain(network, blocks)
 
 
@@ -107,52 +122,113 @@ def replay(chain: RecordedChain, store: MemoryStore) -> Iterator[tuple[RecordedB
         yield block, outcome
 
 
-def _network(name: str, params: dict[str, Any]) -> Network:
-    epochs = tuple(_epoch(number, row) for number, row in enumerate(params["epochs"], start=1))
+def _network(name: str, params: Json) -> Network:
+    magic = _text(params, "magic")
+    if len(magic) != 2 or not magic.isascii():
+        raise ValueError("magic is not two ASCII characters")
+    rows = _list(params, "epochs")
+    if not rows:
+        raise ValueError("there are no epochs")
+    epochs = (_epoch(number, _object(row, "an epoch")) for number, row in enumerate(rows, start=1))
     return Network(
         name=name,
         node_chain="regtest",
         genesis_hash="",
-        magic=params["magic"].encode("ascii"),
-        first_block=params["first_block"],
-        p2pkh_version=params["p2pkh_version"],
-        p2sh_version=params["p2sh_version"],
-        epochs=epochs,
+        magic=magic.encode("ascii"),
+        first_block=_number(params, "first_block", 0, _MAX_HEIGHT),
+        p2pkh_version=_number(params, "p2pkh_version", 0, 255),
+        p2sh_version=_number(params, "p2sh_version", 0, 255),
+        epochs=tuple(epochs),
         confirmations=1,
-        import_keyring_size=params["import_keyring_size"],
-        namespace_reveal_expire=params["namespace_reveal_expire"],
-        announcers=tuple(params.get("announcers", ())),
+        import_keyring_size=_number(params, "import_keyring_size", 0, 10_000),
+        namespace_reveal_expire=_number(params, "namespace_reveal_expire", 0, _MAX_HEIGHT),
+        announcers=tuple(str(one) for one in _list({"announcers": [], **params}, "announcers")),
     )
 
 
-def _epoch(number: int, row: dict[str, Any]) -> Epoch:
-    third = number >= 3
+def _epoch(number: int, row: Json) -> Epoch:
+    third, fourth = number >= 3, number >= 4
+    factor = _member(row, "name_price_factor")
+    if type(factor) not in (int, float) or not 0 <= factor <= 1e6:
+        raise ValueError("name_price_factor is not a number from 0 to a million")
+    last = None if row.get("last_block") is None else _number(row, "last_block", 0, _MAX_HEIGHT)
     return Epoch(
         number=number,
-        last_block=row["last_block"],
-        lifetime_multiplier=row["lifetime_multiplier"],
-        grace_period=row["grace_period"],
-        multisig=row["multisig"],
-        name_price_factor=row["name_price_factor"],
-        namespace_price_divisor=row["namespace_price_divisor"],
+        last_block=last,
+        lifetime_multiplier=_number(row, "lifetime_multiplier", 0, 1000),
+        grace_period=_number(row, "grace_period", 0, _MAX_HEIGHT),
+        multisig=bool(_member(row, "multisig")),
+        name_price_factor=factor,
+        namespace_price_divisor=_number(row, "namespace_price_divisor", 1, 10**12),
         value_hash_at_registration=third,
         transfer_at_renewal=third,
         pay_to_creator=third,
+        preorder_expiry_enforced=fourth,
+        second_ledger=fourth,
     )
 
 
-def _block(block: dict[str, Any]) -> RecordedBlock:
+def _block(block: Json, height: int) -> RecordedBlock:
+    if _number(block, "height", 0, _MAX_HEIGHT) != height:
+        raise ValueError(f"block {height} is missing, or not in its place")
+    transactions = [_object(tx, "a transaction") for tx in _list(block, "txs")]
     return RecordedBlock(
-        height=block["height"],
-        spent=tuple(_spent(tx) for tx in block["txs"]),
-        accepted=tuple(bool(tx["accepted"]) for tx in block["txs"]),
-        serialized=tuple(block["serialized_ops"]),
-        ops_hash=bytes.fromhex(block["ops_hash"]),
-        consensus_hash=bytes.fromhex(block["consensus_hash"]),
+        height=height,
+        spent=tuple(_spent(tx) for tx in transactions),
+        accepted=tuple(bool(_member(tx, "accepted")) for tx in transactions),
+        serialized=tuple(str(text) for text in _list(block, "serialized_ops")),
+        ops_hash=_digest(block, "ops_hash", 32),
+        consensus_hash=_digest(block, "consensus_hash", 16),
     )
 
 
-def _spent(tx: dict[str, Any]) -> SpentCandidate:
-    transaction = parse_transaction(bytes.fromhex(tx["raw"]))
-    scripts = tuple(bytes.fromhex(script) for script in tx["spent_scripts"])
-    return SpentCandidate(Candidate(tx["vtxindex"], transaction), scripts)
+def _spent(tx: Json) -> SpentCandidate:
+    transaction = parse_transaction(bytes.fromhex(_text(tx, "raw")))
+    if "txid" in tx and hash_hex(transaction.txid) != tx["txid"]:
+        raise ValueError(f"transaction {str(tx['txid'])[:64]} has another txid")
+    scripts = tuple(bytes.fromhex(str(script)) for script in _list(tx, "spent_scripts"))
+    vtxindex = _number(tx, "vtxindex", 0, _MAX_HEIGHT)
+    return SpentCandidate(Candidate(vtxindex, transaction), scripts)
+
+
+# --- what stands in a member of the file; each raises ``ValueError`` with its name
+
+
+def _member(row: Json, name: str) -> Any:
+    if name not in row:
+        raise ValueError(f"{name} is missing")
+    return row[name]
+
+
+def _object(value: Any, what: str) -> Json:
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is not an object")
+    return value
+
+
+def _list(row: Json, name: str) -> list[Any]:
+    value = _member(row, name)
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is not a list")
+    return value
+
+
+def _text(row: Json, name: str) -> str:
+    value = _member(row, name)
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is not text")
+    return value
+
+
+def _number(row: Json, name: str, low: int, high: int) -> int:
+    value = _member(row, name)
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{name} is not a whole number from {low} to {high}")
+    return value
+
+
+def _digest(row: Json, name: str, size: int) -> bytes:
+    digest = bytes.fromhex(_text(row, name))
+    if len(digest) != size:
+        raise ValueError(f"{name} does not have {size} bytes")
+    return digest

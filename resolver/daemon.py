@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from resolver import pidfile, settings_text
+from resolver import chain_commands, pidfile, settings_text
 from resolver.settings import (
     VERSION,
     Settings,
@@ -349,6 +349,10 @@ def config(form: str, **flags: Any) -> None:
 def version() -> None:
     """Print the version."""
     click.echo(f"blockstored {VERSION}")
+
+
+for _command in chain_commands.commands(setting_flags, read_settings, fail):
+    cli.add_command(_command)
 
 
 def main() -> None:

@@ -1,0 +1,145 @@
+"""``blockstored replay`` and ``blockstored verify``: the rules and the hashes, checked by anybody.
+
+What must stay true: neither needs a Bitcoin node nor a running daemon; what they compute goes to
+stdout, why they failed to stderr; a file or an index that cannot be used is one line.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from resolver import pidfile
+from resolver.settings import Settings
+
+DIFFERENT, UNUSABLE = 1, 2
+CONSENSUS_HEX = 32
+PID_NAME = "blockstored.pid"
+_EPILOG = (
+    "\b\nExit codes:\n  0  all that was compared is equal\n  1  something differs; what, is said\n"
+    "  2  nothing could be compared; the reason is on stderr"
+)
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+SettingFlags = Callable[..., Callable[[Command], Command]]
+ReadSettings = Callable[[Mapping[str, Any]], Settings]
+Fail = Callable[[int, str], NoReturn]
+
+
+def commands(
+    setting_flags: SettingFlags[Any], read_settings: ReadSettings, fail: Fail
+) -> tuple[click.Command, ...]:
+    """The two commands; they read settings and fail as the others of the program do."""
+
+    @click.command(context_settings=_CONTEXT, epilog=_EPILOG)
+    @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+    @click.option("--check", is_flag=True, help="Compare with the outcome that the file records.")
+    def replay(files: tuple[Path, ...], check: bool) -> None:
+        """Put recorded chains through the rules and print their hashes.
+
+        One line a block: HEIGHT OPS_HASH CONSENSUS_HASH. With --check, everything is compared
+        with what the file records, and the first difference is shown field by field.
+        """
+        from indexer.replay import BadChainFile
+
+        for path in files:
+            if len(files) > 1:
+                click.echo(f"# {path}", err=True)
+            try:
+                lines = _replayed(path, check)
+            except BadChainFile as error:
+                fail(UNUSABLE, str(error))
+            if lines is not None:
+                click.echo("\n".join([f"{path} differs from what it records.", *lines]), err=True)
+                sys.exit(DIFFERENT)
+
+    @click.command(context_settings=_CONTEXT, epilog=_EPILOG)
+    @click.option("--height", type=click.IntRange(0, 2**32 - 2), required=True, help="The block.")
+    @click.option(
+        "--consensus", required=True, metavar="HASH", help="Its consensus hash: 32 hex digits."
+    )
+    @setting_flags("network", "working_dir", "config")
+    def verify(height: int, consensus: str, **flags: Any) -> None:
+        """Compute the chain of hashes anew from the stored operations, and compare.
+
+        The index must not be in use: stop blockstored first. Published hashes of the network are
+        compared on the way.
+        """
+        settings = read_settings(flags)
+        try:
+            trusted = bytes.fromhex(consensus)
+        except ValueError:
+            trusted = b""
+        if len(consensus) != CONSENSUS_HEX or len(trusted) * 2 != CONSENSUS_HEX:
+            fail(UNUSABLE, f"--consensus {consensus[:80]!r} is not 32 hex digits")
+        _verify(settings, height, trusted, fail)
+
+    return replay, verify
+
+
+def _replayed(path: Path, check: bool) -> list[str] | None:
+    """Print the hashes of a chain file; the lines of the first difference, if asked for."""
+    from indexer.differences import first_difference
+    from indexer.replay import MemoryStore, read_chain, replay
+
+    chain = read_chain(path)
+    for block, outcome in replay(chain, MemoryStore()):
+        if block.height - 1 == chain.network.frozen_at:
+            click.echo(f"consensus: frozen at {chain.network.frozen_at}", err=True)
+        hashes = f"{outcome.ops_hash.hex()} {outcome.consensus_hash.hex()}"
+        click.echo(f"{block.height} {hashes}")
+        lines = first_difference(block, outcome) if check else None
+        if lines is not None:
+            return lines
+    return None
+
+
+def _verify(settings: Settings, height: int, trusted: bytes, fail: Fail) -> None:
+    from indexer.networks import NETWORKS
+    from indexer.table import NameTable, TableError
+    from indexer.verify import VerificationFailed, compute_chain
+
+    network = NETWORKS[settings.network]
+    folder = settings.working_dir / "names"
+    pid = pidfile.owner(settings.working_dir / PID_NAME)
+    if pid is not None:
+        fail(
+            UNUSABLE,
+            f"blockstored runs as pid {pid} and holds the index; stop it with `blockstored stop`,"
+            " verify, and start it again",
+        )
+    if network.is_frozen(height):
+        fail(
+            UNUSABLE,
+            f"the consensus of {network.name} is frozen at {network.frozen_at}: recorded hashes of"
+            " later blocks do not follow from Bitcoin alone and cannot be verified",
+        )
+    if not folder.is_dir():
+        fail(UNUSABLE, f"there is no index in {folder}; check --working-dir and --network")
+    try:
+        table = NameTable(folder, network)
+    except TableError as error:
+        fail(UNUSABLE, str(error))
+    try:
+        seen = table.snapshot()
+        if not network.first_block <= height <= seen.height:
+            fail(
+                UNUSABLE,
+                f"block {height} is not indexed; the index in {folder} goes from block"
+                f" {network.first_block} to {seen.height}",
+            )
+        try:
+            computed = compute_chain(seen, height)
+        except VerificationFailed as failed:
+            fail(DIFFERENT, f"the index is damaged: {failed}; move {folder} away to index anew")
+    finally:
+        table.close()
+    click.echo(f"{height} {computed.hex()}")
+    if computed != trusted:
+        fail(
+            DIFFERENT,
+            f"block {height} has the consensus hash {computed.hex()}, not {trusted.hex()}",
+        )
