@@ -1,4 +1,4 @@
-"""The HTTP door: twisted.web's HTTP/1.1 around the pages, and everything that bounds a stranger.
+"""The HTTP door of the API, and of DNS over HTTP for a proxy in front or a plug-in beside it.
 
 What must stay true: a request is answered only under a host name of this server (so that no web
 page reaches it by DNS rebinding); a page of another origin may read and never write; bodies,
@@ -10,22 +10,17 @@ import ipaddress
 import json
 import logging
 from collections.abc import Iterable
-from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
-from twisted.internet.protocol import Protocol
-from twisted.web import http
-
+from resolver.doh import answer_request, asker_behind
+from resolver.doh_pages import Begin, is_doh
+from resolver.http_values import HttpReply
 from resolver.pages import MAX_BODY, Page, Pages, refusal_page
 from resolver.refusals import Refusal, Refused
+from resolver.web import BoundedFactory, BoundedRequest
 
 log = logging.getLogger("blockstore.api")
-
-IDLE_TIMEOUT = 30
-MAX_CONNECTIONS = 200
-MAX_DISCARDED = 4 * 2**20
-"""A body too large is read to its end up to here, so that the refusal arrives; then cut off."""
 
 
 class HostNames:
@@ -56,45 +51,26 @@ class HostNames:
         return self._any_address or address.is_loopback or address == self._address
 
 
-class _Request(http.Request):
-    """One request; its page is made by the factory's ``pages``."""
+class _Request(BoundedRequest):
+    """One request; its page is made by the factory's ``pages``, or by ``doh`` on its paths."""
 
-    received = 0
+    max_body = MAX_BODY
 
-    def gotLength(self, length: int | None) -> None:
-        self.content = BytesIO()
-        if length is not None and length > MAX_DISCARDED:
-            self._cut_off()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        self.received += len(data)
-        if self.received <= MAX_BODY:
-            self.content.write(data)
-        elif self.received > MAX_DISCARDED:
-            self._cut_off()
-
-    def _cut_off(self) -> None:
-        body = _encoded(_too_large())
-        self.channel.transport.write(
-            b"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json\r\n"
-            b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-        )
-        self.channel.loseConnection()
-
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        # The stock method would also parse forms, which no page takes.
-        self.method, self.uri, self.clientproto = command, path, version
-        self.path = path
-        self.args: dict[bytes, list[bytes]] = {}
-        self.process()
+    def too_large(self) -> HttpReply:
+        return _finished_page(refusal_page(_too_large()))
 
     def process(self) -> None:
         method = self.method.decode("latin-1")
-        refused = self._unwelcome(method)
+        path = self.uri.decode("latin-1")
+        begin = self.channel.factory.begin
+        to_doh = begin is not None and is_doh(path)
+        refused = self._unwelcome("GET" if to_doh else method)
         if refused is not None:
             self._send(refusal_page(refused))
             return
-        path = self.uri.decode("latin-1")
+        if to_doh:
+            answer_request(self, asker_behind(self), begin)
+            return
         task = asyncio.ensure_future(
             self.channel.factory.pages.reply(method, path, self.content.getvalue())
         )
@@ -116,7 +92,7 @@ class _Request(http.Request):
                     Refusal.FORBIDDEN, f"a page of {origin[:100]!r} may read here and not write"
                 )
         if self.received > MAX_BODY:
-            return _too_large_refusal()
+            return _too_large()
         return None
 
     def _finished(self, task: "asyncio.Task[Page]") -> None:
@@ -129,70 +105,41 @@ class _Request(http.Request):
         self._send(task.result())
 
     def _send(self, page: Page) -> None:
-        if self._disconnected:
-            return
-        body = _encoded(page)
-        self.setResponseCode(page.status)
-        self.setHeader("Content-Type", "application/json")
-        self.setHeader("Content-Length", str(len(body)))
-        self.setHeader("X-Content-Type-Options", "nosniff")
-        self.setHeader("Cache-Control", "no-store")
+        reply = _finished_page(page)
         if self.method in (b"GET", b"HEAD", b"OPTIONS"):
-            self.setHeader("Access-Control-Allow-Origin", "*")
-        for name, value in page.headers.items():
-            self.setHeader(name, value)
-        self.write(body)  # which Twisted leaves out for HEAD
-        self.finish()
+            reply.headers["Access-Control-Allow-Origin"] = "*"
+        self.send(reply)
 
 
-class _Channel(http.HTTPChannel):
-    """A connection. HTTP/1.1 only: Twisted's HTTP/2 is not used."""
+class ApiFactory(BoundedFactory):
+    """Makes connections; what they may ask is in ``pages``, under which names in ``hosts``.
+    ``begin`` answers DNS packets; without it there is no DNS over HTTP."""
 
-    requestFactory = _Request
-    totalHeadersSize = 8192
-    maxHeaders = 64
-
-    def connectionLost(self, reason: Any) -> None:
-        self.factory.connections.discard(self)
-        super().connectionLost(reason)
-
-
-class ApiFactory(http.HTTPFactory):
-    """Makes connections; what they may ask is in ``pages``, under which names in ``hosts``."""
-
-    protocol = _Channel
-
-    def __init__(self, pages: Pages, hosts: HostNames, reactor: Any = None) -> None:
-        super().__init__(timeout=IDLE_TIMEOUT, reactor=reactor)
+    def __init__(
+        self, pages: Pages, hosts: HostNames, reactor: Any = None, begin: Begin | None = None
+    ) -> None:
+        super().__init__(_Request, reactor)
         self.pages = pages
         self.hosts = hosts
-        self.connections: set[Protocol] = set()
-
-    def buildProtocol(self, addr: Any) -> Protocol | None:
-        if len(self.connections) >= MAX_CONNECTIONS:
-            return None
-        channel = super().buildProtocol(addr)
-        self.connections.add(channel)
-        return channel
-
-    def startFactory(self) -> None:
-        """No access log, so none of the stock clock for its lines."""
-
-    def stopFactory(self) -> None:
-        """As above."""
-
-    def log(self, request: Any) -> None:
-        """No line a request: the log is for what the operator must know."""
+        self.begin = begin
 
 
 class ApiDoor:
     """The API on one address and TCP port."""
 
-    def __init__(self, pages: Pages, host: str, port: int, names: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        pages: Pages,
+        host: str,
+        port: int,
+        names: Iterable[str] = (),
+        begin: Begin | None = None,
+    ) -> None:
         self.host = host
         self._wanted_port = port
         self._pages = pages
         self._names = tuple(names)
+        self._begin = begin
         self._listening: Any = None
         self._factory: ApiFactory | None = None
 
@@ -206,7 +153,8 @@ class ApiDoor:
         """Listen. Raises OSError or twisted's CannotListenError."""
         from twisted.internet import reactor
 
-        self._factory = ApiFactory(self._pages, HostNames(self.host, self._names), reactor)
+        hosts = HostNames(self.host, self._names)
+        self._factory = ApiFactory(self._pages, hosts, reactor, self._begin)
         self._listening = reactor.listenTCP(self._wanted_port, self._factory, interface=self.host)
 
     async def stop(self) -> None:
@@ -218,17 +166,14 @@ class ApiDoor:
             await closing.asFuture(asyncio.get_running_loop())
         self._listening = None
         if self._factory is not None:
-            for channel in list(self._factory.connections):
-                channel.transport.abortConnection()
+            self._factory.drop_all()
 
 
-def _too_large_refusal() -> Refused:
+def _too_large() -> Refused:
     return Refused(Refusal.TOO_LARGE, f"the body has more than {MAX_BODY} bytes")
 
 
-def _too_large() -> Page:
-    return refusal_page(_too_large_refusal())
-
-
-def _encoded(page: Page) -> bytes:
-    return json.dumps(page.body, sort_keys=True).encode("ascii") + b"\n"
+def _finished_page(page: Page) -> HttpReply:
+    body = json.dumps(page.body, sort_keys=True).encode("ascii") + b"\n"
+    headers = {"Cache-Control": "no-store", **page.headers}
+    return HttpReply(page.status, "application/json", body, headers)

@@ -31,12 +31,17 @@ def udp_socket(host: str, port: int) -> socket.socket:
     return _bound(host, port, socket.SOCK_DGRAM)
 
 
-def tcp_socket(host: str, port: int) -> socket.socket:
-    """A listening, non-blocking stream socket. Raises PortUnavailable."""
-    return _bound(host, port, socket.SOCK_STREAM)
+def tcp_socket(host: str, port: int, flag: str = "--dns-port") -> socket.socket:
+    """A listening, non-blocking stream socket; ``flag`` is what chooses another port.
+
+    Raises PortUnavailable.
+    """
+    return _bound(host, port, socket.SOCK_STREAM, flag)
 
 
-def _bound(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+def _bound(
+    host: str, port: int, kind: socket.SocketKind, flag: str = "--dns-port"
+) -> socket.socket:
     protocol = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
     try:
         address = ipaddress.ip_address(host)
@@ -62,7 +67,7 @@ def _bound(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
     except (OSError, OverflowError) as error:
         if bound is not None:
             bound.close()
-        raise PortUnavailable(_advice(host, port, protocol, error)) from error
+        raise PortUnavailable(_advice(host, port, protocol, error, flag)) from error
     return bound
 
 
@@ -79,17 +84,17 @@ def _prepare_datagrams(bound: socket.socket) -> None:
             bound.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT)
 
 
-def _advice(host: str, port: int, protocol: str, error: OSError | OverflowError) -> str:
+def _advice(host: str, port: int, protocol: str, error: OSError | OverflowError, flag: str) -> str:
     where = f"{host} port {port} ({protocol})"
     code = getattr(error, "errno", None)
     if code == errno.EADDRINUSE:
         return (
             f"{where} is in use by another program: stop it, or choose another port for DNS"
-            " (--dns-port)"
+            f" ({flag})"
         )
     if code == errno.EACCES:
         return (
-            f"{where} may not be opened by this user: choose a port above 1023 (--dns-port), or"
+            f"{where} may not be opened by this user: choose a port above 1023 ({flag}), or"
             " give the daemon the capability CAP_NET_BIND_SERVICE"
         )
     if code == errno.EADDRNOTAVAIL:

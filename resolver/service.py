@@ -28,8 +28,10 @@ from indexer.table import NameTable, Snapshot, TableError
 from resolver import figures
 from resolver.answer import ServerIdentity
 from resolver.api import ApiDoor
+from resolver.certificate import CertificateError
 from resolver.chase import Freshness, StalenessLimits
 from resolver.contents import Contents
+from resolver.encrypted import EncryptedDoors
 from resolver.listening import PortUnavailable
 from resolver.lookup import TtlLimits
 from resolver.meta import NodeStatus
@@ -59,6 +61,17 @@ class StartError(Exception):
     """The service cannot start; ``str()`` is one line that says why and what to do."""
 
 
+KNOWN_REASONS = (
+    StartError,
+    PortUnavailable,
+    CertificateError,
+    TableError,
+    ArchiveError,
+    DhtError,
+)
+"""Errors whose text is already one line for people."""
+
+
 class Service:
     """A whole Blockstore node. ``start`` and ``stop`` run on the asyncio loop of the reactor.
 
@@ -76,6 +89,7 @@ class Service:
         self._last_block_came: float | None = None
         self.udp_doors: list[UdpDoor] = []
         self.tcp_doors: list[TcpDoor] = []
+        self.encrypted: EncryptedDoors
         self.table: NameTable
         self.archive: Archive
         self.dht: DhtNode
@@ -94,7 +108,7 @@ class Service:
             self._open_doors()
             self._open_api()
             self._write_status()
-        except (StartError, PortUnavailable, TableError, ArchiveError, DhtError) as error:
+        except KNOWN_REASONS as error:
             await self.stop()
             raise StartError(" ".join(str(error).split())) from error
         except BaseException:
@@ -226,6 +240,9 @@ class Service:
             self._open_dns(reactor, host)
             if not ipaddress.ip_address(host).is_loopback:
                 log.warning("DNS is open to everybody who can reach %s.", host)
+        self.encrypted = EncryptedDoors(settings, self.resolver)
+        self._closers.append(("encrypted doors", self.encrypted.stop))
+        self.encrypted.open(reactor)
 
     def _open_dns(self, reactor: Any, host: str) -> None:
         """UDP and TCP on one port; a port of the system's choice must be free for both."""
@@ -272,7 +289,13 @@ class Service:
             query_timeout=settings.query_timeout,
             refuse_after=settings.refuse_after,
         )
-        self.api = ApiDoor(Pages(behind), settings.api_host, settings.api_port, settings.api_names)
+        self.api = ApiDoor(
+            Pages(behind),
+            settings.api_host,
+            settings.api_port,
+            settings.api_names,
+            self.resolver.begin,
+        )
         try:
             self.api.start()
         except Exception as error:
@@ -304,6 +327,8 @@ class Service:
             "network": self.network.name,
             "started": int(self._started),
             "dns": [{"host": host, "port": port} for host, port in self.dns_addresses],
+            "dot": [{"host": door.host, "port": door.port} for door in self.encrypted.tls],
+            "doh": [{"host": door.host, "port": door.port} for door in self.encrypted.https],
             "api": {"host": self.settings.api_host, "port": self.api.port},
             "dht": {"host": self.settings.dht_host, "port": self.dht.port},
         }

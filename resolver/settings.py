@@ -62,6 +62,10 @@ _COOKIE_FILES = {
 }
 
 
+PATHS = ("working_dir", "log_file", "node_cookie_file", "config", "tls_certificate", "tls_key")
+"""Settings that are paths: those that are relative begin where the command was given."""
+
+
 def _setting(default: Any, meaning: str, **more: Any) -> Any:
     """A row of the table. ``shown``: the default in words; ``secret``: never shown, no flag."""
     extra: dict[str, Any] = {key: more.pop(key) for key in ("shown", "secret") if key in more}
@@ -109,6 +113,16 @@ class Settings(BaseModel):
         ("127.0.0.1",), "Addresses of the DNS doors (UDP and TCP).", min_length=1, max_length=64
     )
     dns_port: Port = _setting(6253, "Port of the DNS doors; 0 takes a free one.")
+    tls_certificate: Path | None = _setting(
+        None, "Certificate chain (PEM) of DNS over TLS and HTTPS; without one neither is offered."
+    )
+    tls_key: Path | None = _setting(None, "Its private key (PEM, without a password).")
+    dot_port: Port | Literal["off"] = _setting(
+        853, "Port of DNS over TLS, on the addresses of `listen`; 0 takes a free one, or off."
+    )
+    doh_port: Port | Literal["off"] = _setting(
+        443, "Port of DNS over HTTPS, on the addresses of `listen`; 0 takes a free one, or off."
+    )
     api_host: Address = _setting("127.0.0.1", "Address of the HTTP API.")
     api_port: Port = _setting(6264, "Port of the HTTP API; 0 takes a free one.")
     api_names: Names = _setting(
@@ -327,7 +341,7 @@ def _add_defaults(
             values["working_dir"] = default_dir(network, home)
         else:
             raise SettingsError(["working_dir: there is no home folder; give --working-dir"])
-    for key in ("working_dir", "log_file", "node_cookie_file", "config"):
+    for key in PATHS:
         if isinstance(values.get(key), (str, Path)):
             values[key] = _absolute(Path(str(values[key])), home, cwd)
     folder = values["working_dir"]
@@ -394,6 +408,19 @@ def _clashes(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "node_user", f"it needs a password, {where}"
     if settings.node_password is not None and settings.node_user is None:
         yield "node_password", "it needs node_user"
+    if settings.tls_certificate is not None and settings.tls_key is None:
+        yield "tls_certificate", "it needs its key, tls_key"
+    if settings.tls_key is not None and settings.tls_certificate is None:
+        yield "tls_key", "it needs its certificate, tls_certificate"
+    if settings.tls_certificate is not None:
+        taken = {settings.dns_port: "dns_port"}
+        if settings.api_host in settings.listen:
+            taken[settings.api_port] = "api_port"
+        for key in ("dot_port", "doh_port"):
+            port = getattr(settings, key)
+            if port not in ("off", 0) and port in taken:
+                yield key, f"{taken[port]} has the same port"
+            taken.setdefault(port, key)
     dns_hosts = set(settings.listen)
     for key, host in (("api_port", settings.api_host), ("dht_port", settings.dht_host)):
         if getattr(settings, key) == settings.dns_port != 0 and host in dns_hosts:

@@ -243,7 +243,7 @@ class DnsConnections(Factory):
 
     def buildProtocol(self, addr: Any) -> DnsConnection | None:
         """A connection, or None to have it closed at once."""
-        address, loopback = _peer(addr.host)
+        address, loopback = peer_key(addr.host)
         most = self._max_per_loopback if loopback else self._max_per_address
         if self._per_address[address] >= most or not self._room_for_one():
             self.outcomes["too many"] += 1
@@ -317,7 +317,7 @@ def open_tcp(reactor: Any, host: str, port: int, resolver: Resolver, **limits: A
     return door
 
 
-def _peer(host: str) -> tuple[str, bool]:
+def peer_key(host: str) -> tuple[str, bool]:
     """The address a client is counted under, and whether it is this machine. An IPv6 client has a
     whole /64 to itself (RFC 6177), so it is counted by that."""
     address = ipaddress.ip_address(host.partition("%")[0])

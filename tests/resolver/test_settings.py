@@ -24,6 +24,7 @@ from resolver.settings_types import read_duration, read_size, without_credential
 from tests.conftest import ROOT
 
 HOME = {"HOME": "/home/ada"}
+TLS = {"tls_certificate": "/c.pem", "tls_key": "/k.pem"}
 
 
 def refused(toml=None, environ=None, flags=None) -> tuple[str, ...]:
@@ -102,6 +103,8 @@ def test_a_missing_home_matters_only_where_it_is_needed():
         ),
         ("dns_port", "0", 0),
         ("nsid", "", ""),
+        ("dot_port", "8853", 8853),
+        ("doh_port", "off", "off"),
     ],
 )
 def test_text_from_people_becomes_values(name, value, read):
@@ -135,6 +138,8 @@ def test_text_from_people_becomes_values(name, value, read):
         ("node_url", "ftp://node", "URL"),
         ("nsid", "n" * 65, "64"),
         ("log_level", "loud", "'error'"),
+        ("dot_port", "never", "integer"),
+        ("doh_port", 70_000, "65535"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_with_its_name_origin_and_remedy(name, value, says):
@@ -160,6 +165,11 @@ def test_every_bad_value_is_named_at_once():
         ({"node_password": "hunter2"}, "node_password"),
         ({"dns_port": 6264}, "api_port"),
         ({"dns_port": 6265}, "dht_port"),
+        ({"tls_certificate": "c.pem"}, "tls_certificate"),
+        ({"tls_key": "k.pem"}, "tls_key"),
+        (TLS | {"dot_port": 6253}, "dot_port"),
+        (TLS | {"doh_port": 6264}, "doh_port"),
+        (TLS | {"doh_port": 853}, "doh_port"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(values, first):

@@ -1,0 +1,104 @@
+"""A process with every DNS door on loopback and a small world behind them.
+
+Takes one argument, JSON: ``certificate`` and ``key`` (paths), ``reload`` (read them again that
+often, in seconds), ``limits`` (of TLS connections). Prints the ports as JSON and runs until its
+standard input closes. ``doors`` starts it.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@contextlib.contextmanager
+def doors(folder: Path, **options: Any) -> Iterator[SimpleNamespace]:
+    """The process, for the length of a block; its ports, and ``log()``, which must end empty."""
+    log = folder / "doors.log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.resolver.every_door", json.dumps(options, default=str)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line, log.read_text()
+        yield SimpleNamespace(**json.loads(line), log=log.read_text)
+    finally:
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
+    assert log.read_text() == "", "the doors had something to complain about"
+
+
+def main() -> None:
+    from resolver.run import install_reactor
+
+    reactor = install_reactor()
+    from resolver.api import ApiDoor
+    from resolver.certificate import Certificate
+    from resolver.doh import open_https
+    from resolver.listening import PortUnavailable
+    from resolver.tcp import open_tcp
+    from resolver.tls import open_tls
+    from resolver.udp import open_udp
+    from tests.fakes_api import World as ApiWorld
+    from tests.fakes_resolver import World
+
+    logging.basicConfig(level=logging.WARNING)
+    options = json.loads(sys.argv[1])
+    world = World()
+    world.zonefile("alice.id", '@ TXT "hello"\nwww A 192.0.2.1\nwww AAAA 2001:db8::1')
+    world.name("big.id", bytes(range(32, 127)) * 400)
+    world.name("slow.id", "over the network", lies="network")
+    world.name("lost.id", "nowhere", lies="nowhere")
+
+    async def live() -> None:
+        ports: dict[str, int] = {}
+        for _ in range(20):
+            udp = open_udp(reactor, "127.0.0.1", 0, world.resolver)
+            try:
+                open_tcp(reactor, "127.0.0.1", udp.port, world.resolver)
+                break
+            except PortUnavailable:  # somebody has this number for TCP
+                udp.stop()
+        ports["dns"] = udp.port
+        api = ApiDoor(ApiWorld().pages(), "127.0.0.1", 0, begin=world.resolver.begin)
+        api.start()
+        ports["api"] = api.port
+        if "certificate" in options:
+            certificate = Certificate(Path(options["certificate"]), Path(options["key"]))
+            place = reactor, "127.0.0.1", 0
+            limits = options.get("limits", {})
+            ports["dot"] = open_tls(*place, world.resolver, certificate, **limits).port
+            ports["doh"] = open_https(*place, world.resolver.begin, certificate).port
+        print(json.dumps(ports), flush=True)
+        while "reload" in options:
+            await asyncio.sleep(options["reload"])
+            certificate.refresh()
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        reactor.callFromThread(reactor.stop)
+
+    reactor.callWhenRunning(lambda: asyncio.ensure_future(live()))
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""A daemon with a certificate: its encrypted doors, and what it says when it cannot open them."""
+
+import http.client
+import json
+import ssl
+from collections.abc import Iterator
+
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+
+from tests.certificates import make_certificate
+from tests.fakes_process import Blockstored
+
+pytestmark = pytest.mark.live
+
+NOWHERE = "http://ada:hunter2@127.0.0.1:1"  # port 1 is nobody's
+
+
+@pytest.fixture
+def files(tmp_path):
+    return make_certificate(tmp_path)
+
+
+def flags(files) -> list[str]:
+    certificate, key = (str(path) for path in files)
+    return ["--tls-certificate", certificate, "--tls-key", key, "--dot-port", "0"]
+
+
+@pytest.fixture
+def daemon(tmp_path, files) -> Iterator[Blockstored]:
+    one = Blockstored(tmp_path / "w", NOWHERE, *flags(files), "--doh-port", "0", network="regtest")
+    yield one
+    one.kill()
+
+
+def test_dot_and_doh_are_open_once_there_is_a_certificate(daemon, files):
+    started = daemon.start()
+    assert started.returncode == 0, started.stderr.decode()
+    ports = daemon.ports()
+    query = dns.message.make_query("alice.bs", "TXT", use_edns=0)
+    context = ssl.create_default_context(cafile=str(files[0]))
+    reply = dns.query.tls(
+        query, "127.0.0.1", 10, ports["dot"][0]["port"],
+        ssl_context=context, server_hostname="dns.test",
+    )  # fmt: skip
+    assert reply.rcode() == dns.rcode.SERVFAIL  # nothing is known of the chain yet
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", ports["doh"][0]["port"], timeout=10, context=context
+    )
+    connection.request("GET", "/resolve?name=alice.bs")
+    assert json.loads(connection.getresponse().read())["Status"] == dns.rcode.SERVFAIL
+    connection.close()
+    assert daemon.ask("GET", "/resolve?name=alice.bs")["Status"] == dns.rcode.SERVFAIL
+    assert daemon.stop().returncode == 0
+
+
+def test_a_certificate_that_cannot_serve_is_one_line_at_the_start(tmp_path, files):
+    files[1].write_text("no key")
+    one = Blockstored(
+        tmp_path / "w", NOWHERE, *flags(files), "--doh-port", "off", network="regtest"
+    )
+    ended = one.start()
+    assert ended.returncode == 2
+    (line,) = ended.stderr.decode().splitlines()
+    assert line == f"blockstored: {files[1]} holds no private key in PEM form"
+
+
+def test_a_door_that_is_off_is_not_there(tmp_path, files):
+    one = Blockstored(
+        tmp_path / "w", NOWHERE, *flags(files), "--doh-port", "off", network="regtest"
+    )
+    try:
+        assert one.start().returncode == 0
+        assert one.ports()["doh"] == []
+        assert len(one.ports()["dot"]) == 1
+    finally:
+        one.kill()
