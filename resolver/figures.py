@@ -18,9 +18,9 @@ def of(service: "Service") -> Json:
     """The figures of ``service``, ready for JSON. Heights are of blocks, times in seconds."""
     snapshot = service.table.snapshot()
     status = service.follower.status
-    frozen = service.network.frozen_at
+    frozen = snapshot.consensus_frozen_at
     consensus: str | None
-    if frozen is not None and snapshot.height > frozen:
+    if frozen is not None:
         consensus = f"frozen at {frozen}"
     else:
         digest = snapshot.consensus_hash(snapshot.height)
@@ -28,6 +28,7 @@ def of(service: "Service") -> Json:
     freshness = service.freshness()
     return {
         "consensus": consensus,
+        "consensus_frozen_at": snapshot.consensus_frozen_at,
         "first_block": service.network.first_block,
         "indexing": not status.caught_up,
         "last_block_processed": snapshot.height,

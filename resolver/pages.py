@@ -11,11 +11,14 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, cast
 from urllib.parse import unquote_to_bytes
 
 from indexer.records import NameRecord, NameStatus, Phase
+from indexer.snapshot import Snapshot
 from indexer.transactions import hash_hex
+from resolver import history_pages
 from resolver.chase import Freshness
 from resolver.refusals import Refusal, Refused
 from resolver.settings import VERSION
@@ -78,9 +81,16 @@ class Pages:
         self.behind = behind
 
     async def reply(self, method: str, path: str, body: bytes = b"") -> Page:
-        """``path`` is still percent-encoded; a query string in it is not looked at."""
-        path = path.partition("?")[0]
+        """``path`` is still percent-encoded; only what tells of the chain looks at its query."""
+        path, _, query = path.partition("?")
         allowed: set[str] = set()
+        for route in history_pages.ROUTES:
+            found = route.pattern.fullmatch(path)
+            if found is not None:
+                allowed.add("GET")
+                if method in ("GET", "HEAD"):
+                    of_chain = partial(_of_history, route, found[1] or "", query)
+                    return await self._run(of_chain, "", body)
         for route_method, pattern, answer in _ROUTES:
             match = pattern.fullmatch(path)
             if match is None:
@@ -191,6 +201,13 @@ class Pages:
             "bytes": len(data),
             "stored_at_nodes": nodes,
         }
+
+
+async def _of_history(
+    route: history_pages.Route, argument: str, query: str, pages: Pages, _name: str, _body: bytes
+) -> Json:
+    snapshot = cast(Snapshot, pages.behind.snapshot())  # these ask for more than a View has
+    return route.answer(snapshot, argument, history_pages.read_query(query))
 
 
 def _live(view: View, digest: bytes) -> list[str]:

@@ -78,6 +78,12 @@ class Refusal(Enum):
         "raise the setting archive_max_bytes",
     )
     BAD_REQUEST = (400, 1, "the request cannot be understood", "see resolver/README.md, HTTP API")
+    NOT_ON_CHAIN = (
+        404,
+        1,
+        "the index has nothing of this",
+        "check it; a transaction is there after its confirmations, a block when it is indexed",
+    )
     FORBIDDEN = (
         403,
         1,
