@@ -6,6 +6,7 @@ in nothing but the flaw. ``test_rules_flaws`` tells the rest of them and holds t
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from indexer.flaws import Flaw
 from indexer.registrar.compose import write_outputs
@@ -179,7 +180,7 @@ def a_transfer_that_says_neither_keep_nor_drop() -> Told:
     return refused, ledger.judge((ALICE, wish))
 
 
-def _reveals(chain, refused_terms: dict[str, int], twin_terms: dict[str, int]) -> Told:
+def _reveals(chain, refused_terms: dict[str, Any], twin_terms: dict[str, Any]) -> Told:
     ledger = begun(chain)
     ledger.accept((PAYER, ledger.namespace_preorder()))
     refused = ledger.judge((PAYER, reveal(**refused_terms)))

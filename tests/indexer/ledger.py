@@ -205,7 +205,7 @@ class Ledger:
     def serialized(self) -> list[list[str]]:
         """The fields of each operation of the last block as they enter its ops hash."""
         assert self.last is not None
-        return [_fields(text) for text in self.last.serialized]
+        return [serialized_fields(text) for text in self.last.serialized]
 
     # --- sending
 
@@ -339,7 +339,8 @@ def flaws_of(sent: Iterable[Flaw | None]) -> list[Flaw]:
     return [flaw for flaw in sent if flaw is not None]
 
 
-def _fields(text: str) -> list[str]:
+def serialized_fields(text: str) -> list[str]:
+    """The opcode and the fields of one serialised operation."""
     fields = [text[:1]]
     at = 2
     while at < len(text):

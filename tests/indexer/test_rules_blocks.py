@@ -21,6 +21,7 @@ from tests.indexer.ledger import (
     THIRD,
     Holder,
     Ledger,
+    Sending,
     name_import,
     opened,
     ready,
@@ -91,7 +92,7 @@ def test_a_preorder_earlier_in_the_block_is_good_and_later_is_not() -> None:
 
 def test_with_both_preorders_in_the_block_the_first_registration_wins() -> None:
     ledger = opened()
-    sent = []
+    sent: list[Sending] = []
     for who in (ALICE, BOB):
         wish = ledger.preorder("alice.id", who, who)
         sent += [(who, wish), (who, register("alice.id", who))]
@@ -121,7 +122,7 @@ def test_two_valid_reveals_of_one_namespace_both_lose_and_may_try_again() -> Non
 def test_of_two_reveals_preordered_in_the_block_the_first_wins() -> None:
     ledger = Ledger()
     ledger.skip()
-    sent = []
+    sent: list[Sending] = []
     for who in (PAYER, BOB):
         sent += [(who, ledger.namespace_preorder("id", who)), (who, reveal())]
     assert ledger.block(*sent) == [None, None, None, TWICE]

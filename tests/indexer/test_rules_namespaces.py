@@ -29,6 +29,7 @@ from tests.indexer.ledger import (
     VAULT,
     Holder,
     Ledger,
+    Sending,
     name_import,
     network,
     opened,
@@ -188,7 +189,7 @@ def test_an_imported_name_does_nothing_until_its_namespace_is_ready() -> None:
     ledger = revealed()
     ledger.accept((REVEALER, name_import("alice.id")))
     closed = Flaw.NAMESPACE_NOT_READY
-    wishes = [
+    wishes: list[Sending] = [
         (ALICE, ledger.update("alice.id")),
         (ALICE, ledger.transfer("alice.id", BOB)),
         (ALICE, ledger.renew("alice.id")),
