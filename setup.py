@@ -30,6 +30,7 @@ setup(
         "kademlia==2.2.3",
         "plyvel>=1.5.1",
         "embit>=0.8.0",
+        "siphash24>=1.9",
         "click>=8.1",
         "pydantic>=2.10",
     ],

@@ -14,7 +14,7 @@ QUERY = 0
 
 
 class Rcode(IntEnum):
-    """Response codes (RFC 1035 4.1.1, RFC 6672, RFC 6891 9)."""
+    """Response codes (RFC 1035 4.1.1, RFC 6672, RFC 6891 9, RFC 7873 8)."""
 
     NOERROR = 0
     FORMERR = 1
@@ -24,6 +24,7 @@ class Rcode(IntEnum):
     REFUSED = 5
     YXDOMAIN = 6
     BADVERS = 16
+    BADCOOKIE = 23
 
 
 class Rtype(IntEnum):
@@ -52,9 +53,10 @@ class Rtype(IntEnum):
 
 
 class Option(IntEnum):
-    """EDNS options that are read or written (RFC 5001, RFC 7828, RFC 7830, RFC 8914)."""
+    """EDNS options that are read or written (RFC 5001, RFC 7828, RFC 7830, RFC 7873, RFC 8914)."""
 
     NSID = 3
+    COOKIE = 10
     TCP_KEEPALIVE = 11
     PADDING = 12
     EXTENDED_ERROR = 15

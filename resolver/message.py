@@ -20,16 +20,16 @@ from resolver.answer import Answer, ExtendedError
 from resolver.asker import UNKNOWN, Asker
 from resolver.codes import QUERY, Option, Rcode, Rtype
 from resolver.lookup import RecordSet
+from resolver.outline import MAX_OPTIONS, PLAIN_ROOM, lawful_cookie
 from resolver.zones import Labels
 
 UDP_LIMIT = 1_232
 """What a datagram of ours may hold (the DNS flag day 2020 size); also what OPT offers."""
-PLAIN_LIMIT = 512  # RFC 1035 4.2.1, where there is no EDNS
+PLAIN_LIMIT = PLAIN_ROOM
 STREAM_LIMIT = 65_535
 PADDING_BLOCK = 468
 
 MAX_RECORDS_IN_QUERY = 16
-MAX_OPTIONS = 64
 MAX_ERROR_TEXT = 240
 MAX_NAME_OCTETS = 255
 
@@ -54,6 +54,11 @@ class Edns:
     def has(self, code: int) -> bool:
         return any(found == code for found, _ in self.options)
 
+    @property
+    def cookie(self) -> bytes | None:
+        """What the first COOKIE option holds (RFC 7873 5.2: any other is ignored)."""
+        return next((octets for code, octets in self.options if code == Option.COOKIE), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -66,6 +71,15 @@ class Query:
     qtype: int
     qclass: int
     edns: Edns | None
+
+
+@dataclass(frozen=True, slots=True)
+class CookieQuery:
+    """No question, only the wish for a server cookie (RFC 7873 5.4)."""
+
+    id: int
+    flags: int
+    edns: Edns
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +111,7 @@ class _Draft:
     edns: Edns | None = None
 
 
-def read_query(packet: bytes) -> Query | bytes | None:
+def read_query(packet: bytes) -> Query | CookieQuery | bytes | None:
     """The query in ``packet``, or the finished reply that refuses it, or None for silence.
 
     Silence: under 12 bytes, or itself a reply (QR=1), lest two servers talk for ever. Refusals:
@@ -123,7 +137,8 @@ def read_query(packet: bytes) -> Query | bytes | None:
         if opcode == QUERY and (answers or authorities > (draft.qtype == Rtype.IXFR)):
             raise _Unreadable("records where a query has none")
         _read_records(packet, at, answers + authorities, additionals, draft)
-        if not questions:
+        asks_cookie = draft.edns is not None and draft.edns.cookie is not None
+        if not questions and not asks_cookie:
             raise _Unreadable("nothing is asked")
     except _Unreadable:
         return _refusal(draft, Rcode.FORMERR if opcode == QUERY else Rcode.NOTIMP)
@@ -131,6 +146,8 @@ def read_query(packet: bytes) -> Query | bytes | None:
         return _refusal(draft, Rcode.NOTIMP)
     if draft.edns is not None and draft.edns.version > 0:
         return _refusal(draft, Rcode.BADVERS)
+    if not questions and draft.edns is not None:
+        return CookieQuery(ident, flags, draft.edns)
     if draft.qtype in (Rtype.OPT, Rtype.TSIG):
         return _refusal(draft, Rcode.FORMERR)
     if draft.qtype in (Rtype.TKEY, Rtype.MAILA, Rtype.MAILB):
@@ -217,6 +234,8 @@ def _read_options(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
         at += 4
         if at + length > len(rdata):
             raise _Unreadable("an option breaks off")
+        if code == Option.COOKIE and not lawful_cookie(length):
+            raise _Unreadable("no cookie has this length (RFC 7873 5.2.2)")
         options.append((code, rdata[at : at + length]))
         at += length
     return tuple(options)
@@ -238,15 +257,22 @@ def write_reply(
     limit: int,
     options: ServerOptions = _NO_OPTIONS,
     asker: Asker = UNKNOWN,
+    *,
+    cookie: bytes = b"",
+    room: int | None = None,
 ) -> bytes:
-    """The reply to ``query`` in at most ``reply_limit(query, limit)`` bytes.
+    """The reply to ``query`` in at most ``reply_limit(query, limit)`` bytes, or ``room``.
+
+    ``cookie`` is what its COOKIE option holds; none if empty.
 
     When it is too long, there go in this order: additional records, the text of extended errors,
     the extended errors, and then whole RRsets from the end, with TC set (RFC 2181 9). The glue of
     a referral is no mere addition: without it TC is set too (RFC 9471 3). What leaves encrypted
     is padded if the query was (RFC 7830 6), to a multiple of ``PADDING_BLOCK`` (RFC 8467 4.1).
     """
-    room = reply_limit(query, limit)
+    room = reply_limit(query, limit) if room is None else room
+    if cookie:
+        room -= 4 + len(cookie)
     opts = _opt_versions(query, answer, options, asker)
     sizes = [_opt_size(opt) for opt in opts]
     buffer = _ReplyBuffer(bytes(_header.size))
@@ -270,6 +296,9 @@ def write_reply(
             if buffer.add(records, room - _opt_size(opt)):
                 counts[2] += len(records.rdatas)
     if opt is not None:
+        if cookie:
+            opt = _with_option(opt, Option.COOKIE, cookie)
+            room += 4 + len(cookie)
         if asker.encrypted and query.edns is not None and query.edns.has(Option.PADDING):
             opt = _padded(opt, buffer.offset, room)
         opt.pack(buffer)
@@ -278,6 +307,23 @@ def write_reply(
     flags |= _AA if answer.authoritative else 0
     flags |= 0 if whole else _TC
     _header.pack_into(buffer.data, 0, query.id, flags, 1, *counts)
+    return bytes(buffer.data)
+
+
+def write_short(query: Query | CookieQuery, rcode: int, cookie: bytes, *, cut: bool) -> bytes:
+    """A reply without records: an rcode, the cookie if there is one, TC if ``cut``."""
+    buffer = _ReplyBuffer(bytes(_header.size))
+    buffer.offset = _header.size
+    questions = 0
+    if isinstance(query, Query):
+        DNSQuestion(DNSLabel(query.labels), query.qtype, query.qclass).pack(buffer)
+        questions = 1
+    if query.edns is not None:
+        opt = _opt(query.edns.wants_dnssec, rcode)
+        (_with_option(opt, Option.COOKIE, cookie) if cookie else opt).pack(buffer)
+    flags = _QR | query.flags & (_OPCODE | _RD) | rcode & 0xF | (_TC if cut else 0)
+    additionals = int(query.edns is not None)
+    _header.pack_into(buffer.data, 0, query.id, flags, questions, 0, 0, additionals)
     return bytes(buffer.data)
 
 
@@ -335,11 +381,14 @@ def _padded(opt: EDNS0, length: int, room: int) -> EDNS0:
     whole = min(-(-bare // PADDING_BLOCK) * PADDING_BLOCK, room)
     if whole < bare:
         return opt
-    padding = EDNSOption(int(Option.PADDING), bytes(whole - bare))
-    # ``opt`` is shared between replies; this one is not.
-    padded = EDNS0("", udp_len=UDP_LIMIT, opts=[*opt.rdata, padding])
-    padded.ttl = opt.ttl
-    return padded
+    return _with_option(opt, Option.PADDING, bytes(whole - bare))
+
+
+def _with_option(opt: EDNS0, code: Option, octets: bytes) -> EDNS0:
+    """``opt``, which is shared between replies, with one more option, for one reply."""
+    longer = EDNS0("", udp_len=UDP_LIMIT, opts=[*opt.rdata, EDNSOption(int(code), octets)])
+    longer.ttl = opt.ttl
+    return longer
 
 
 def _error_option(error: ExtendedError, text: str) -> tuple[int, bytes]:
@@ -393,10 +442,12 @@ class _ReplyBuffer(DNSBuffer):  # type: ignore[misc, unused-ignore]
 __all__ = [
     "STREAM_LIMIT",
     "UDP_LIMIT",
+    "CookieQuery",
     "Edns",
     "Query",
     "ServerOptions",
     "read_query",
     "reply_limit",
     "write_reply",
+    "write_short",
 ]

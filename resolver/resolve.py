@@ -5,19 +5,33 @@ What must stay true:
   door can answer it at once (``begin``); only data that must come over the network is awaited;
 - no more questions than ``max_waiting`` wait for data; the surplus hears SERVFAIL, it is not
   queued (that one digest is looked for once, however many wait for it, is the source's promise);
+- what comes from the cache is what would have been made anew, and is kept only while the index is
+  ready and fresh, which is looked at once a second and after every block;
+- work for one network is rationed; who is over the budget is asked to prove the address (TC), and
+  who has proved it hears SERVFAIL;
 - whatever goes wrong inside is SERVFAIL to the one who asked and a counted, rate-bounded line in
   the log, never an exception in a door.
 """
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from resolver.answer import Answer, NameData, ServerIdentity, chaos_answer
+from resolver.answer import (
+    Answer,
+    Basis,
+    NameData,
+    ServerIdentity,
+    chaos_answer,
+    overloaded,
+)
 from resolver.asker import UNKNOWN, Asker
+from resolver.cache import ReplyCache
 from resolver.chase import (
     Chase,
     Delivery,
@@ -32,9 +46,21 @@ from resolver.chase import (
 )
 from resolver.codes import CH, IN, Rcode, Rtype
 from resolver.contents import Contents
+from resolver.cookies import CLIENT_SIZE, ServerCookies
 from resolver.lookup import TtlLimits
-from resolver.message import Query, ServerOptions, read_query, write_reply
+from resolver.message import (
+    STREAM_LIMIT,
+    UDP_LIMIT,
+    CookieQuery,
+    Query,
+    ServerOptions,
+    read_query,
+    write_reply,
+    write_short,
+)
 from resolver.meta import NodeStatus
+from resolver.outline import PLAIN_ROOM, Outline, outline
+from resolver.rates import Cost, Rates, WorkBudget
 from resolver.zones import Zones, name_text
 from zonefiles.sources import Found, Missing, MissingReason
 
@@ -42,6 +68,8 @@ log = logging.getLogger("blockstore.resolver")
 
 MAX_NSID_BYTES = 200  # with the longest question it still fits 512 bytes
 LOG_ONE_KIND_EVERY = 60.0
+MAX_AGE = 300
+"""Seconds that a reply without any TTL is kept."""
 MAX_ORIGINS = 1_024
 """Data whose source is remembered, for those who ask for it."""
 
@@ -56,13 +84,31 @@ class Source(Protocol):
     async def get(self, digest: bytes, timeout: float) -> Found | Missing: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One question on its way."""
+
+    query: Query
+    limit: int
+    asker: Asker
+    cookie: bytes = b""
+    """What the COOKIE option of the reply holds; empty: none was sent."""
+    proven: bool = False
+    """The address is the client's own: a stream, or a cookie that we made for it."""
+    outline: Outline | None = None
+    """What the reply is kept under; None: it is not kept."""
+    generation: int = 0
+    height: int = 0
+
+
 class Resolver:
     """Answers packets.
 
     ``table`` gives the current snapshot; ``freshness`` is asked for each question and must be
     cheap. ``fetch_timeout`` is in seconds. ``nsid`` and ``identity`` are what the server says of
     itself, nothing if empty. ``keepalive`` is the TCP door's idle timeout in seconds. ``status``
-    says how the node stands, for those who ask ``_status.SUFFIX``.
+    says how the node stands, for those who ask ``_status.SUFFIX``. Without ``cache`` every reply
+    is made anew. ``clock`` is in seconds and never goes back, ``unix_clock`` is for cookies.
     """
 
     def __init__(
@@ -81,7 +127,11 @@ class Resolver:
         max_waiting: int = 1_000,
         contents: Contents | None = None,
         status: Callable[[], NodeStatus] | None = None,
+        cache: ReplyCache | None = None,
+        cookies: ServerCookies | None = None,
+        work: WorkBudget | None = None,
         clock: Callable[[], float] = time.monotonic,
+        unix_clock: Callable[[], float] = time.time,
     ) -> None:
         if len(nsid) > MAX_NSID_BYTES:
             raise ValueError(f"an NSID of {len(nsid)} bytes is longer than {MAX_NSID_BYTES}")
@@ -98,12 +148,21 @@ class Resolver:
         self._contents = Contents() if contents is None else contents
         self._facts = Facts(status or self._own_status, self._data_from)
         self._origins: OrderedDict[bytes, str] = OrderedDict()
+        self._cache = ReplyCache(0) if cache is None else cache
+        self._caching = cache is not None
+        self._cache.height = table().height
+        self._cookies = cookies or ServerCookies(secrets.token_bytes)
+        self._work = work or WorkBudget(Rates(computed=0, fetched=0))
         self._clock = clock
+        self._unix_clock = unix_clock
+        self._second = -1
+        self._fresh = False
         self._waiters: set[asyncio.Task[Any]] = set()
         self._last_logged: dict[str, float] = {}
         self.outcomes: Counter[str] = Counter()
         """How many packets ended how: an rcode's name, "silent", "refused unread" (a ready-made
-        refusal), "failed" (an error of ours), "overloaded"."""
+        refusal), "failed" (an error of ours), "overloaded", "from memory" (the cache), "cookie"
+        (only a cookie was asked), "over budget"."""
 
     @property
     def waiting(self) -> int:
@@ -122,7 +181,11 @@ class Resolver:
 
         Never raises, nor does the coroutine (but for its own cancellation).
         """
+        asked: _Asked | None = None
         try:
+            found = self._outlined(packet, limit, asker)
+            if isinstance(found, bytes):
+                return found
             query = read_query(packet)
             if query is None:
                 self.outcomes["silent"] += 1
@@ -130,19 +193,63 @@ class Resolver:
             if isinstance(query, bytes):
                 self.outcomes["refused unread"] += 1
                 return query
+            if isinstance(query, CookieQuery):
+                return self._only_a_cookie(query, asker)
+            snapshot = self._table()
+            asked = self._asked(query, limit, asker, found, snapshot.height)
         except Exception as error:  # noqa: BLE001 - the last line of defence before the door
-            self._failed(error, None, limit, asker)
+            self._failed(error, None)
             return None
         try:
-            started = self._start(query)
+            if not self._admits(asked, Cost.COMPUTED):
+                return self._over_budget(asked)
+            started = self._start(query, snapshot)
             if isinstance(started, Answer):
-                return self._finish(query, started, limit, asker)
+                return self._finish(asked, started)
             wanted = self._advance(started, None)
             if isinstance(wanted, Answer):
-                return self._finish(query, wanted, limit, asker)
-            return self._continue(query, started, wanted, limit, asker)
+                return self._finish(asked, wanted)
+            if not self._admits(asked, Cost.FETCHED):
+                started.close()
+                return self._over_budget(asked)
+            return self._continue(asked, started, wanted)
         except Exception as error:  # noqa: BLE001
-            return self._failed(error, query, limit, asker)
+            return self._failed(error, asked)
+
+    def ready(self, packet: bytes, limit: int) -> bytes | None:
+        """The reply to a datagram if the cache has it and it depends on nobody's address: the
+        short way for a door. Never raises."""
+        asked = outline(packet, limit, stream=False, keeps_connection=False)
+        if asked is None or asked.cookie is not None:
+            return None
+        now = int(self._clock())
+        if now != self._second:
+            self._look_at_the_clock(now)
+        if not self._fresh:
+            return None
+        return self._cache.find(packet, asked, now, None)
+
+    def turned_away(self, packet: bytes, address: str) -> bytes | None:
+        """What to say to a datagram that came too often: TC, or BADCOOKIE to those who know
+        cookies; None if its cookie proves the address, which then is not turned away."""
+        query = read_query(packet)
+        if query is None or isinstance(query, bytes):
+            return query or b""
+        option = None if query.edns is None else query.edns.cookie
+        if option is None:
+            return write_short(query, Rcode.NOERROR, b"", cut=True)
+        cookie, proven = self._cookies.reply(option, address, self._unix_clock())
+        return None if proven else write_short(query, Rcode.BADCOOKIE, cookie, cut=False)
+
+    def blocks_came(self, height: int, names: Iterable[str], *, everything: bool = False) -> None:
+        """The table has moved to ``height``; ``names`` are those whose records changed.
+        ``everything``: the rules for all names did, by an epoch or a namespace."""
+        self._cache.block(height, names, everything=everything)
+        self._second = -1
+
+    def data_came(self, digests: Iterable[bytes]) -> None:
+        """The archive has this data now."""
+        self._cache.touch(digests)
 
     async def close(self) -> None:
         """Give up the questions that wait; whoever runs them sees them cancelled."""
@@ -151,7 +258,65 @@ class Resolver:
             waiter.cancel()
         await asyncio.gather(*waiters, return_exceptions=True)
 
-    def _start(self, query: Query) -> Answer | Chase:
+    def _outlined(self, packet: bytes, limit: int, asker: Asker) -> Outline | bytes | None:
+        """The reply if the cache has it, else what it would be kept under."""
+        if not self._caching:
+            return None
+        stream = limit >= STREAM_LIMIT
+        asked = outline(packet, limit, stream=stream, keeps_connection=asker.keeps_connection)
+        if asked is None:
+            return None
+        now = int(self._clock())
+        if now != self._second:
+            self._look_at_the_clock(now)
+        if not self._fresh:
+            return None
+        cookie: bytes | None = None
+        if asked.cookie is not None:
+            cookie, _ = self._cookies.reply(asked.cookie, asker.address, self._unix_clock())
+        reply = self._cache.find(packet, asked, now, cookie)
+        if reply is None:
+            return asked
+        self.outcomes["from memory"] += 1
+        return reply
+
+    def _look_at_the_clock(self, now: int) -> None:
+        """Whether what the cache holds may be said, and kept."""
+        at = self._freshness()
+        self._fresh = at.ready and at.silent_for < self._staleness.mark_after
+        self._second = now
+
+    def _asked(
+        self, query: Query, limit: int, asker: Asker, kept_as: Outline | None, height: int
+    ) -> _Asked:
+        stream = limit >= STREAM_LIMIT
+        option = None if query.edns is None else query.edns.cookie
+        cookie, proven = b"", stream
+        if option is not None:
+            cookie, valid = self._cookies.reply(option, asker.address, self._unix_clock())
+            proven = stream or valid
+        generation = self._cache.generation
+        return _Asked(query, limit, asker, cookie, proven, kept_as, generation, height)
+
+    def _only_a_cookie(self, query: CookieQuery, asker: Asker) -> bytes:
+        """RFC 7873 5.4: a client cookie alone is answered with NOERROR, a server cookie that is
+        not good with BADCOOKIE."""
+        self.outcomes["cookie"] += 1
+        option = query.edns.cookie or b""
+        cookie, valid = self._cookies.reply(option, asker.address, self._unix_clock())
+        good = valid or len(option) == CLIENT_SIZE
+        return write_short(query, Rcode.NOERROR if good else Rcode.BADCOOKIE, cookie, cut=False)
+
+    def _admits(self, asked: _Asked, cost: Cost) -> bool:
+        return self._work.admits(asked.asker.address, cost, asked.proven, self._clock())
+
+    def _over_budget(self, asked: _Asked) -> bytes:
+        self.outcomes["over budget"] += 1
+        if asked.proven:
+            return self._finish(asked, overloaded())
+        return write_short(asked.query, Rcode.NOERROR, asked.cookie, cut=True)
+
+    def _start(self, query: Query, snapshot: TableSnapshot) -> Answer | Chase:
         if query.qclass == CH:
             return chaos_answer(query.labels, query.qtype, self._identity)
         if query.qclass != IN or query.qtype in (Rtype.AXFR, Rtype.IXFR):
@@ -160,7 +325,7 @@ class Resolver:
             query.labels,
             query.qtype,
             zones=self._zones,
-            snapshot=self._table(),
+            snapshot=snapshot,
             freshness=self._freshness(),
             staleness=self._staleness,
             ttls=self._ttls,
@@ -202,16 +367,14 @@ class Resolver:
             return None
         return self._contents.add(wanted.digest, wanted.chain_name, data)
 
-    async def _continue(
-        self, query: Query, chased: Chase, wanted: Wanted, limit: int, asker: Asker
-    ) -> Reply:
+    async def _continue(self, asked: _Asked, chased: Chase, wanted: Wanted) -> Reply:
         try:
             step: Answer | Wanted = wanted
             while isinstance(step, Wanted):
                 step = self._advance(chased, await self._fetched(step))
-            return self._finish(query, step, limit, asker)
+            return self._finish(asked, step)
         except Exception as error:  # noqa: BLE001
-            return self._failed(error, query, limit, asker)
+            return self._failed(error, asked)
 
     async def _fetched(self, wanted: Wanted) -> Delivery:
         waiter = asyncio.current_task()
@@ -230,21 +393,54 @@ class Resolver:
             return self._contents.add(wanted.digest, wanted.chain_name, found.data)
         return Unavailable(found.asked, only_wrong=found.reason is MissingReason.MISMATCH)
 
-    def _finish(self, query: Query, answer: Answer, limit: int, asker: Asker) -> bytes:
-        reply = write_reply(query, answer, limit, self._options, asker)
+    def _finish(self, asked: _Asked, answer: Answer) -> bytes:
         self.outcomes[Rcode(answer.rcode).name] += 1
-        return reply
+        if asked.outline is not None and answer.basis is not None and self._fresh:
+            kept = self._keep(asked, asked.outline, answer)
+            if kept is not None:
+                return kept
+        return self._written(asked, answer)
 
-    def _failed(self, error: Exception, query: Query | None, limit: int, asker: Asker) -> Reply:
+    def _written(self, asked: _Asked, answer: Answer) -> bytes:
+        return write_reply(
+            asked.query, answer, asked.limit, self._options, asked.asker, cookie=asked.cookie
+        )
+
+    def _keep(self, asked: _Asked, kept_as: Outline, answer: Answer) -> bytes | None:
+        """Keep the reply as whoever has the most room gets it; the reply itself if it is the
+        same for this one, who may have less room."""
+        query, limit = asked.query, asked.limit
+        most = limit
+        if limit < STREAM_LIMIT:
+            most = min(limit, PLAIN_ROOM if query.edns is None else UDP_LIMIT)
+        reply = write_reply(query, answer, limit, self._options, asked.asker, room=most)
+        now = int(self._clock())
+        seconds = min((part.ttl for part in (*answer.answer, *answer.authority)), default=MAX_AGE)
+        self._cache.keep(
+            kept_as,
+            reply,
+            most,
+            answer.rcode,
+            answer.basis or Basis(),
+            asked.generation,
+            asked.height,
+            seconds,
+            now,
+        )
+        return reply if len(reply) <= kept_as.room and not asked.cookie else None
+
+    def _failed(self, error: Exception, asked: _Asked | None) -> Reply:
         """Count and, once in a while, log an error of ours; the one who asked gets SERVFAIL."""
         self.outcomes["failed"] += 1
         kind = type(error).__name__
         now = self._clock()
         if now - self._last_logged.get(kind, float("-inf")) >= LOG_ONE_KIND_EVERY:
             self._last_logged[kind] = now
-            asked = "a packet" if query is None else f"{name_text(query.labels)} {query.qtype}"
-            log.error("Answering %s failed: %s: %s. SERVFAIL was sent.", asked, kind, error)
+            what = "a packet"
+            if asked is not None:
+                what = f"{name_text(asked.query.labels)} {asked.query.qtype}"
+            log.error("Answering %s failed: %s: %s. SERVFAIL was sent.", what, kind, error)
             log.debug("The failure came from here.", exc_info=error)
-        if query is None:
+        if asked is None:
             return None
-        return write_reply(query, Answer(Rcode.SERVFAIL), limit, self._options, asker)
+        return self._written(asked, Answer(Rcode.SERVFAIL))

@@ -4,6 +4,8 @@ What must stay true:
 - one wake-up of the reactor takes at most ``BURST`` datagrams, so that UDP starves nobody;
 - a reply that is at hand leaves within the wake-up that brought the question; one that waits for
   data leaves when it is there, and no more than ``max_under_way`` of those wait;
+- a reply that the cache holds leaves without an object being made of its question;
+- what addresses that may be forged can draw is limited: a surplus is slipped or dropped;
 - a reply leaves from the address that was asked: each listen address has a socket of its own, and
   a socket on a wildcard address answers from the address the kernel says the question came to;
 - nothing that a datagram does raises into the reactor.
@@ -19,6 +21,7 @@ import logging
 import socket
 import struct
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +33,7 @@ from zope.interface import implementer
 from resolver.asker import Asker
 from resolver.listening import udp_socket
 from resolver.message import UDP_LIMIT
+from resolver.rates import ReplyRates, Verdict
 from resolver.resolve import Reply, Resolver
 
 log = logging.getLogger("blockstore.resolver")
@@ -38,6 +42,11 @@ BURST = 64
 MAX_QUERY = 4_096
 """Bytes read of one datagram. No question needs more; the rest of a longer one is cut off, so
 that it reads as broken and is refused as such."""
+
+Peer = tuple[Any, ...]
+"""What the kernel says of the sender: the address first."""
+Source = list[tuple[int, int, bytes]] | None
+"""The control messages that say which address a reply leaves from."""
 
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)  # named from Python 3.12 on
 _pktinfo4 = struct.Struct("=I4s4s")
@@ -54,11 +63,15 @@ class UdpDoor:
         resolver: Resolver,
         *,
         max_under_way: int = 500,
+        rates: ReplyRates | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reactor = reactor
         self._socket = bound
         self._resolver = resolver
         self._max_under_way = max_under_way
+        self._rates = rates
+        self._clock = clock
         self._under_way: set[asyncio.Task[Reply]] = set()
         address = bound.getsockname()
         self.host: str = address[0]
@@ -70,7 +83,8 @@ class UdpDoor:
         if self._wildcard:
             _ask_for_destination(bound)
         self.outcomes: Counter[str] = Counter()
-        """"received", "sent", "unsent" (the kernel would not take the reply), "surplus"."""
+        """"received", "sent", "unsent" (the kernel would not take the reply), "surplus", "from
+        memory" (the cache had the reply), "slipped" and "dropped" (by the rate limit)."""
 
     @property
     def under_way(self) -> int:
@@ -103,61 +117,124 @@ class UdpDoor:
 
     def doRead(self) -> None:
         """Take what has come, up to ``BURST`` datagrams."""
-        receive = self._receive_with_destination if self._wildcard else self._receive
+        if self._wildcard:
+            self._read_with_destination()
+            return
+        receive, send, ready = self._socket.recvfrom, self._socket.sendto, self._resolver.ready
+        limited = self._rates is not None
+        received = at_once = sent = 0
+        try:
+            for _ in range(BURST):
+                try:
+                    packet, peer = receive(MAX_QUERY)
+                except BlockingIOError:
+                    return
+                except OSError:
+                    continue  # an ICMP error for an earlier reply; the next may be fine
+                received += 1
+                reply = ready(packet, UDP_LIMIT)
+                if reply is None:
+                    self._answer(packet, peer, None)
+                    continue
+                at_once += 1
+                if limited and not peer[0].startswith("127."):
+                    self._send_within_rate(packet, reply, peer, None)
+                    continue
+                try:
+                    send(reply, peer)
+                    sent += 1
+                except OSError:
+                    self.outcomes["unsent"] += 1
+        finally:
+            outcomes = self.outcomes
+            outcomes["received"] += received
+            outcomes["from memory"] += at_once
+            outcomes["sent"] += sent
+
+    def _read_with_destination(self) -> None:
+        """The same where each reply must be told which address to leave from."""
         for _ in range(BURST):
             try:
-                packet, host, send = receive()
+                packet, ancillary, _, peer = self._socket.recvmsg(MAX_QUERY, 128)
             except BlockingIOError:
                 return
             except OSError:
-                continue  # an ICMP error for an earlier reply; the next datagram may be fine
-            self.outcomes["received"] += 1
-            reply = self._resolver.begin(packet, UDP_LIMIT, Asker(host))
-            if reply is None:
                 continue
-            if isinstance(reply, bytes):
-                self._send(send, reply)
-            elif len(self._under_way) >= self._max_under_way:
-                self.outcomes["surplus"] += 1
-                reply.close()  # the client's own retry is the queue
+            self.outcomes["received"] += 1
+            source = [_as_source(*item) for item in ancillary]
+            reply = self._resolver.ready(packet, UDP_LIMIT)
+            if reply is None:
+                self._answer(packet, peer, source)
             else:
-                task = asyncio.ensure_future(reply)
-                self._under_way.add(task)
-                task.add_done_callback(partial(self._ended, send))
+                self.outcomes["from memory"] += 1
+                self._send_within_rate(packet, reply, peer, source)
 
-    def _receive(self) -> tuple[bytes, str, Callable[[bytes], object]]:
-        packet, peer = self._socket.recvfrom(MAX_QUERY)
-        return packet, peer[0], lambda reply: self._socket.sendto(reply, peer)
+    def _answer(self, packet: bytes, peer: Peer, source: Source) -> None:
+        """The long way: what the cache does not have."""
+        reply = self._resolver.begin(packet, UDP_LIMIT, Asker(peer[0]))
+        if reply is None:
+            return
+        if isinstance(reply, bytes):
+            self._send_within_rate(packet, reply, peer, source)
+        elif len(self._under_way) >= self._max_under_way:
+            self.outcomes["surplus"] += 1
+            reply.close()  # the client's own retry is the queue
+        else:
+            task = asyncio.ensure_future(reply)
+            self._under_way.add(task)
+            task.add_done_callback(partial(self._ended, packet, peer, source))
 
-    def _receive_with_destination(self) -> tuple[bytes, str, Callable[[bytes], object]]:
-        packet, ancillary, _, peer = self._socket.recvmsg(MAX_QUERY, 128)
-        source = [_as_source(*item) for item in ancillary]
-        return packet, peer[0], lambda reply: self._socket.sendmsg([reply], source, 0, peer)
+    def _send_within_rate(self, packet: bytes, reply: bytes, peer: Peer, source: Source) -> None:
+        """Send the reply, or what the rate limit leaves of it."""
+        if self._rates is not None:
+            verdict = self._rates.judge(peer[0], packet, reply, self._clock())
+            if verdict is not Verdict.SEND:
+                instead = self._resolver.turned_away(packet, peer[0])
+                if instead is not None:
+                    if verdict is Verdict.DROP or not instead:
+                        self.outcomes["dropped"] += 1
+                        return
+                    self.outcomes["slipped"] += 1
+                    reply = instead
+        self._send(reply, peer, source)
 
-    def _send(self, send: Callable[[bytes], object], reply: bytes) -> None:
+    def _send(self, reply: bytes, peer: Peer, source: Source) -> None:
         try:
-            send(reply)
+            if source is None:
+                self._socket.sendto(reply, peer)
+            else:
+                self._socket.sendmsg([reply], source, 0, peer)
             self.outcomes["sent"] += 1
         except OSError:
             self.outcomes["unsent"] += 1  # full buffer or unreachable peer: UDP may lose it
 
-    def _ended(self, send: Callable[[bytes], object], task: "asyncio.Task[Reply]") -> None:
+    def _ended(
+        self, packet: bytes, peer: Peer, source: Source, task: "asyncio.Task[Reply]"
+    ) -> None:
         self._under_way.discard(task)
         if task.cancelled() or self._socket.fileno() < 0:
             return
         reply = task.result()
         if reply is not None:
-            self._send(send, reply)
+            self._send_within_rate(packet, reply, peer, source)
 
 
 def open_udp(
-    reactor: Any, host: str, port: int, resolver: Resolver, *, max_under_way: int = 500
+    reactor: Any,
+    host: str,
+    port: int,
+    resolver: Resolver,
+    *,
+    max_under_way: int = 500,
+    rates: ReplyRates | None = None,
 ) -> UdpDoor:
     """Bind ``host`` (an IP address) and ``port`` (0: any) and start to answer.
 
     Raises PortUnavailable.
     """
-    door = UdpDoor(reactor, udp_socket(host, port), resolver, max_under_way=max_under_way)
+    door = UdpDoor(
+        reactor, udp_socket(host, port), resolver, max_under_way=max_under_way, rates=rates
+    )
     door.start()
     log.info("Answering DNS over UDP on %s port %d.", door.host, door.port)
     return door

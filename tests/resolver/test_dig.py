@@ -158,7 +158,25 @@ def test_another_opcode(dig):
 
 
 def test_a_header_alone(dig):
-    assert dig("+header-only", "alice.bs").status == "FORMERR"
+    assert dig("+header-only", "+nocookie", "alice.bs").status == "FORMERR"
+
+
+def test_a_header_with_a_cookie_asks_for_a_cookie(dig):
+    got = dig("+header-only", "+cookie", "alice.bs")  # RFC 7873 5.4
+    assert got.status == "NOERROR"
+    assert "(good)" in got.text
+
+
+def test_a_cookie_comes_back_good(dig):
+    got = dig("+cookie", "alice.bs", "TXT")
+    assert got.status == "NOERROR"
+    assert "(good)" in got.text
+    assert dig("+cookie=0123456789abcdef" + 32 * "0", "alice.bs", "TXT").status == "NOERROR"
+
+
+def test_the_servers_own_records(dig):
+    assert '"name=alice.id" "status=live"' in dig("_blockstore.alice.bs", "TXT").text
+    assert '"state=following"' in dig("_status.bs", "TXT").text
 
 
 def test_the_servers_version(dig):
