@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from indexer import consensus, schema
+from indexer.carried import Carried, write_carried
 from indexer.flaws import Flaw
 from indexer.namespace_rules import (
     judge_import,
@@ -113,13 +114,13 @@ def apply_block(
     """
     view = BlockView(store, network, height)
     operations = []
-    transactions = []
+    sources = []
     for s in spent:
         place, transaction = s.candidate.vtxindex, s.candidate.transaction
         operation = read_operation(transaction, place, s.spent_scripts, network, view.epoch)
         if operation is not None:
             operations.append(operation)
-            transactions.append(transaction)
+            sources.append(s)
     view.claimed |= _collisions(operations, BlockView(store, network, height))
     serialized: list[str] = []
     verdicts: list[tuple[bytes, schema.Verdict]] = []
@@ -226,9 +227,8 @@ def _take_effect(effect: Effect, operation: Operation, view: BlockView) -> None:
 
 def _note_preorder(key: bytes, subject: str, view: BlockView) -> None:
     """The preorder under ``key`` was for ``subject``, as is known from now on."""
-    row = view.get(key)
-    if row is not None:
-        preorder = schema.PREORDER_ROW.read(row)
+    preorder = view.preorder_under(key)
+    if preorder is not None:
         place = schema.about_key(subject, preorder.block_number, preorder.vtxindex)
         view.put(place, preorder.txid)
 

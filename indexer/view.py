@@ -135,11 +135,15 @@ class BlockView:
 
     def preorder(self, preorder_hash: bytes) -> PreorderRecord | None:
         """The outstanding preorder of a name."""
-        return self._read(schema.preorder_key(preorder_hash), schema.PREORDER_ROW)
+        return self.preorder_under(schema.preorder_key(preorder_hash))
 
     def namespace_preorder(self, preorder_hash: bytes) -> PreorderRecord | None:
         """The outstanding preorder of a namespace."""
-        return self._read(schema.namespace_preorder_key(preorder_hash), schema.PREORDER_ROW)
+        return self.preorder_under(schema.namespace_preorder_key(preorder_hash))
+
+    def preorder_under(self, key: bytes) -> PreorderRecord | None:
+        """The outstanding preorder in the row under ``key``."""
+        return self._read(key, schema.PREORDER_ROW)
 
     def name_preordered_as(self, preorder_hash: bytes) -> NameRecord | None:
         """The name whose record carries this preorder hash."""
