@@ -4,6 +4,7 @@ Everything here is counted elsewhere; asking costs a few look-ups and may be don
 """
 
 import os
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,11 @@ def of(service: "Service") -> Json:
         "dns": {
             "waiting": service.resolver.waiting,
             "outcomes": dict(service.resolver.outcomes),
+            "udp": dict(sum((door.outcomes for door in service.udp_doors), Counter())),
+            "replies_kept": {
+                "count": len(service.resolver.cache),
+                "bytes": service.resolver.cache.bytes_held,
+            },
             "tcp_connections": sum(door.connections.connections for door in service.tcp_doors),
         },
         "replication": asdict(service.replicator.stats),

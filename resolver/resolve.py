@@ -165,6 +165,11 @@ class Resolver:
         (only a cookie was asked), "over budget"."""
 
     @property
+    def cache(self) -> ReplyCache:
+        """The replies kept."""
+        return self._cache
+
+    @property
     def waiting(self) -> int:
         """Questions that wait for data now."""
         return len(self._waiters)

@@ -13,6 +13,7 @@ import itertools
 import json
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,14 +29,17 @@ from indexer.table import NameTable, Snapshot, TableError
 from resolver import figures
 from resolver.answer import ServerIdentity
 from resolver.api import ApiDoor
+from resolver.cache import ReplyCache
 from resolver.certificate import CertificateError
 from resolver.chase import Freshness, StalenessLimits
 from resolver.contents import Contents
+from resolver.cookies import ServerCookies
 from resolver.encrypted import EncryptedDoors
 from resolver.listening import PortUnavailable
 from resolver.lookup import TtlLimits
 from resolver.meta import NodeStatus
 from resolver.pages import Behind, Json, Pages
+from resolver.rates import Rates, ReplyRates, WorkBudget
 from resolver.refusals import Refusal, Refused
 from resolver.resolve import Resolver
 from resolver.settings import VERSION, Settings
@@ -87,6 +91,12 @@ class Service:
         self._closers: list[tuple[str, Callable[[], Any]]] = []
         self._started = time.time()
         self._last_block_came: float | None = None
+        self._rates = Rates(
+            alike=settings.rate_limit,
+            computed=settings.rate_computed,
+            fetched=settings.rate_fetched,
+            slip=settings.rate_limit_slip,
+        )
         self.udp_doors: list[UdpDoor] = []
         self.tcp_doors: list[TcpDoor] = []
         self.encrypted: EncryptedDoors
@@ -176,11 +186,20 @@ class Service:
         )
         loop = asyncio.get_running_loop()
 
+        rules: list[object] = [None]
+
         def on_blocks(snapshot: Snapshot, names: frozenset[str]) -> None:
             """In the follower's thread."""
             digests = list(_digests_of(snapshot, names))
+            # What every name's end depends on, beside its own record.
+            spaces = [snapshot.namespace(space) for space in settings.zones.values()]
+            now = (self.network.epoch(snapshot.height), spaces)
+            changed = rules[0] != now
+            rules[0] = now
             with contextlib.suppress(RuntimeError):  # the loop is closed: we are stopping
-                loop.call_soon_threadsafe(self._blocks_came, digests)
+                loop.call_soon_threadsafe(
+                    self._blocks_came, digests, snapshot.height, names, changed
+                )
 
         self.follower = Follower(
             node,
@@ -234,6 +253,9 @@ class Service:
             max_waiting=settings.max_queries_waiting,
             contents=Contents(max_entries=settings.zone_cache_entries),
             status=self.node_status,
+            cache=ReplyCache(settings.reply_cache_bytes) if settings.reply_cache_bytes else None,
+            cookies=ServerCookies(secrets.token_bytes, _cookie_secrets(settings)),
+            work=WorkBudget(self._rates),
         )
         self._closers.append(("resolver", self.resolver.close))
         for host in settings.listen:
@@ -266,6 +288,7 @@ class Service:
                     tcp.port,
                     self.resolver,
                     max_under_way=settings.max_queries_waiting,
+                    rates=ReplyRates(self._rates),
                 )
             except PortUnavailable:
                 if not left:
@@ -372,6 +395,7 @@ class Service:
     def _keep(self, digest: bytes, data: bytes) -> None:
         try:
             self.archive.put(digest, data)
+            self.resolver.data_came([digest])
         except ArchiveFull as error:
             raise Refused(Refusal.ARCHIVE_FULL, str(error)) from error
         except TooLarge as error:
@@ -387,7 +411,11 @@ class Service:
             log.info("%s is kept here and not in the DHT: %s.", digest.hex(), error)
             return 0
 
-    def _blocks_came(self, digests: list[bytes]) -> None:
+    def _blocks_came(
+        self, digests: list[bytes], height: int, names: frozenset[str], rules_changed: bool
+    ) -> None:
+        if hasattr(self, "resolver"):  # the chain is followed before the doors are open
+            self.resolver.blocks_came(height, names, everything=rules_changed)
         if self.follower.status.caught_up:
             self._last_block_came = time.time()
         self.replicator.announce(digests)
@@ -414,6 +442,12 @@ def _digests_of(snapshot: Snapshot, names: frozenset[str]) -> Iterator[bytes]:
             digest = found[0].value_hash
             if digest is not None:
                 yield digest
+
+
+def _cookie_secrets(settings: Settings) -> tuple[bytes, ...]:
+    """The fixed secrets of DNS cookies, the present one first; none: they are drawn."""
+    text = settings.cookie_secret or ""
+    return tuple(bytes.fromhex(part.strip()) for part in text.split(",") if part.strip())
 
 
 def _make_folder(folder: Path) -> None:

@@ -34,6 +34,7 @@ from resolver.settings_types import (
     SettingsError,
     Size,
     as_text,
+    check_cookie_secret,
     check_url,
     check_zones,
     printable,
@@ -160,6 +161,30 @@ class Settings(BaseModel):
     )
     max_queries_waiting: int = _setting(
         1000, "Questions that may wait for data at once.", ge=1, le=100_000
+    )
+    reply_cache_bytes: Size = _setting(
+        32 * 2**20, "Memory for replies ready to send; 0: none.", ge=0, le=2**40, shown="32MiB"
+    )
+    rate_limit: float = _setting(
+        50.0,
+        "Like replies a second over UDP to one network (/24, /56); 0: no limit. Not for loopback.",
+        ge=0,
+        le=1e6,
+    )
+    rate_limit_slip: int = _setting(
+        2, "One in so many replies above the limit is TC or BADCOOKIE; 0: none.", ge=0, le=100
+    )
+    rate_computed: float = _setting(
+        500.0, "Replies a second to one network that are not in memory; 0: no limit.", ge=0, le=1e6
+    )
+    rate_fetched: float = _setting(
+        20.0, "Look-ups a second in the DHT for one network; 0: no limit.", ge=0, le=1e6
+    )
+    cookie_secret: Annotated[str | None, AfterValidator(check_cookie_secret)] = _setting(
+        None,
+        "Secret of DNS cookies, 32 hex digits, shared by servers of one address; after a comma"
+        " the last one. None: drawn, and anew each day.",
+        secret=True,
     )
     tcp_connections: int = _setting(1000, "TCP connections at once.", ge=1, le=60_000)
     tcp_connections_per_address: int = _setting(

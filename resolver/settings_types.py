@@ -107,6 +107,13 @@ def check_url(value: str) -> str:
     return value
 
 
+def check_cookie_secret(value: str | None) -> str | None:
+    """One or two secrets of 32 hex digits. Raises ValueError."""
+    if value is not None and not re.fullmatch(r"[0-9a-fA-F]{32}(\s*,\s*[0-9a-fA-F]{32})?", value):
+        raise ValueError("32 hex digits are needed, and perhaps 32 more after a comma")
+    return value
+
+
 def whole_seconds(value: object) -> object:
     number = read_duration(value)
     return int(number) if isinstance(number, float) and number.is_integer() else number

@@ -252,8 +252,18 @@ def test_every_setting_has_a_meaning_a_default_and_a_row_in_the_table():
         assert f"| `{name}` |" in table
 
 
-def test_only_the_password_is_secret():
-    assert [name for name, _row in rows() if is_secret(name)] == ["node_password"]
+def test_the_password_and_the_secret_of_cookies_are_secret():
+    secret = [name for name, _row in rows() if is_secret(name)]
+    assert secret == ["node_password", "cookie_secret"]
+
+
+@pytest.mark.parametrize("good", ["0f" * 16, "0F" * 16 + ", " + "aa" * 16])
+def test_a_cookie_secret_is_one_or_two_times_32_hex_digits(good):
+    assert load({"cookie_secret": good}, HOME, {}).cookie_secret == good
+    for bad in ("", good[1:], good + ",", good + "0", "g" * 32):
+        (line,) = refused({"cookie_secret": bad})
+        assert line.endswith("32 hex digits are needed, and perhaps 32 more after a comma")
+        assert not bad or bad not in line
 
 
 def test_the_version_is_that_of_the_distribution():
