@@ -4,41 +4,41 @@ What must stay true: a block is judged and written only after all of it was chec
 of work, merkle root, link to its parent), and whatever goes wrong before leaves the table as it is.
 """
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from indexer.apply import SpentCandidate, apply_block
+from indexer.ahead import Lane, Reader
+from indexer.apply import apply_block
 from indexer.chain import Connect, ForkTooDeep, Step, plan
 from indexer.networks import Network
 from indexer.node import ChainInfo, NodeError, NodePruned
-from indexer.payloads import COINBASE_TXID
+from indexer.progress import Meter, Progress
+from indexer.reading import BadBlock, BlockSource, ReadBlock
 from indexer.rows import DamagedRow
 from indexer.schema import UNDO_BLOCKS
 from indexer.table import NameTable, Snapshot, TableError
-from indexer.transactions import CorruptBlock, ScannedBlock, hash_hex, scan_block
+from indexer.transactions import hash_hex
 
 log = logging.getLogger("blockstore.follower")
 
 BLOCKS_A_PLAN = 2000  # readers see progress of a long catch-up after this many blocks
-BYTES_A_BATCH = 8 * 1024 * 1024  # raw blocks asked of the node at once
-BLOCKS_A_BATCH = 200
+PROGRESS_SECONDS = 10.0  # between two lines of the log while catching up
+STATUS_BLOCKS = 20  # applied between two looks at how fast it goes
+STOP_LOOK = 0.1  # seconds after which a pause notices that it shall end
 RETRY_AFTER_STOP = 60.0  # seconds until a block that could not be used is asked for again
 
 
-class Node(Protocol):
+class Node(BlockSource, Protocol):
     """What the follower asks of a Bitcoin node."""
 
     def chain_info(self) -> ChainInfo: ...
     def block_hash(self, height: int) -> bytes: ...
     def block_hashes(self, heights: Sequence[int]) -> list[bytes]: ...
-    def raw_blocks(self, hashes: Sequence[bytes]) -> list[bytes]: ...
-    def spent_scripts(
-        self, block_hash: bytes, outpoints: Mapping[tuple[bytes, int], tuple[int, int]]
-    ) -> dict[tuple[bytes, int], bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class FollowerStatus:
     """Whether the index has reached the node's chain once since the start."""
     last_error: str | None = None
     last_contact: float | None = None
+    progress: Progress | None = None
+    """How fast it catches up; None while there is nothing to catch up with."""
 
 
 class _Stopped(Exception):
@@ -74,9 +76,11 @@ class Follower:
         poll_interval: float = 5.0,
         on_blocks: Callable[[Snapshot, frozenset[str]], None] = lambda snapshot, names: None,
         clock: Callable[[], float] = time.time,
+        lanes: Callable[[], Sequence[Lane]] | None = None,
     ) -> None:
         """``on_blocks(snapshot, names)`` is called in the follower's thread after each plan, with
-        what readers see from then on and the names whose records changed."""
+        what readers see from then on and the names whose records changed. ``lanes`` makes what
+        reads ahead while catching up; without it blocks are read where they are applied."""
         self._node = node
         self._table = table
         self._network = network
@@ -85,17 +89,39 @@ class Follower:
         self._on_blocks = on_blocks
         self._clock = clock
         self._checked_chain = False
-        self._block_bytes = 1_000_000.0
+        self._reader = Reader(node, network.magic, lanes)
+        self._meter = Meter()
+        self._told_progress = 0.0
+        self._wake = threading.Event()
         self._moved = False  # whether the table is not what readers were last given
         self._changed: set[str] = set()  # and the names that changed since then
         self.status = FollowerStatus(height=table.snapshot().height)
 
     def run(self, stop: threading.Event) -> None:
         """Follow until ``stop`` is set. Returns between two blocks; raises nothing."""
-        while not stop.is_set():
-            wait = self._round(stop)
-            if wait:
-                stop.wait(wait)
+        try:
+            while not stop.is_set():
+                wait = self._round(stop)
+                if wait:
+                    self._pause(stop, wait)
+        finally:
+            self._reader.close()
+
+    def close(self) -> None:
+        """End what reads ahead; ``run`` does so by itself."""
+        self._reader.close()
+
+    def wake(self) -> None:
+        """Look at the node's chain now, rather than after the poll interval. From any thread."""
+        self._wake.set()
+
+    def _pause(self, stop: threading.Event, seconds: float) -> None:
+        """Wait for the time, for ``wake`` or for ``stop``, whichever comes first."""
+        until = time.monotonic() + seconds
+        while not stop.is_set() and (left := until - time.monotonic()) > 0:
+            if self._wake.wait(min(left, STOP_LOOK)):
+                break
+        self._wake.clear()
 
     def _round(self, stop: threading.Event) -> float:
         """One round; the seconds to wait before the next."""
@@ -108,7 +134,7 @@ class Follower:
             self._checked_chain = False  # it may come back as another node
             self._say("node unavailable", str(error))
             return self._poll_interval
-        except (_Stopped, ForkTooDeep, TableError, DamagedRow) as error:
+        except (_Stopped, BadBlock, ForkTooDeep, TableError, DamagedRow) as error:
             self._say("stopped", str(error))
             return RETRY_AFTER_STOP
         except Exception as error:  # a bug must not end the thread unseen
@@ -155,12 +181,19 @@ class Follower:
             caught_up=caught_up,
             last_error=None,
             last_contact=self._clock(),
+            progress=None if reached else self._meter.progress(time.monotonic(), target),
         )
+        if reached:
+            self._meter.forget()
+            self._told_progress = 0.0
 
     def _check_chain(self, info: ChainInfo) -> None:
-        """Refuse a node that follows another chain than the index."""
+        """Refuse a node that follows another chain than the index, and an index gone wrong."""
         if self._checked_chain:
             return
+        seen = self._table.snapshot()
+        for height in self._network.checkpoints:
+            self._check_published(height, seen.consensus_hash(height))
         if info.chain != self._network.node_chain:
             raise _Stopped(
                 f"the node follows the chain {info.chain!r}, but the network {self._network.name}"
@@ -213,39 +246,28 @@ class Follower:
             self._changed |= self._table.take_back()
             self._moved = True
             log.info("took back block %d", step.height)
-        at = 0
-        while at < len(connects):
-            fits = int(BYTES_A_BATCH / max(self._block_bytes, 100.0))
-            batch = connects[at : at + max(1, min(BLOCKS_A_BATCH, fits))]
-            raws = self._node.raw_blocks([step.block_hash for step in batch])
-            for step, raw in zip(batch, raws, strict=True):
+        with contextlib.closing(self._reader.blocks(connects)) as blocks:
+            for step, block in zip(connects, blocks, strict=True):
                 stopped = stop is not None and stop.is_set()
-                if stopped or not self._connect(step, raw, last=step is connects[-1]):
+                if stopped or not self._connect(step, block, last=step is connects[-1]):
                     return False
-            mean = sum(map(len, raws)) / len(raws)
-            self._block_bytes = max(mean, (self._block_bytes + mean) / 2)
-            at += len(batch)
         return True
 
-    def _connect(self, step: Connect, raw: bytes, *, last: bool) -> bool:
-        """Check, judge and write one block; False where it does not follow our last one.
+    def _connect(self, step: Connect, block: ReadBlock, *, last: bool) -> bool:
+        """Judge and write one block; False where it does not follow our last one.
 
         The disk is waited for at the ``last`` block of a plan only: a kill loses nothing that was
         written, and a power cut a few blocks at most, which are fetched again.
         """
-        scanned = self._scan(step, raw)
+        header = block.header
         parent = self._table.block_hashes([step.height - 1]).get(step.height - 1)
-        if parent is not None and scanned.header.previous_hash != parent:
+        if parent is not None and header.previous_hash != parent:
             return False
-        spent = self._spent(step.block_hash, scanned)
-        outcome = apply_block(self._table, self._network, step.height, scanned.header.raw, spent)
-        expected = self._network.checkpoints.get(step.height)
-        if expected is not None and outcome.consensus_hash != expected:
-            raise _Stopped(
-                f"the consensus hash of block {step.height} is {outcome.consensus_hash.hex()}, but"
-                f" {expected.hex()} is known to be right: the index is wrong and goes no further;"
-                " please report this"
-            )
+        outcome = apply_block(
+            self._table, self._network, step.height, header.raw, list(block.candidates)
+        )
+        self._count(block)
+        self._check_published(step.height, outcome.consensus_hash)
         self._table.connect(outcome, sync=last)
         self._changed |= outcome.touched
         self._moved = True
@@ -260,44 +282,26 @@ class Follower:
             )
         return True
 
-    def _scan(self, step: Connect, raw: bytes) -> ScannedBlock:
-        try:
-            scanned = scan_block(raw, self._network.magic)
-        except CorruptBlock as error:
+    def _check_published(self, height: int, ours: bytes | None) -> None:
+        """Stop where our hash of a block is not the published one."""
+        expected = self._network.checkpoints.get(height)
+        if ours is not None and expected is not None and ours != expected:
             raise _Stopped(
-                f"the node gave a corrupt block {step.height} ({hash_hex(step.block_hash)}):"
-                f" {error}; nothing of it was used. Check the node's disk and memory"
-            ) from error
-        if scanned.header.hash != step.block_hash:
-            raise _Stopped(
-                f"the node gave another block than asked at height {step.height}:"
-                f" {hash_hex(scanned.header.hash)} instead of {hash_hex(step.block_hash)};"
-                " nothing of it was used. Check the node"
+                f"the consensus hash of block {height} is {ours.hex()}, but {expected.hex()} is"
+                " known to be right: the index is wrong and goes no further; move its directory"
+                " away to index anew, and if that ends here again, please report it"
             )
-        return scanned
 
-    def _spent(self, block_hash: bytes, scanned: ScannedBlock) -> list[SpentCandidate]:
-        """The candidates with the scripts they spend; b"" for what a coinbase makes up."""
-        outpoints = {
-            (spending.previous_txid, spending.previous_index): (candidate.vtxindex, place)
-            for candidate in scanned.candidates
-            for place, spending in enumerate(candidate.transaction.inputs)
-            if spending.previous_txid != COINBASE_TXID
-        }
-        scripts = self._node.spent_scripts(block_hash, outpoints) if outpoints else {}
-        missing = next(iter(outpoints.keys() - scripts.keys()), None)
-        if missing is not None:
-            raise _Stopped(
-                f"the node does not know output {missing[1]} of transaction {hash_hex(missing[0])},"
-                f" which block {hash_hex(block_hash)} spends; check the node"
-            )
-        return [
-            SpentCandidate(
-                candidate,
-                tuple(
-                    scripts.get((spending.previous_txid, spending.previous_index), b"")
-                    for spending in candidate.transaction.inputs
-                ),
-            )
-            for candidate in scanned.candidates
-        ]
+    def _count(self, block: ReadBlock) -> None:
+        """Take the time of a block; while catching up, say now and then how it goes."""
+        now = time.monotonic()
+        self._meter.count(now, block.height, block.size, block.header.time)
+        target = self.status.target
+        if target is None or self.status.state != "catching up":
+            return
+        if now - self._told_progress >= PROGRESS_SECONDS:
+            if self._told_progress:
+                log.info("catching up: %s", self._meter.progress(now, target))
+            self._told_progress = now
+        if block.height % STATUS_BLOCKS == 0:
+            self.status = replace(self.status, progress=self._meter.progress(now, target))
