@@ -178,8 +178,15 @@ def _typed(wire: _Wire, count: int) -> None:
         raise _Flawed(Flaw.OUTPUT_MISSING)
     for output in wire.outputs[:count]:
         script = output.script
-        if not (script[:1] == b"\x6a" or is_p2pkh(script) or is_p2sh(script)):
+        if not (_is_nulldata(script) or is_p2pkh(script) or is_p2sh(script)):
             raise _Flawed(Flaw.OUTPUT_TYPE)
+
+
+def _is_nulldata(script: bytes) -> bool:
+    """Whether ``script`` is OP_RETURN and one token more: a push, or an opcode like OP_1."""
+    if op_return_payload(script) is not None:
+        return True
+    return len(script) == 2 and script[0] == 0x6A and (script[1] == 0 or script[1] > 0x4E)
 
 
 def _addressed(wire: _Wire, index: int, flaw: Flaw) -> TxOut:
