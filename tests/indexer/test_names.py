@@ -73,7 +73,7 @@ def test_what_is_no_name_is_told_why(name: str, why: str) -> None:
         parse_name(name)
 
 
-@given(st.text(max_size=45) | st.text(ALPHABET + "A\n\0", max_size=40))
+@given(st.text(ALPHABET + "A\n\0 é", max_size=45))
 def test_a_name_is_one_by_its_characters_alone(text: str) -> None:
     parts = text.split(".")
     legal = len(parts) == 2 and all(p and set(p) <= set(ALPHABET[:38]) for p in parts)

@@ -73,7 +73,7 @@ inputs_strategy = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(inputs_strategy, outputs_strategy, st.lists(scripts, max_size=3), st.sampled_from(EPOCHS))
 def test_reading_never_raises(
     inputs: list[TxIn], outputs: list[TxOut], spent: list[bytes], epoch: Epoch
@@ -83,7 +83,7 @@ def test_reading_never_raises(
     assert found is None or isinstance(found, (Malformed, *OPCODES))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.sampled_from(sorted(OPCODES.values())), st.binary(max_size=77), st.sampled_from(EPOCHS))
 def test_whatever_is_read_is_written_as_the_same_payload(
     opcode: bytes, body: bytes, epoch: Epoch
@@ -169,7 +169,7 @@ def operations(epoch: Epoch) -> st.SearchStrategy[Operation]:
 
 
 @pytest.mark.parametrize("epoch", EPOCHS, ids=lambda epoch: f"epoch {epoch.number}")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_composing_and_reading_back_is_the_identity(epoch: Epoch, data: st.DataObject) -> None:
     wish = data.draw(operations(epoch))
