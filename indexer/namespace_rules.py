@@ -61,8 +61,10 @@ def judge_namespace_reveal(op: NamespaceReveal, view: BlockView) -> Effect:
     require(op.version != 2 or view.epoch.pay_to_creator, Flaw.BAD_VERSION)
     require(op.version != 3 or view.epoch.second_ledger, Flaw.BAD_VERSION)
     require(op.version != 3, Flaw.OTHER_LEDGER)
-    price = namespace_price(op.namespace_id, view.epoch)
-    require(preorder.op_fee >= price, Flaw.FEE_TOO_LOW)
+    if not view.epoch.second_ledger:
+        # A preorder in bitcoins met no bitcoin price there, and passed: spec section 9, item 20.
+        price = namespace_price(op.namespace_id, view.epoch)
+        require(preorder.op_fee >= price, Flaw.FEE_TOO_LOW)
     require(op.namespace_id not in view.claimed, Flaw.COLLISION)
     record = NamespaceRecord(
         namespace_id=op.namespace_id,

@@ -136,6 +136,15 @@ def test_a_reveal_costs_what_its_own_block_asks() -> None:
         assert ledger.judge((PAYER, reveal())) is flaw
 
 
+def test_a_preorder_in_bitcoins_revealed_in_epoch_4_meets_no_price() -> None:
+    for height, flaw in ((150, SHORT), (151, None)):
+        ledger = Ledger(THIRD_THEN_FOURTH)
+        ledger.leap(149)
+        ledger.accept((PAYER, replace(ledger.namespace_preorder(), op_fee=1)))
+        ledger.leap(height)
+        assert ledger.judge((PAYER, reveal())) is flaw
+
+
 def test_names_go_on_at_the_price_of_epoch_3_once_epoch_4_begins() -> None:
     ledger = opened(THIRD_THEN_FOURTH)
     ledger.leap(152)
