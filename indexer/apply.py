@@ -124,11 +124,17 @@ def apply_block(
     view.claimed |= _collisions(operations, BlockView(store, network, height))
     serialized: list[str] = []
     verdicts: list[tuple[bytes, schema.Verdict]] = []
-    for operation, transaction in zip(operations, transactions, strict=True):
+    carried: list[Carried] = []
+    for operation, source in zip(operations, sources, strict=True):
+        transaction = source.candidate.transaction
         verdict, text = _commit(operation, transaction, view)
         verdicts.append((operation.txid, verdict))
         if text is not None:
             serialized.append(text)
+        place, counted = operation.vtxindex, text is not None
+        carried.append(Carried(place, counted, transaction, source.spent_scripts))
+    if carried:
+        view.put(schema.carried_key(height), write_carried(carried))
     ops_hash = consensus.ops_hash(serialized)
     earlier = _Earlier(view)
     consensus_hash = consensus.consensus_hash(height, network.first_block, ops_hash, earlier)

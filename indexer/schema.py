@@ -12,6 +12,7 @@ C     consensus hash                              height                        
 O     height                                      serialised operations, one a line     one get
 T     height                                      txids of its operations, 32 bytes     one get
                                                   each, refused ones too
+R     height                                      their transactions and what they spend  one get
 U     height                                      what each key held before the block   one get
 N     namespace ``.`` label                       NameRecord                            one get
 S     namespace                                   NamespaceRecord                       one get
@@ -99,6 +100,10 @@ def operations_key(height: int) -> bytes:
 
 def txids_key(height: int) -> bytes:
     return b"T" + height_bytes(height)
+
+
+def carried_key(height: int) -> bytes:
+    return b"R" + height_bytes(height)
 
 
 def undo_key(height: int) -> bytes:
