@@ -271,6 +271,12 @@ class Follower:
         self._table.connect(outcome, sync=last)
         self._changed |= outcome.touched
         self._moved = True
+        if step.height - 1 == self._network.frozen_at:
+            log.warning(
+                "consensus: frozen at %d; names go on by their rules, but the recorded consensus"
+                " hashes of later blocks do not follow from Bitcoin alone",
+                self._network.frozen_at,
+            )
         for txid, verdict in outcome.verdicts:
             log.debug(
                 "block %d: %s %s by transaction %s: %s",

@@ -1,15 +1,17 @@
 """Where the consensus is frozen: names go on, and no hash is called the recorded one."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from indexer.flaws import Flaw
 from indexer.names import hash128, name_consensus_hash
-from indexer.networks import EPOCH_3, EPOCH_4, MAINNET
+from indexer.networks import EPOCH_3, EPOCH_4, MAINNET, SANDBOX
 from indexer.operations import Transfer, Update
 from indexer.snapshot import Snapshot
 from tests.indexer.ledger import ALICE, BOB, FIRST_BLOCK, PAYER, Ledger, network, register
+from tests.indexer.test_follower import World
 
 FREEZE = FIRST_BLOCK + 40
 NETWORK = network(replace(EPOCH_3, last_block=FREEZE), EPOCH_4)
@@ -122,6 +124,21 @@ def test_of_several_names_nothing_tells_which_an_unreadable_update_means() -> No
 
 def test_whoever_owns_nothing_updates_nothing_beyond_the_freeze() -> None:
     assert frozen().judge((PAYER, their_update("alice.id"))) is Flaw.NO_NAME_MATCHES
+
+
+def test_the_follower_says_so_once_when_it_passes_the_freeze(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    epoch = SANDBOX.epochs[0]
+    epochs = (replace(epoch, last_block=3), replace(epoch, number=4, second_ledger=True))
+    world = World(tmp_path, replace(SANDBOX, epochs=epochs))
+    for _ in range(6):
+        world.node.mine()
+    world.follow()
+    said = [r.getMessage() for r in caplog.records if "frozen at 3" in r.getMessage()]
+    assert len(said) == 1
+    assert world.seen.consensus_frozen_at == 3
+    assert (world.seen.consensus_hash(3) is None, world.seen.consensus_hash(4)) == (False, None)
 
 
 def test_before_the_freeze_an_unreadable_update_is_refused() -> None:
