@@ -39,7 +39,12 @@ def compute_chain(
     first = network.first_block
     hashes: list[bytes] = []
     for height in range(first, through + 1):
-        ops_hash = consensus.ops_hash(stored.operations(height))
+        try:
+            ops_hash = consensus.ops_hash(stored.operations(height))
+        except ValueError as error:
+            raise VerificationFailed(
+                f"block {height}: the stored operations cannot be read"
+            ) from error
         _compare(height, "ops hash", "stored", ops_hash, stored.ops_hash(height))
         computed = consensus.consensus_hash(height, first, ops_hash, lambda h: hashes[h - first])
         kept = stored.computed_consensus_hash(height)

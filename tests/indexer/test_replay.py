@@ -266,8 +266,8 @@ def test_one_stored_bit_that_changed_is_found_at_its_block(letter: bytes) -> Non
     ledger = stored()
     key = letter + schema.height_bytes(ledger.height - 2)
     row = ledger.store.rows[key]
-    for at in (0, len(row) // 2, len(row) - 1):
-        ledger.store.rows[key] = row[:at] + bytes((row[at] ^ 1,)) + row[at + 1 :]
+    for at, bit in ((0, 1), (len(row) // 2, 2), (len(row) - 1, 1), (len(row) - 1, 128)):
+        ledger.store.rows[key] = row[:at] + bytes((row[at] ^ bit,)) + row[at + 1 :]
         with pytest.raises(VerificationFailed, match=f"block {ledger.height - 2}: "):
             compute_chain(Snapshot(ledger.store, ledger.network), ledger.height)
 
