@@ -8,8 +8,9 @@ each counts.
     echo         recvfrom and sendto of the question itself, nothing else
     stock door   Twisted's own UDP port with a ready-made reply
     door         our UDP door with a ready-made reply
-    reply_to     the resolver alone, by kind of question, data in memory
-    whole        our door with the resolver behind it
+    reply_to     the resolver alone, by kind of question, data in memory, every reply made anew
+    ready        the reply cache alone: 1,000 questions in turn, all kept
+    whole        our door with the resolver behind it; kept: with the reply cache full of answers
 """
 
 import argparse
@@ -18,10 +19,12 @@ import socket
 import time
 from collections.abc import Callable
 
+import dns.edns
 import dns.message
 from twisted.internet import udp
 from twisted.internet.protocol import DatagramProtocol
 
+from resolver.cache import ReplyCache
 from resolver.listening import udp_socket
 from resolver.message import UDP_LIMIT
 from resolver.udp import UdpDoor
@@ -45,6 +48,9 @@ class Ready:
         self._reply = reply
 
     def begin(self, packet: bytes, limit: int) -> bytes:
+        return self._reply
+
+    def ready(self, packet: bytes, limit: int) -> bytes:
         return self._reply
 
 
@@ -85,9 +91,9 @@ def per_second(
     return served / spent
 
 
-def a_world() -> tuple[World, dict[str, list[bytes]]]:
+def a_world(cache: ReplyCache | None = None) -> tuple[World, dict[str, list[bytes]]]:
     """1,000 names with zone files, and questions of each kind."""
-    world = World()
+    world = World(cache=cache)
     for number in range(1_000):
         world.zonefile(
             f"name{number}.id",
@@ -131,8 +137,18 @@ def main() -> None:
     own = UdpDoor(Readers(), udp_socket("127.0.0.1", 0), Ready(ready))  # type: ignore[arg-type]
     whole = UdpDoor(Readers(), udp_socket("127.0.0.1", 0), world.resolver)
 
-    def resolver_alone(some: list[bytes]) -> float:
-        begin = world.resolver.begin
+    keeping, kinds_kept = a_world(ReplyCache(1 << 25))
+    kept = UdpDoor(Readers(), udp_socket("127.0.0.1", 0), keeping.resolver)
+    with_cookie = [
+        dns.message.make_query(
+            f"www.name{n}.bs", "A", use_edns=0, options=[dns.edns.GenericOption(10, b"12345678")]
+        ).to_wire()
+        for n in range(1_000)
+    ]
+    for packet in (*packets, *kinds_kept["no such name"]):
+        keeping.resolver.begin(packet, UDP_LIMIT)
+
+    def alone(some: list[bytes], begin: Callable[[bytes, int], object]) -> float:
         count, start = 0, time.perf_counter()
         while time.perf_counter() - start < seconds:
             for packet in some:
@@ -146,10 +162,20 @@ def main() -> None:
             packets, stock.doRead, stock_socket.getsockname(), seconds
         ),
         "door": lambda: per_second(packets, own.doRead, (own.host, own.port), seconds),
+        "whole, kept: A": lambda: per_second(packets, kept.doRead, (kept.host, kept.port), seconds),
+        "whole, kept: no such name": lambda: per_second(
+            kinds_kept["no such name"], kept.doRead, (kept.host, kept.port), seconds
+        ),
+        "whole, kept: A with cookie": lambda: per_second(
+            with_cookie, kept.doRead, (kept.host, kept.port), seconds
+        ),
+        "ready: A": lambda: alone(packets, keeping.resolver.ready),
         "whole: A": lambda: per_second(packets, whole.doRead, (whole.host, whole.port), seconds),
     }
     for kind, some in kinds.items():
-        runs[f"reply_to: {kind}"] = lambda some=some: resolver_alone(some)  # type: ignore[misc]
+        runs[f"reply_to: {kind}"] = lambda some=some: alone(  # type: ignore[misc]
+            some, world.resolver.begin
+        )
     best = dict.fromkeys(runs, 0.0)
     for _ in range(TURNS):
         for kind, run in runs.items():
