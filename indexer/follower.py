@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Protocol
 
 from indexer.ahead import Lane, Reader
@@ -93,6 +94,7 @@ class Follower:
         self._meter = Meter()
         self._told_progress = 0.0
         self._wake = threading.Event()
+        self._said: str | None = None  # the trouble that was logged last
         self._moved = False  # whether the table is not what readers were last given
         self._changed: set[str] = set()  # and the names that changed since then
         self.status = FollowerStatus(height=table.snapshot().height)
@@ -143,8 +145,9 @@ class Follower:
             return RETRY_AFTER_STOP
 
     def _say(self, state: str, error: str) -> None:
-        if (state, error) != (self.status.state, self.status.last_error):
+        if error != self._said:  # the same trouble is met again at every round
             log.error("%s: %s", state, error)
+            self._said = error
         self.status = replace(self.status, state=state, last_error=error)
 
     def step(self, stop: threading.Event | None = None) -> bool:
@@ -157,15 +160,27 @@ class Follower:
         reach = info.blocks - self._confirmations + 1
         target = max(info.blocks, info.headers) - self._confirmations + 1
         self._note(info, target)
-        if not self._carry_out(self._plan(reach), stop):
+        done = False
+        try:
+            done = self._carry_out(self._plan(reach), stop)
+        finally:
+            # What was connected before a plan broke off is shown too, unless the plan was a
+            # reorganisation that has not come as far as readers have seen.
+            if self._moved and (done or self._height() >= self.status.height):
+                snapshot = self._table.publish()
+                touched, self._changed, self._moved = frozenset(self._changed), set(), False
+                self._note(info, target, planned=done)
+                self._on_blocks(snapshot, touched)
+        if not done:
             return False
-        if self._moved:
-            snapshot = self._table.publish()
-            touched, self._changed, self._moved = frozenset(self._changed), set(), False
-            self._note(info, target, planned=True)
-            self._on_blocks(snapshot, touched)
         self._note(info, target, planned=True)
+        self._said = None
         return self.status.height < reach
+
+    def _height(self) -> int:
+        """The last block in the table, which readers may not see yet."""
+        tip = self._table.tip
+        return self._network.first_block - 1 if tip is None else tip
 
     def _note(self, info: ChainInfo, target: int, *, planned: bool = False) -> None:
         height = self._table.snapshot().height
@@ -238,19 +253,32 @@ class Follower:
 
         Ends early, between two blocks, when ``stop`` is set or the chain changed under the plan.
         """
-        connects: list[Connect] = []
-        for step in steps:
-            if isinstance(step, Connect):
-                connects.append(step)
-                continue
-            self._changed |= self._table.take_back()
-            self._moved = True
-            log.info("took back block %d", step.height)
+        connects = [step for step in steps if isinstance(step, Connect)]
+        back = len(steps) - len(connects)
         with contextlib.closing(self._reader.blocks(connects)) as blocks:
-            for step, block in zip(connects, blocks, strict=True):
+            # The new branch is read and checked as far as the old one goes before any of the old
+            # one is given up for it.
+            ready = list(islice(blocks, back))
+            if back and not self._follows(ready, self._height() - back):
+                return False
+            for _ in range(back):
+                height = self._height()
+                self._changed |= self._table.take_back()
+                self._moved = True
+                log.info("took back block %d", height)
+            for step, block in zip(connects, chain(ready, blocks), strict=True):
                 stopped = stop is not None and stop.is_set()
                 if stopped or not self._connect(step, block, last=step is connects[-1]):
                     return False
+        return True
+
+    def _follows(self, blocks: Sequence[ReadBlock], fork: int) -> bool:
+        """Whether the blocks are a chain that grows from our block at height ``fork``."""
+        parent = self._table.block_hashes([fork]).get(fork)
+        for block in blocks:
+            if parent is not None and block.header.previous_hash != parent:
+                return False
+            parent = block.header.hash
         return True
 
     def _connect(self, step: Connect, block: ReadBlock, *, last: bool) -> bool:

@@ -58,7 +58,7 @@ log = logging.getLogger("blockstore.indexer")
 
 DEFAULT_PORT = 8332
 MAX_CALLS = 200
-MAX_EXPECTED_BYTES = 32_000_000
+MAX_EXPECTED_BYTES = 16_000_000
 MAX_REPLY_BYTES = 96_000_000
 MAX_COOKIE_BYTES = 4_096
 BLOCK_REPLY_BYTES = 4_000_000
@@ -121,6 +121,15 @@ class BitcoinNode:
             parts, port = urlsplit(""), 0
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("the node's address must look like http://127.0.0.1:8332")
+        self.place_and_key: dict[str, Any] = {
+            "url": url,
+            "user": user,
+            "password": password,
+            "cookie_file": cookie_file,
+            "timeout": timeout,
+            "max_reply_bytes": max_reply_bytes,
+        }
+        """The arguments of another client of the same node: holds secrets, so never to be shown."""
         self._secure = parts.scheme == "https"
         self._host, self._port = parts.hostname, port
         self._path = parts.path or "/"
@@ -222,7 +231,15 @@ class BitcoinNode:
         mean, self._mean_block_bytes = self._mean_block_bytes, 0.0
         blocks = self._blocks_over_rest(hashes, mean)
         if blocks is None:
-            blocks = self._blocks_over_rpc(hashes, mean)
+            try:
+                blocks = self._blocks_over_rpc(hashes, mean)
+            except (NodeUnavailable, NodeRefused, NodePruned):
+                raise
+            except NodeError:
+                if not mean:
+                    raise
+                # The blocks may have grown all of a sudden, so that one reply could not hold them.
+                blocks = self._blocks_over_rpc(hashes, 0.0)
         for wanted, raw in zip(hashes, blocks, strict=True):
             self._check_header(raw[:HEADER_BYTES], wanted)
         if blocks:
@@ -243,9 +260,9 @@ class BitcoinNode:
     def _blocks_over_rpc(self, hashes: Sequence[bytes], mean: float) -> list[bytes]:
         many = max(1, MAX_EXPECTED_BYTES // BLOCK_REPLY_BYTES)
         if 0 < mean < REST_BLOCK_BYTES:
-            many = MAX_CALLS  # if they grow all of a sudden, the reply's bound holds, and the next
-            # attempt knows no mean
-        found = self._batch([("getblock", (hash_hex(h), 0)) for h in hashes], many)
+            many = MAX_CALLS
+        calls = [("getblock", (hash_hex(h), 0)) for h in hashes]
+        found = self._batch(calls, many, MAX_EXPECTED_BYTES if many == MAX_CALLS else None)
         blocks = []
         for wanted, result in zip(hashes, found, strict=True):
             if isinstance(result, NodeRpcError) and result.code != RPC_NOT_FOUND:
@@ -423,13 +440,13 @@ class BitcoinNode:
     # The exchange
 
     def _batch(
-        self, calls: Sequence[tuple[str, tuple[Any, ...]]], many: int
+        self, calls: Sequence[tuple[str, tuple[Any, ...]]], many: int, at_most: int | None = None
     ) -> list[Any | NodeRpcError]:
         results: list[Any | NodeRpcError] = []
         for start in range(0, len(calls), many):
             part = calls[start : start + many]
             once = all(method.startswith(_ASKS_ONLY) for method, _ in part)
-            replies = self._exchange(partial(Wire.ask_batch, calls=part), once)
+            replies = self._exchange(partial(Wire.ask_batch, calls=part, at_most=at_most), once)
             results += self._matched(part, replies)
         return results
 

@@ -35,6 +35,11 @@ class NodeRpcError(NodeError):
         super().__init__(f"the node answered{asked} with error {code}: {message}")
         self.code = code
         self.message = message
+        self.method = method
+
+    def __reduce__(self) -> tuple[type["NodeRpcError"], tuple[int, str, str]]:
+        """It travels between processes as what it was made of."""
+        return type(self), (self.code, self.message, self.method)
 
 
 class NodePruned(NodeError):
@@ -50,6 +55,11 @@ class NotLetIn(NodeRefused):
             reason = "allow this address (rpcallowip) and these calls (rpcwhitelist) there"
         super().__init__(f"the node at {place} does not let us in (HTTP {status}); {reason}")
         self.status = status
+        self._place = place
+
+    def __reduce__(self) -> tuple[type["NotLetIn"], tuple[int, str]]:
+        """It travels between processes as what it was made of."""
+        return type(self), (self.status, self._place)
 
 
 class Wire:
@@ -92,8 +102,10 @@ class Wire:
         headers.pop("Host", None)  # http.client writes it, with the port
         self._connection.request(method, self._path, body, headers)
 
-    def ask_batch(self, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> Any:
-        """The parsed reply to a batch whose calls are numbered from 0."""
+    def ask_batch(
+        self, calls: Sequence[tuple[str, tuple[Any, ...]]], at_most: int | None = None
+    ) -> Any:
+        """The parsed reply, of ``at_most`` so many bytes, to a batch numbered from 0."""
         body = json.dumps(
             [
                 {"version": "1.1", "id": number, "method": method, "params": list(params)}
@@ -101,7 +113,7 @@ class Wire:
             ]
         )
         self.request("POST", self._path, body, {"Content-Type": "application/json"})
-        return self.read_reply()
+        return self.read_reply(at_most)
 
     def get(self, path: str) -> bytes | None:
         """The body at ``path`` of the same host, asked without credentials; None: not there."""
@@ -120,12 +132,12 @@ class Wire:
             "raise rpcworkqueue there if this goes on"
         )
 
-    def read_reply(self) -> Any:
+    def read_reply(self, at_most: int | None = None) -> Any:
         """The JSON of the reply; numbers with a point become Decimal."""
         response = self._connection.getresponse()
         if response.status in (401, 403):
             raise NotLetIn(response.status, self._place)
-        raw = self._read_bounded(response)
+        raw = self._read_bounded(response, at_most)
         if response.length:
             raise http.client.IncompleteRead(b"", response.length)
         if response.status == 503:
@@ -138,24 +150,32 @@ class Wire:
                 "check that the address is that of a Bitcoin node"
             ) from None
 
-    def _read_bounded(self, response: http.client.HTTPResponse) -> bytes:
+    def _read_bounded(
+        self, response: http.client.HTTPResponse, at_most: int | None = None
+    ) -> bytes:
         """The body; bounded in size, and in time also when it comes byte by byte."""
+        most = self._max_reply_bytes if at_most is None else min(at_most, self._max_reply_bytes)
+        if response.length is not None and response.length > most:
+            raise self._too_much(most)
         deadline = time.monotonic() + SLOWEST_REPLY * self.timeout
         parts: list[bytes] = []
         size = 0
         while part := response.read1(1 << 20):
             parts.append(part)
             size += len(part)
-            if size > self._max_reply_bytes:
-                raise NodeError(
-                    f"the node at {self._place} sent more than {self._max_reply_bytes} bytes at "
-                    "once; that is no reply to what was asked"
-                )
+            if size > most:
+                raise self._too_much(most)
             if time.monotonic() > deadline:
                 raise TimeoutError
         if not response.length:
             response.close()  # read1 does not notice the end; the connection itself stays
         return b"".join(parts)
+
+    def _too_much(self, most: int) -> NodeError:
+        return NodeError(
+            f"the node at {self._place} sent more than {most} bytes at once; that is no reply to "
+            "what was asked"
+        )
 
     def rest(self) -> None:
         """Note that the connection works and is idle from now on."""

@@ -12,6 +12,7 @@ from resolver.pages import Json
 from resolver.settings import VERSION
 
 if TYPE_CHECKING:
+    from indexer.progress import Progress
     from resolver.service import Service
 
 
@@ -46,6 +47,7 @@ def of(service: "Service") -> Json:
             "target": status.target,
             "caught_up": status.caught_up,
             "silent_seconds": round(freshness.silent_for, 1),
+            "progress": _progress(status.progress),
         },
         "node": {
             "height": status.node_height,
@@ -72,4 +74,17 @@ def of(service: "Service") -> Json:
         "sources": asdict(service.source.stats),
         "addresses": service.addresses(),
         "pid": os.getpid(),
+    }
+
+
+def _progress(progress: "Progress | None") -> Json | None:
+    """How fast the index catches up; None where it has."""
+    if progress is None:
+        return None
+    left = progress.seconds_left
+    return {
+        "block_time": progress.block_time,
+        "blocks_per_second": round(progress.blocks_per_second, 2),
+        "megabytes_per_second": round(progress.megabytes_per_second, 2),
+        "seconds_left": None if left is None else round(left),
     }

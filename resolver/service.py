@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.follower import Follower
+from indexer.lane_process import make_lanes
 from indexer.networks import NETWORKS
 from indexer.node import BitcoinNode
 from indexer.records import Phase
@@ -208,6 +209,7 @@ class Service:
             confirmations=settings.confirmations,
             poll_interval=settings.poll_interval,
             on_blocks=on_blocks,
+            lanes=partial(make_lanes, node, self.network.magic, settings.catch_up_processes),
         )
         stopping = threading.Event()
 

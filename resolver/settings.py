@@ -7,6 +7,7 @@ and each effective value remembers where it came from. No message ever shows a s
 """
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -108,6 +109,14 @@ class Settings(BaseModel):
         ge=0.01,
         le=3600,
         shown="10 s; 0.5 s on regtest",
+    )
+
+    catch_up_processes: int = _setting(
+        ...,
+        "Processes that read blocks ahead while catching up; 0: threads of the daemon do.",
+        ge=0,
+        le=16,
+        shown="half of the cores, at most 3; 0 on two cores",
     )
 
     listen: Annotated[tuple[Address, ...], BeforeValidator(split_list)] = _setting(
@@ -375,10 +384,16 @@ def _add_defaults(
     values.setdefault("log_file", here / "blockstored.log")
     values.setdefault("node_url", _NODE_URLS[network])
     values.setdefault("confirmations", NETWORKS[network].confirmations)
+    values.setdefault("catch_up_processes", _catch_up_processes(os.cpu_count() or 1))
     values.setdefault("poll_interval", 10.0 if NETWORKS[network].confirmations > 1 else 0.5)
     has_user = "node_user" in values or "@" in str(values["node_url"])
     if not has_user and home is not None and network in _COOKIE_FILES:
         values.setdefault("node_cookie_file", home / _COOKIE_FILES[network])
+
+
+def _catch_up_processes(cores: int) -> int:
+    """On two cores the node and we are enough to keep both busy."""
+    return min(3, cores // 2) if cores > 2 else 0
 
 
 def _validate(values: Mapping[str, object], sources: Mapping[str, str]) -> Settings:

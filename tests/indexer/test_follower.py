@@ -231,6 +231,48 @@ def test_a_corrupt_block_stops_the_follower_and_changes_nothing(world: World, wh
     assert world.follower.status.state == "following"
 
 
+def test_a_corrupt_block_in_a_reorganisation_changes_nothing_either(world: World) -> None:
+    world.open_namespace("id")
+    world.register("alice.id", ALICE)
+    before, fork = world.rows(), len(world.node.blocks) - 2
+    world.node.invalidate(fork)
+    for salt in (1, 2, 3):
+        world.node.mine(salt=salt)
+    block_hash, raw = world.node.blocks[fork + 1]
+    world.node.blocks[fork + 1] = (block_hash, raw[:-1] + bytes((raw[-1] ^ 1,)))
+    world.follower._round(_NEVER)
+    assert world.follower.status.state == "stopped"
+    assert world.rows() == before
+    assert world.seen.name("alice.id") is not None
+    world.node.blocks[fork + 1] = (block_hash, raw)
+    world.follow()
+    assert world.seen.name("alice.id") is None
+
+
+def test_what_was_connected_before_a_corrupt_block_is_shown(world: World) -> None:
+    world.open_namespace("id")
+    world.node.mine([world.node.send(PAYER, world.preorder("alice.id", ALICE))])
+    world.node.mine([world.node.send(PAYER, fakes.register("alice.id", ALICE))])
+    world.node.mine()
+    block_hash, raw = world.node.blocks[-1]
+    world.node.blocks[-1] = (block_hash, raw[:-1] + bytes((raw[-1] ^ 1,)))
+    world.follower._round(_NEVER)
+    assert world.follower.status.state == "stopped"
+    assert world.follower.status.height == len(world.node.blocks) - 2
+    assert world.seen.name("alice.id") is not None
+    assert world.told[-1] == {"alice.id"}
+
+
+def test_the_same_trouble_is_logged_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.open_namespace("id")
+    world.node.mine()
+    block_hash, raw = world.node.blocks[-1]
+    world.node.blocks[-1] = (block_hash, raw[:-1] + bytes((raw[-1] ^ 1,)))
+    for _ in range(3):
+        world.follower._round(_NEVER)
+    assert sum("corrupt block" in record.getMessage() for record in caplog.records) == 1
+
+
 def test_a_node_that_goes_away_and_comes_back_needs_no_restart(world: World) -> None:
     world.open_namespace("id")
     world.node.down = True
@@ -258,7 +300,7 @@ def test_a_node_that_dies_between_two_blocks_loses_no_news(world: World) -> None
         return fetched(hashes[:1]) if len(hashes) == 1 else fetched(hashes)
 
     world.node.raw_blocks = dying  # type: ignore[method-assign]
-    world.follower._block_bytes = 100_000_000.0  # one block a batch
+    world.follower._reader._block_bytes = 100_000_000.0  # one block a batch
     told = len(world.told)
     world.follower._round(_NEVER)
     assert world.seen.name("alice.id") is None  # the plan is not done, nobody sees half of it

@@ -1,0 +1,174 @@
+"""Reading ahead: some lanes read batches of blocks while one writer applies them in order.
+
+What must stay true: blocks come out in the order asked for, whatever lane was quicker; no more
+than ``AHEAD`` batches a lane are under way or waiting, whatever the chain's size; who stops
+taking leaves no lane behind that still works.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Protocol
+
+from indexer.chain import Connect
+from indexer.reading import BadBlock, BlockSource, ReadBlock, read_blocks
+
+log = logging.getLogger("blockstore.follower")
+
+BYTES_A_BATCH = 4 * 1024 * 1024  # raw blocks asked of the node at once
+BLOCKS_A_BATCH = 32  # so that not too much comes where blocks grow all of a sudden
+AHEAD = 2
+MIN_STEPS = 40
+"""So few blocks are read where they are applied: starting lanes would take longer."""
+FIRST_BLOCK_BYTES = 1_000_000.0
+
+Batch = list[ReadBlock | BadBlock]
+
+
+class Lane(Protocol):
+    """Something that reads one batch at a time, in whatever process. ``close`` ends it."""
+
+    def read(self, steps: Sequence[Connect]) -> Batch: ...
+    def close(self) -> None: ...
+
+
+class OwnLane:
+    """A lane in the thread that asks it."""
+
+    def __init__(self, source: BlockSource, magic: bytes) -> None:
+        self._source = source
+        self._magic = magic
+
+    def read(self, steps: Sequence[Connect]) -> Batch:
+        """Read now."""
+        return read_blocks(self._source, self._magic, steps)
+
+    def close(self) -> None:
+        """Nothing of its own to end."""
+
+
+class Reader:
+    """Reads the blocks of a plan; one plan at a time. ``close`` when no more are wanted.
+
+    ``lanes`` makes the lanes for a long plan when the first one comes; they are kept for the
+    next and ended by ``rest``.
+    """
+
+    def __init__(
+        self, source: BlockSource, magic: bytes, lanes: Callable[[], Sequence[Lane]] | None = None
+    ) -> None:
+        self._own = OwnLane(source, magic)
+        self._make_lanes = lanes
+        self._lanes: list[Lane] = []
+        self._block_bytes = FIRST_BLOCK_BYTES
+
+    def blocks(self, steps: Sequence[Connect]) -> Generator[ReadBlock, None, None]:
+        """The blocks of ``steps`` in order; raises BadBlock in its place, and the node's errors."""
+        if self._make_lanes is None or len(steps) < MIN_STEPS:
+            self.rest()
+            at = 0
+            while at < len(steps):
+                part = steps[at : at + self._many()]
+                yield from self._good(self._own.read(part))
+                at += len(part)
+            return
+        if not self._lanes:
+            self._lanes = list(self._make_lanes())
+        with contextlib.closing(_Race(self._lanes, steps, self._many)) as race:
+            done = False
+            try:
+                for batch in race:
+                    yield from self._good(batch)
+                done = True
+            finally:
+                if not done:
+                    race.stop()
+                    self.rest()  # nobody waits for what they read, and one of them may be broken
+
+    def rest(self) -> None:
+        """End the lanes: nothing long is to be read for now."""
+        lanes, self._lanes = self._lanes, []
+        for lane in lanes:
+            lane.close()
+
+    close = rest
+
+    def _many(self) -> int:
+        fits = int(BYTES_A_BATCH / max(self._block_bytes, 100.0))
+        return max(1, min(BLOCKS_A_BATCH, fits))
+
+    def _good(self, batch: Batch) -> Iterator[ReadBlock]:
+        sizes = [block.size for block in batch if isinstance(block, ReadBlock)]
+        if sizes:
+            mean = sum(sizes) / len(sizes)
+            self._block_bytes = max(mean, (self._block_bytes + mean) / 2)
+        for block in batch:
+            if isinstance(block, BadBlock):
+                raise block
+            yield block
+
+
+class _Race:
+    """The batches of one plan, read by several lanes, each in a thread, and taken in order."""
+
+    def __init__(
+        self, lanes: Sequence[Lane], steps: Sequence[Connect], many: Callable[[], int]
+    ) -> None:
+        self._steps, self._many = steps, many
+        self._at = self._begun = self._taken = 0
+        self._limit = AHEAD * len(lanes)
+        self._done: dict[int, Batch | BaseException] = {}
+        self._closed = False
+        self._turn = threading.Condition()
+        self._threads = [
+            threading.Thread(target=self._run, args=(lane,), name="reading ahead", daemon=True)
+            for lane in lanes
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, lane: Lane) -> None:
+        while True:
+            with self._turn:
+                self._turn.wait_for(lambda: self._closed or self._begun - self._taken < self._limit)
+                if self._closed or self._at >= len(self._steps):
+                    return
+                number, self._begun = self._begun, self._begun + 1
+                part = self._steps[self._at : self._at + self._many()]
+                self._at += len(part)
+            result: Batch | BaseException
+            try:
+                result = lane.read(part)
+            except BaseException as failure:  # noqa: BLE001 - raised again where it is taken
+                result = failure
+            with self._turn:
+                self._done[number] = result
+                self._turn.notify_all()
+                if isinstance(result, BaseException):
+                    return
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            with self._turn:
+                if self._taken == self._begun and self._at >= len(self._steps):
+                    return
+                self._turn.wait_for(lambda: self._taken in self._done)
+                batch = self._done.pop(self._taken)
+                self._taken += 1
+                self._turn.notify_all()
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
+
+    def stop(self) -> None:
+        """Begin no further batch."""
+        with self._turn:
+            self._closed = True
+            self._turn.notify_all()
+
+    def close(self) -> None:
+        """Begin no further batch, and wait for those under way."""
+        self.stop()
+        for thread in self._threads:
+            thread.join()

@@ -1,0 +1,132 @@
+"""A lane in a process of its own: reads batches of blocks while this process does other things.
+
+What must stay true: credentials reach the other process through its input alone, never as an
+argument or in its environment; it ends when its input ends, so it never outlives us, also when
+we are killed; its failures arrive here as the same exceptions.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import IO, Any
+
+from indexer.ahead import Batch, Lane, OwnLane
+from indexer.chain import Connect
+from indexer.node import BitcoinNode, NodeError
+
+THREADS = 2
+_LENGTH = 8
+MAX_MESSAGE = 256 * 1024 * 1024
+
+
+def make_lanes(node: BitcoinNode, magic: bytes, processes: int) -> list[Lane]:
+    """What reads ahead while catching up: so many processes, or threads of this one.
+
+    Two threads, for one scans while the node makes ready what the other asked for.
+    """
+    if processes:
+        return [LaneProcess(node.place_and_key, magic) for _ in range(processes)]
+    return [OwnLane(node, magic) for _ in range(THREADS)]
+
+
+class LaneProcess:
+    """Reads from the node at ``place`` (``BitcoinNode.place_and_key``)."""
+
+    def __init__(self, place: dict[str, Any], magic: bytes) -> None:
+        # -c rather than -m: the module under its own name, for the classes that travel.
+        program = "from indexer.lane_process import serve; serve()"
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(),
+        )
+        self._tell((place, magic))
+
+    def read(self, steps: Sequence[Connect]) -> Batch:
+        """One batch; raises what reading raised there, and NodeError where the process is gone."""
+        self._tell(list(steps))
+        assert self._process.stdout is not None
+        try:
+            answer = _receive(self._process.stdout)
+        except (OSError, EOFError, ValueError):
+            raise self._gone() from None
+        if isinstance(answer, BaseException):
+            raise answer
+        batch: Batch = answer
+        return batch
+
+    def close(self) -> None:
+        """End the process at once, whatever it reads: it has nothing that could be lost."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.kill()
+        self._process.wait()
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.close()
+        self._process.stdout.close()
+
+    def _tell(self, message: object) -> None:
+        assert self._process.stdin is not None
+        try:
+            _send(self._process.stdin, message)
+        except (OSError, ValueError):
+            raise self._gone() from None
+
+    def _gone(self) -> NodeError:
+        return NodeError(
+            f"the process {self._process.pid} that read blocks has ended; another is started"
+        )
+
+
+def _environment() -> dict[str, str]:
+    """What Python needs to find the same modules, and nothing of ours."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("BLOCKSTORE_")}
+    return kept | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+
+
+def serve() -> None:
+    """The other side: read what is asked until the input ends."""
+    # Of a Ctrl-C at the terminal every process hears; we end when our parent lets go of us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    try:
+        place, magic = _receive(source)
+        node = BitcoinNode(**place)
+        lane = OwnLane(node, magic)
+        while True:
+            steps = _receive(source)
+            answer: Batch | BaseException
+            try:
+                answer = lane.read(steps)
+            except NodeError as failure:
+                answer = failure
+            except Exception as failure:  # noqa: BLE001 - told as what it is, over there
+                answer = RuntimeError(f"{type(failure).__name__}: {failure}")
+            _send(sink, answer)
+    except (EOFError, BrokenPipeError):
+        return
+
+
+def _send(pipe: IO[bytes], message: object) -> None:
+    raw = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    pipe.write(len(raw).to_bytes(_LENGTH, "big") + raw)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> Any:
+    size = int.from_bytes(_exactly(pipe, _LENGTH), "big")
+    if size > MAX_MESSAGE:
+        raise EOFError
+    return pickle.loads(_exactly(pipe, size))  # noqa: S301 - between us and our own child
+
+
+def _exactly(pipe: IO[bytes], size: int) -> bytes:
+    raw = pipe.read(size)
+    if len(raw) < size:
+        raise EOFError
+    return raw

@@ -1,0 +1,91 @@
+"""A sandbox chain of full blocks, made without signatures, for a node that trusts its own file.
+
+Run as a program it is that node: ``python -m tests.benchmarks.full_blocks FOLDER [rest]`` prints
+its address and ends when its input ends.
+"""
+
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from indexer.networks import SANDBOX
+from indexer.sandbox import CHAIN_FILE, SandboxNode, Switches
+from indexer.sandbox_blocks import coinbase, mine, subsidy
+from indexer.sandbox_chain import BLOCK
+from indexer.sandbox_coins import COINBASE_MATURITY
+from indexer.sandbox_store import ChainFile
+from indexer.transactions import (
+    TxIn,
+    TxOut,
+    double_sha256,
+    hash_bytes,
+    p2pkh_script,
+    serialize_transaction,
+)
+
+START = 1_600_000_000
+SPACING = 600
+CANDIDATES = 20
+"""Transactions a block that look like operations, so that what they spend is asked for."""
+
+
+def write_chain(folder: Path, full: int, block_bytes: int) -> None:
+    """A chain of ``full`` blocks of about ``block_bytes``, after those that give the coins."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = ChainFile(folder / CHAIN_FILE)
+    file.read()
+    for raw in _blocks(full, block_bytes):
+        file.append(BLOCK, raw)
+    file.close()
+
+
+def _blocks(full: int, block_bytes: int) -> Iterator[bytes]:
+    previous, height = hash_bytes(SANDBOX.genesis_hash), 0
+    coins: list[tuple[bytes, int]] = []
+
+    def next_block(transactions: list[bytes]) -> bytes:
+        nonlocal previous, height
+        height += 1
+        first = coinbase(height, height, subsidy(height), p2pkh_script(bytes(20)))
+        coins.append((double_sha256(first), subsidy(height)))
+        raw = mine(previous, START + height * SPACING, [first, *transactions])
+        previous = double_sha256(raw[:80])
+        return raw
+
+    for _ in range(full + COINBASE_MATURITY):
+        yield next_block([])
+    for number in range(full):
+        yield next_block(_transactions(*coins[number], block_bytes, number))
+
+
+def _transactions(txid: bytes, value: int, block_bytes: int, salt: int) -> list[bytes]:
+    """One coin handed on and on, in transactions as long as those of the main chain: 556 bytes."""
+    coins, size, made = [(txid, 0)], 0, []
+    while size < block_bytes - 1000:
+        digest = sha256(salt.to_bytes(4, "big") + len(made).to_bytes(4, "big")).digest()
+        script_sig = b"\x47" + (digest * 3)[:71] + b"\x21\x02" + digest
+        value -= 1000
+        outputs = [TxOut(value - 546 * 2, p2pkh_script(digest[:20]))]
+        outputs += [TxOut(546, p2pkh_script(digest[n : n + 20])) for n in (5, 10)]
+        inputs = [TxIn(*coin, script_sig, 0xFFFFFFFF) for coin in coins]
+        if len(made) < CANDIDATES:
+            outputs.append(TxOut(0, b"\x6a\x17id;" + digest[:20]))
+        raw = serialize_transaction(1, inputs, outputs, 0)
+        made.append(raw)
+        size += len(raw)
+        txid = double_sha256(raw)
+        coins = [(txid, n) for n in range(3)]
+    return made
+
+
+def main(folder: Path, rest: bool) -> None:
+    """Serve the chain until nobody holds our input open."""
+    switches = Switches(rest=rest)
+    with SandboxNode(folder, user="b", password="b", switches=switches) as node:
+        print(node.url, node.height, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), "rest" in sys.argv[2:])
