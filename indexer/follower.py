@@ -15,7 +15,7 @@ from typing import Protocol
 
 from indexer.ahead import Lane, Reader
 from indexer.apply import apply_block
-from indexer.chain import Connect, ForkTooDeep, Step, plan
+from indexer.chain import Connect, ForkTooDeep, Step, last_shared, plan
 from indexer.networks import Network
 from indexer.node import ChainInfo, NodeError, NodePruned
 from indexer.progress import Meter, Progress
@@ -56,6 +56,8 @@ class FollowerStatus:
     """Whether the index has reached the node's chain once since the start."""
     last_error: str | None = None
     last_contact: float | None = None
+    stopped_at: float | None = None
+    """Since when the state is ``stopped``, by the clock given; None: it is not."""
     progress: Progress | None = None
     """How fast it catches up; None while there is nothing to catch up with."""
 
@@ -148,7 +150,10 @@ class Follower:
         if error != self._said:  # the same trouble is met again at every round
             log.error("%s: %s", state, error)
             self._said = error
-        self.status = replace(self.status, state=state, last_error=error)
+        since = self.status.stopped_at
+        if state == "stopped":
+            since = self._clock() if since is None else since
+        self.status = replace(self.status, state=state, last_error=error, stopped_at=since)
 
     def step(self, stop: threading.Event | None = None) -> bool:
         """Make one plan and carry it out; whether there is more to do at once.
@@ -184,6 +189,16 @@ class Follower:
 
     def _note(self, info: ChainInfo, target: int, *, planned: bool = False) -> None:
         height = self._table.snapshot().height
+        if self.status.stopped_at is not None and not planned:
+            # That the node answers mends nothing yet.
+            self.status = replace(
+                self.status,
+                height=height,
+                target=target,
+                node_height=info.blocks,
+                last_contact=self._clock(),
+            )
+            return
         reached = height >= target
         caught_up = self.status.caught_up or (planned and reached)
         if caught_up and not self.status.caught_up:
@@ -236,14 +251,25 @@ class Follower:
             return []
         ours = self._table.block_hashes([top])
         theirs = self._theirs(range(top, min(reach, tip + BLOCKS_A_PLAN) + 1))
+        undo = UNDO_BLOCKS
         if ours[top] != theirs[top]:
-            low = max(first, tip - UNDO_BLOCKS)
+            # Fewer where blocks were taken back before: their successors' undo reaches no deeper.
+            undo = self._table.undo_depth()
+            low = max(first, tip - undo)
             theirs |= self._theirs(range(low, top))
             log.warning("the node's chain parts from the index at or below block %d", top)
         else:
             low = top
         ours = self._table.block_hashes(range(low, tip + 1))
-        return plan(ours, theirs, first, UNDO_BLOCKS)
+        try:
+            return plan(ours, theirs, first, undo)
+        except ForkTooDeep:
+            fork = last_shared(self._shares, first, top)
+            raise ForkTooDeep(tip, undo, fork) from None
+
+    def _shares(self, height: int) -> bool:
+        """Whether the node has our block at ``height``."""
+        return self._table.block_hashes([height])[height] == self._node.block_hash(height)
 
     def _theirs(self, heights: range) -> dict[int, bytes]:
         return dict(zip(heights, self._node.block_hashes(heights), strict=True))

@@ -196,7 +196,7 @@ def test_a_fork_deeper_than_the_undo_stops_and_says_so(world: World) -> None:
     before = world.rows()
     assert world.follower._round(_NEVER) > 0
     assert world.follower.status.state == "stopped"
-    assert "index anew" in (world.follower.status.last_error or "")
+    assert "`blockstored reindex --from 2`" in (world.follower.status.last_error or "")
     assert world.rows() == before
 
 
