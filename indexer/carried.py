@@ -1,9 +1,9 @@
 """The transactions of one block's operations, with all that judging them again takes.
 
 A row holds, for each operation in block order: its place in the block, whether its text is in the
-block's ops hash, its transaction without witness, and the script that each input spends. So a
-table can be made anew from its own rows, and a snapshot file needs nothing but these. Reading is
-the inverse of writing; whatever else the bytes are raises ``DamagedRow``.
+block's ops hash, its transaction without witness, and the script that each input spends, where it
+is p2pkh or p2sh. So a table can be made anew from its own rows, and a snapshot file needs nothing
+but these. Reading is the inverse of writing; whatever else the bytes are raises ``DamagedRow``.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,6 +13,8 @@ from indexer.rows import DamagedRow, read_bytes, read_number, write_bytes, write
 from indexer.transactions import (
     CorruptTransaction,
     Transaction,
+    is_p2pkh,
+    is_p2sh,
     parse_transaction,
     serialize_transaction,
 )
@@ -42,7 +44,9 @@ def _parts(operation: Carried) -> Iterator[bytes]:
     yield write_bytes(serialize_transaction(tx.version, tx.inputs, tx.outputs, tx.locktime))
     yield write_number(len(operation.spent_scripts))
     before: bytes | None = None
-    for script in operation.spent_scripts:
+    for spent in operation.spent_scripts:
+        # Only these two kinds are ever accepted; of any other it is enough that there is one.
+        script = spent if is_p2pkh(spent) or is_p2sh(spent) else b""
         yield write_bytes(None if script == before else script)  # mostly one payer, many coins
         before = script
 

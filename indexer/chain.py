@@ -3,7 +3,7 @@
 A reorganisation is not a mode: it is a plan that begins with ``TakeBack`` steps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -27,14 +27,37 @@ Step: TypeAlias = TakeBack | Connect
 
 
 class ForkTooDeep(Exception):
-    """The chains part further back than blocks can be taken back."""
+    """The chains part further back than blocks can be taken back.
 
-    def __init__(self, height: int, undo_blocks: int) -> None:
+    ``fork`` is the highest block that both have, one below the index's first one where it is none;
+    None where that was not looked for.
+    """
+
+    def __init__(self, tip: int, undo_blocks: int, fork: int | None = None) -> None:
+        where, mends = "", "blockstored reindex --from HEIGHT"
+        if fork is not None:
+            where, mends = f" above block {fork}", f"blockstored reindex --from {fork + 1}"
         super().__init__(
-            f"the node's chain parts from the index more than {undo_blocks} blocks below"
-            f" height {height}; move the index directory away and start again to index anew"
+            f"the node's chain parts from the index{where}, and the index at block {tip} can take"
+            f" back {undo_blocks} blocks; if the node is right, run `blockstored stop`,"
+            f" `{mends}` and `blockstored start`"
         )
-        self.height = height
+        self.fork = fork
+
+
+def last_shared(shares: Callable[[int], bool], first: int, top: int) -> int:
+    """The highest of ``first``..``top`` whose block both chains have; below ``first``: none.
+
+    ``shares`` tells of one height; a chain shares all that lies below what it shares.
+    """
+    low, high = first - 1, top
+    while low < high:
+        middle = (low + high + 1) // 2
+        if shares(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def plan(

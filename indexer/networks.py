@@ -88,6 +88,9 @@ class Network:
     namespace_reveal_expire: int = BLOCKS_PER_YEAR
     target_spacing: float = 600.0
     """Seconds between blocks, to tell people dates."""
+    easiest_bits: int = 0x207FFFFF
+    """The least work that a header may show, as it stands in headers; regtest asks for next to
+    none."""
     announcers: tuple[str, ...] = ("judecn.id", "muneeb.id", "shea256.id")
     """Names whose owners' announcements are taken (spec section 1.17)."""
 
@@ -134,6 +137,7 @@ MAINNET = Network(
         for height in range(373597, 373601)
     },
     checkpoints={420518: bytes.fromhex("106d4648661d49e16d103b071e26617e")},
+    easiest_bits=0x1D00FFFF,
 )
 
 _NEW_NETWORK_EPOCH = Epoch(
@@ -159,6 +163,7 @@ TESTNET = Network(
     p2sh_version=0xC4,
     epochs=(_NEW_NETWORK_EPOCH,),
     confirmations=6,
+    easiest_bits=0x1D00FFFF,
 )
 
 REGTEST = Network(

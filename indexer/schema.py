@@ -30,7 +30,8 @@ z     namespace, NUL, height, place               NamespaceRecord after it      
 v     txid                                        Verdict                               one get
 w     name or namespace, NUL, height, place       txid of an operation about it that    a short scan
                                                   left no row y: refused, a preorder
-!     a word                                      one of a kind: schema, tip, names     one get
+!     a word                                      one of a kind: schema, tip, names,    one get
+                                                  began
 ====  ==========================================  ======================================  =========
 
 What the questions of ``snapshot`` cost; none grows with the size of the table:
@@ -57,6 +58,7 @@ PAGE_ROWS = 1000  # how many rows a page of a listing walks at most
 SCHEMA_KEY = b"!schema"
 TIP_KEY = b"!tip"
 NAME_COUNT_KEY = b"!names"
+BEGAN_KEY = b"!began"  # the last block of the snapshot file that the table was made from
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from indexer import schema
 from indexer.networks import Network
 from indexer.records import NameRecord, NamespaceRecord, NameStatus, Phase, status_at
+from indexer.rows import DamagedRow
 from indexer.transactions import double_sha256
 
 T = TypeVar("T")
@@ -160,6 +161,26 @@ class Snapshot:
         """The accepted operations of a block as they enter its ops hash, in block order."""
         row = self._rows.get(schema.operations_key(height))
         return () if row is None else tuple(row.decode("ascii").split("\n"))
+
+    # --- what a table is made anew from
+
+    def header(self, height: int) -> bytes:
+        """The 80 bytes of an indexed block's header. Raises ``DamagedRow`` where it is gone."""
+        row = self._rows.get(schema.header_key(height))
+        if row is None or len(row) != 80:
+            raise DamagedRow(f"the header of block {height} is missing or damaged")
+        return row
+
+    def carried(self, height: int) -> bytes:
+        """The row of the transactions of a block's operations (``carried.py``); b"": none."""
+        return self._rows.get(schema.carried_key(height)) or b""
+
+    @property
+    def began_at(self) -> int | None:
+        """The last block of the snapshot file that the table was made from, up to which refused
+        operations are not known; None: every block came from a node."""
+        row = self._rows.get(schema.BEGAN_KEY)
+        return None if row is None else int.from_bytes(row, "big")
 
     # --- verdicts
 

@@ -116,6 +116,17 @@ class NameTable:
         assert outcome.height == expected, f"block {outcome.height} does not follow {tip}"
         self._write(outcome.rows.items(), sync)
 
+    def undo_depth(self) -> int:
+        """How many blocks, counted from the tip, can be taken back."""
+        tip = self.tip
+        if tip is None:
+            return 0
+        bottom = max(self.network.first_block, tip - schema.UNDO_BLOCKS + 1)
+        for height in range(tip, bottom - 1, -1):
+            if self.get(schema.undo_key(height)) is None:
+                return tip - height
+        return tip - bottom + 1
+
     def take_back(self) -> frozenset[str]:
         """Undo the last block in one batch; the names it had changed.
 
@@ -125,7 +136,8 @@ class NameTable:
         undo = None if tip is None else self.get(schema.undo_key(tip))
         if tip is None or undo is None:
             raise TableError(
-                f"block {tip} can no longer be taken back; move {self.path} away to index anew"
+                f"block {tip} can no longer be taken back; run `blockstored stop`,"
+                f" `blockstored reindex --from {tip}` and `blockstored start`"
             )
         pairs = list(read_pairs(undo))
         self._write([*pairs, (schema.undo_key(tip), None)], sync=True)

@@ -228,8 +228,10 @@ def too_stale(height: int, seconds: float) -> Answer:
     return Answer(Rcode.SERVFAIL, errors=(ExtendedError(ErrorCode.NOT_READY, text),))
 
 
-def stale(height: int, seconds: float) -> ExtendedError:
-    return ExtendedError(ErrorCode.STALE_ANSWER, f"last block {height}, {seconds:.0f} seconds ago")
+def stale(height: int, seconds: float, stopped: bool = False) -> ExtendedError:
+    why = "; the index has stopped" if stopped else ""
+    text = f"last block {height}, {seconds:.0f} seconds ago{why}"
+    return ExtendedError(ErrorCode.STALE_ANSWER, text)
 
 
 def data_unavailable(digest: bytes, chain_name: str, asked: int) -> Answer:

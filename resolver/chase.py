@@ -46,6 +46,8 @@ class Freshness:
     """The height the node speaks of; ``height`` where it says nothing."""
     silent_for: float
     """Seconds since the node last answered or since the last block came, whichever is more."""
+    stopped: bool = False
+    """Whether the index has stopped following, and only an operator can mend it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,10 @@ class StalenessLimits:
 
     mark_after: float = 7_200.0
     refuse_after: float = 86_400.0
+
+    def mark(self, freshness: "Freshness") -> bool:
+        """Whether an answer carries the stale mark: at once where the index has stopped."""
+        return freshness.stopped or freshness.silent_for >= self.mark_after
 
 
 class ChainClock(Protocol):
@@ -143,8 +149,8 @@ def chase(
     if freshness.silent_for >= staleness.refuse_after:
         return say.too_stale(freshness.height, freshness.silent_for)
     remarks: tuple[ExtendedError, ...] = ()
-    if freshness.silent_for >= staleness.mark_after:
-        remarks = (say.stale(freshness.height, freshness.silent_for),)
+    if staleness.mark(freshness):
+        remarks = (say.stale(freshness.height, freshness.silent_for, freshness.stopped),)
 
     height = snapshot.height
     chain: tuple[RecordSet, ...] = ()

@@ -288,7 +288,7 @@ class Resolver:
     def _look_at_the_clock(self, now: int) -> None:
         """Whether what the cache holds may be said, and kept."""
         at = self._freshness()
-        self._fresh = at.ready and at.silent_for < self._staleness.mark_after
+        self._fresh = at.ready and not self._staleness.mark(at)
         self._second = now
 
     def _asked(

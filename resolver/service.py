@@ -83,14 +83,21 @@ class Service:
     ``node`` stands in for the Bitcoin node of the settings (same calls as ``BitcoinNode``).
     """
 
-    def __init__(self, settings: Settings, *, node: Any = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        node: Any = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.settings = settings
         self.network = NETWORKS[settings.network]
         self.dns_addresses: list[tuple[str, int]] = []
+        self._clock = clock
         """Bound (address, port) of the DNS doors; UDP and TCP share each."""
         self._given_node = node
         self._closers: list[tuple[str, Callable[[], Any]]] = []
-        self._started = time.time()
+        self._started = clock()
         self._last_block_came: float | None = None
         self._rates = Rates(
             alike=settings.rate_limit,
@@ -362,7 +369,7 @@ class Service:
         """How far behind the chain the index is, now."""
         status = self.follower.status
         snapshot = self.table.snapshot()
-        now = time.time()
+        now = self._clock()
         silent_for = now - (status.last_contact or self._started)
         if self.network.node_chain != "regtest" and snapshot.block_time:
             # Test chains have no rhythm. On the others the last indexed block is as old as its
@@ -372,7 +379,8 @@ class Service:
             silent_for = max(silent_for, now - came)
         target = status.target if status.target is not None else snapshot.height
         ready = status.caught_up and target - snapshot.height <= MAX_BEHIND
-        return Freshness(ready, snapshot.height, target, max(0.0, silent_for))
+        stopped = status.stopped_at is not None
+        return Freshness(ready, snapshot.height, target, max(0.0, silent_for), stopped)
 
     def node_status(self) -> NodeStatus:
         """What ``_status.SUFFIX`` tells."""
@@ -386,6 +394,8 @@ class Service:
             self.dht.peers,
             freshness.silent_for,
         )
+        if status.stopped_at is not None:
+            silent_for = max(silent_for, now - status.stopped_at)
 
     def figures(self) -> Json:
         """What ``/v1/info`` tells."""
@@ -419,7 +429,7 @@ class Service:
         if hasattr(self, "resolver"):  # the chain is followed before the doors are open
             self.resolver.blocks_came(height, names, everything=rules_changed)
         if self.follower.status.caught_up:
-            self._last_block_came = time.time()
+            self._last_block_came = self._clock()
         self.replicator.announce(digests)
 
     def _announce_backlog(self, loop: asyncio.AbstractEventLoop, stopping: threading.Event) -> None:

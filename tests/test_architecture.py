@@ -15,6 +15,7 @@ FILES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py")
 PURE = frozenset(
     [
         "indexer/apply.py",
+        "indexer/carried.py",
         "indexer/chain.py",
         "indexer/consensus.py",
         "indexer/flaws.py",
@@ -34,6 +35,7 @@ PURE = frozenset(
         "indexer/scripts.py",
         "indexer/serialized.py",
         "indexer/snapshot.py",
+        "indexer/snapshot_file.py",
         "indexer/spent_outputs.py",
         "indexer/subjects.py",
         "indexer/transactions.py",
