@@ -17,6 +17,7 @@ from indexer.proofs import (
     MAX_PROOF_BYTES,
     BadProof,
     Proven,
+    Sibling,
     build_proof,
     read_proof,
     skip_path,
@@ -26,6 +27,7 @@ from indexer.proofs import (
 from indexer.replay import MemoryStore, read_chain, replay
 from indexer.serialized import BadSerialization, read_serialized
 from indexer.snapshot import Snapshot
+from indexer.transactions import double_sha256
 from tests.conftest import DATA
 
 CHAINS = sorted((DATA / "protocol" / "chains").glob("*.json"))
@@ -364,3 +366,34 @@ def test_no_proof_is_built_or_believed_under_a_hash_after_the_freeze() -> None:
 def replace_network(chain: MadeChain) -> MadeChain:
     """The same blocks where nothing ever froze."""
     return replace(chain, network=replace(SANDBOX, first_block=FIRST))
+
+
+def test_a_height_that_would_commit_to_another_number_of_hashes_is_refused() -> None:
+    chain = MadeChain()
+    for n in range(10):
+        chain.add(update_text(n))
+    trusted, height, claimed = FIRST + 9, FIRST + 2, FIRST + 6
+    honest = build_proof(chain, update_text(2), height, trusted)
+    assert [step.height for step in honest.path] == [height, trusted]
+    lie = replace(
+        honest, height=claimed, path=(replace(honest.path[0], height=claimed), honest.path[1])
+    )
+    with pytest.raises(BadProof, match="does not fit a tree of 3 leaves"):
+        verify_proof(lie, trusted, chain.consensus_hash(trusted), chain.network)
+
+
+def test_a_node_beside_itself_has_one_form_only() -> None:
+    chain = MadeChain()
+    chain.add(*(update_text(n) for n in range(3)))
+    trust = chain.consensus_hash(FIRST)
+    alone = next(
+        proof
+        for text in chain.operations(FIRST)
+        if (proof := build_proof(chain, text, FIRST, FIRST)).operation_branch[0].digest is None
+    )
+    assert verify_proof(alone, FIRST, trust, chain.network)
+    leaf = double_sha256(alone.operation.encode())
+    for on_left in (True, False):
+        twin = (Sibling(on_left, leaf), *alone.operation_branch[1:])
+        with pytest.raises(BadProof, match="order"):
+            verify_proof(replace(alone, operation_branch=twin), FIRST, trust, chain.network)
