@@ -1,0 +1,233 @@
+"""Whatever ends the indexing, wherever it ends, the next start finds the table after some block.
+
+And ends, in the bytes of every row, where an index ends that nothing ever disturbed.
+"""
+
+import os
+import random
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import plyvel
+import pytest
+
+from indexer.networks import SANDBOX
+from indexer.table import NameTable, TableError
+from tests.conftest import ROOT
+from tests.crashing import Writer, follower_of, load
+
+KILLS = int(os.environ.get("BLOCKSTORE_KILLS", "12"))
+"""How often the program is killed; 50 takes half a minute."""
+DEADLINE = 60.0
+FORK_DEPTH = 5
+
+
+class FailingStore:
+    """A database whose Nth write from now on fails, and every one after it, as a full disk's do."""
+
+    def __init__(self, database: Any, good_writes: int) -> None:
+        self._database = database
+        self.left = good_writes
+
+    def write_batch(self, **how: Any) -> Any:
+        if self.left <= 0:
+            raise plyvel.IOError("No space left on device")
+        self.left -= 1
+        return self._database.write_batch(**how)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+
+def rows_of(path: Path) -> dict[bytes, bytes]:
+    table = NameTable(path, SANDBOX)
+    try:
+        return dict(table.scan(b""))
+    finally:
+        table.close()
+
+
+@pytest.fixture
+def turned(tmp_path: Path) -> Iterator[tuple[Writer, list[tuple[bytes, bytes]]]]:
+    """A chain that was reorganised; the writer's index has seen both branches. And the old one."""
+    writer = Writer(tmp_path / "writer")
+    writer.open_namespace()
+    writer.live(8)
+    old = list(writer.node.blocks)
+    writer.node.invalidate(len(old) - FORK_DEPTH)
+    for _ in range(FORK_DEPTH + 1):
+        writer.node.mine(salt=7)
+    while writer.follower.step():
+        pass
+    writer.live(4, salt=7)
+    yield writer, old
+    writer.table.close()
+
+
+def test_a_store_that_fails_at_any_write_loses_nothing_but_time(
+    tmp_path: Path, turned: tuple[Writer, list[tuple[bytes, bytes]]]
+) -> None:
+    writer, old = turned
+    undisturbed, new = writer.rows(), writer.node.blocks
+    failures, said = 0, ""
+    for good_writes in range(1000):
+        path = tmp_path / f"failing {good_writes}"
+        failed_here = False
+        left = good_writes
+        for blocks in (old, new):  # forward along one branch, then back and along the other
+            while True:
+                table = NameTable(path, SANDBOX)
+                store = table._db = FailingStore(table._db, left)
+                writer.node.blocks = blocks
+                try:
+                    follower = follower_of(writer.node, table)
+                    while follower.step():
+                        pass
+                except TableError as failure:
+                    said = str(failure)
+                    failed_here, failures, left = True, failures + 1, 10**9
+                    continue
+                finally:
+                    if left != 10**9:
+                        left = store.left
+                    table.close()
+                break
+        assert rows_of(path) == undisturbed, f"after a failure at write {good_writes + 1}"
+        if not failed_here:
+            break
+    assert failures == good_writes > 2 * FORK_DEPTH
+    assert "No space left on device; make room" in said
+
+
+def test_a_kill_at_any_moment_loses_nothing_but_time(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "writer")
+    writer.open_namespace()
+    writer.live(150)
+    writer.save(tmp_path / "chain")
+    undisturbed = writer.rows()
+    writer.table.close()
+    dice = random.Random(20_260_101)
+    kills, turn, path, found = 0, 0, tmp_path / "index 0", set()
+    while kills < KILLS:
+        killed, held = _index_until_killed(tmp_path / "chain", path, dice.uniform(0, 0.12))
+        kills += killed
+        found.add(held)
+        if not killed:
+            assert rows_of(path) == undisturbed
+            turn += 1
+            path = tmp_path / f"index {turn}"
+    assert _index_until_killed(tmp_path / "chain", path, DEADLINE)[0] is False
+    assert rows_of(path) == undisturbed
+    assert len(found) > KILLS // 4, "the kills came at different heights"
+
+
+def _index_until_killed(chain: Path, path: Path, seconds: float) -> tuple[bool, int]:
+    """Whether it was killed before its end, and the height that it had reached."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.crashing", str(chain), str(path)],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert child.stdout is not None
+    try:
+        assert child.stdout.readline() == b"up\n"
+        ended, _, _ = select.select([child.stdout], [], [], seconds)
+        if ended:
+            assert child.stdout.readline() == b"done\n"
+            assert child.wait(DEADLINE) == 0
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    table = NameTable(path, SANDBOX)
+    height = table.snapshot().height
+    table.close()
+    return not ended, height
+
+
+# Full and read-only disks
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
+    """A folder on a disk of its own with hardly any room, and how to mount it otherwise."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(how: str) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", how, "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted here ({done.stderr.strip()})")
+
+    mount("size=200k")
+    try:
+        yield folder, mount
+    finally:
+        subprocess.run(["umount", str(folder)], timeout=20, check=False)
+
+
+def test_a_full_disk_stops_indexing_with_a_word_and_answers_go_on(
+    tmp_path: Path, small_disk: tuple[Path, Callable[[str], None]]
+) -> None:
+    writer = Writer(tmp_path / "writer")
+    writer.open_namespace()
+    writer.live(120)
+    writer.save(tmp_path / "chain")
+    undisturbed = writer.rows()
+    node = load(tmp_path / "chain")
+    whole, node.blocks = node.blocks, node.blocks[:40]
+    folder, mount = small_disk
+    path = folder / "index"
+    table = NameTable(path, SANDBOX)
+    follower = follower_of(node, table)
+    while follower.step():
+        pass
+    name = "n0x3.id"
+    assert table.snapshot().name(name) is not None
+    (folder / "ballast").write_bytes(bytes(_room(folder)))
+    node.blocks = whole
+    follower._round(_NoWait())
+    assert follower.status.state == "stopped"
+    said = follower.status.last_error or ""
+    assert "cannot write to" in said
+    assert "make room on the disk" in said
+    assert table.snapshot().name(name) == writer.table.snapshot().name(name)
+    table.close()
+    writer.table.close()
+    (folder / "ballast").unlink()
+    mount("remount,size=64m")
+    table = NameTable(path, SANDBOX)
+    follower = follower_of(node, table)
+    while follower.step():
+        pass
+    assert dict(table.scan(b"")) == undisturbed
+    table.close()
+
+
+def test_an_index_that_may_only_be_read_is_refused_in_one_sentence(
+    small_disk: tuple[Path, Callable[[str], None]],
+) -> None:
+    folder, mount = small_disk
+    mount("remount,size=64m")
+    NameTable(folder / "index", SANDBOX).close()
+    mount("remount,ro")
+    with pytest.raises(TableError, match="no permission to write the index") as refused:
+        NameTable(folder / "index", SANDBOX)
+    assert "\n" not in str(refused.value)
+    mount("remount,rw")
+    NameTable(folder / "index", SANDBOX).close()
+
+
+def _room(folder: Path) -> int:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+class _NoWait:
+    def is_set(self) -> bool:
+        return False
