@@ -36,6 +36,8 @@ PUBLISHER_BYTES = 64 * 1024 * 1024
 TEND_EVERY = 64  # blocks
 FIRST_ANSWER_TIMEOUT = 30.0
 
+_MARK = "sandbox"
+"""A file that says that a folder is a sandbox's, so that nothing else is ever thrown away."""
 _FOUNDED = "founded"
 _FOLDERS = ("node", "names", "archive", "publisher")
 _FILES = ("dht.json", _FOUNDED)
@@ -116,17 +118,26 @@ class Sandbox:
             await asyncio.to_thread(self._node.stop)
 
     def _begin_afresh(self) -> None:
-        """Throw the old sandbox away where that was asked for, or where it was never finished."""
-        complete = (self._folder / _FOUNDED).exists()
-        started = any((self._folder / folder).exists() for folder in _FOLDERS)
-        if complete and not self._fresh:
+        """Throw the old sandbox away where that was asked for, or where it was never finished.
+
+        Raises ``StartError`` for a folder with databases that are not a sandbox's.
+        """
+        used = [name for name in _FOLDERS if (self._folder / name).exists()]
+        ours = (self._folder / _MARK).exists()
+        if used and not ours:
+            raise StartError(
+                f"{self._folder} belongs to another Blockstore ({', '.join(used)} are in it);"
+                " give the sandbox a folder of its own with --working-dir"
+            )
+        if (self._folder / _FOUNDED).exists() and not self._fresh:
             return
-        if started and not self._fresh:
+        if (self._folder / "node").exists() and not self._fresh:
             log.warning("The founding of the sandbox was interrupted; it begins afresh.")
         for folder in _FOLDERS:
             shutil.rmtree(self._folder / folder, ignore_errors=True)
         for file in _FILES:
             (self._folder / file).unlink(missing_ok=True)
+        (self._folder / _MARK).touch()
 
     def _start_node(self) -> SandboxNode:
         blocks = founding.LIFETIME + SANDBOX.epochs[0].grace_period + 200

@@ -214,6 +214,28 @@ def test_its_state_survives_a_stop_and_a_kill(tmp_path: Path) -> None:
     assert "Traceback" not in log
 
 
+@pytest.mark.parametrize("flags", [[], ["--fresh"]])
+def test_a_folder_with_other_databases_is_refused_and_kept(
+    tmp_path: Path, flags: list[str]
+) -> None:
+    kept = tmp_path / "state" / "archive" / "kept"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("data of another network")
+    command = [sys.executable, "-m", "resolver.daemon", "sandbox", *flags]
+    ended = subprocess.run(
+        [*command, "--working-dir", str(tmp_path / "state"), "--dns-port", "0", "--api-port", "0"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert ended.returncode == 2
+    assert "give the sandbox a folder of its own" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert kept.read_text() == "data of another network"
+
+
 def test_a_sandbox_killed_while_it_was_founded_begins_afresh(tmp_path: Path) -> None:
     box = Box(tmp_path / "state")
     process = subprocess.Popen(
