@@ -22,6 +22,7 @@ import click
 
 from resolver import chain_commands, pidfile, settings_text
 from resolver.settings import (
+    ENV_PREFIX,
     VERSION,
     Settings,
     SettingsError,
@@ -44,6 +45,7 @@ EXIT_CODES = (
     (NOT_RUNNING, "blockstored is not running"),
 )
 PID_NAME = "blockstored.pid"
+NODE_SETTINGS = ("node_url", "node_user", "node_password", "node_cookie_file")
 STATUS_NAME = "blockstored.json"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
@@ -95,6 +97,32 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
         for problem in error.problems:
             click.echo(f"blockstored: {problem}", err=True)
         sys.exit(UNUSABLE)
+
+
+def working_dir(flags: Mapping[str, Any]) -> Path:
+    """Where a daemon works, whatever else its settings say.
+
+    A daemon that runs must be found and stopped also when its settings were spoilt since.
+    """
+    places = ("network", "working_dir")
+    flags = given(flags)
+    cwd = Path.cwd()
+    environ = {
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith(ENV_PREFIX) or name in map(env_name, (*places, "config"))
+    }
+    path, must_exist = config_path(environ, flags, cwd)
+    try:
+        toml = _read_toml(path, must_exist)
+    except SettingsError as error:
+        click.echo(f"blockstored: {error.problems[0]}; it is left aside", err=True)
+        toml = {}
+    try:
+        wanted = {key: toml[key] for key in places if key in toml}
+        return load(wanted, environ, flags, cwd).working_dir
+    except SettingsError as error:
+        fail(UNUSABLE, error.problems[0])
 
 
 def _read_toml(path: Path | None, must_exist: bool) -> dict[str, Any]:
@@ -155,7 +183,12 @@ def start(foreground: bool, ready_fd: int | None, **flags: Any) -> None:
         sys.exit(run_service(settings, settings.working_dir / PID_NAME, ready_fd=ready_fd))
     running = _owner(settings.working_dir / PID_NAME)
     if running is not None:
-        fail(UNUSABLE, f"already running as pid {running}; stop it with `blockstored stop`")
+        folder = settings.working_dir
+        fail(
+            UNUSABLE,
+            f"already running as pid {running}; stop it with"
+            f" `blockstored stop --working-dir {folder}`",
+        )
     _start_in_background(given(flags))
 
 
@@ -220,7 +253,7 @@ def _read_report(reading: int, timeout: float) -> str | None:
 @setting_flags("network", "working_dir", "config")
 def stop(timeout: float, **flags: Any) -> None:
     """Stop the daemon: doors first, then between two blocks, databases last."""
-    path = read_settings(flags).working_dir / PID_NAME
+    path = working_dir(flags) / PID_NAME
     pid = _owner(path)
     if pid is None:
         fail(NOT_RUNNING, f"not running in {path.parent}")
@@ -251,7 +284,7 @@ def _owner(path: Path) -> int | None:
 @setting_flags("network", "working_dir", "config")
 def status(as_json: bool, **flags: Any) -> None:
     """Say whether the daemon runs and how far it is."""
-    folder = read_settings(flags).working_dir
+    folder = working_dir(flags)
     pid = _owner(folder / PID_NAME)
     if pid is None:
         if as_json:
@@ -320,6 +353,8 @@ def sandbox(fresh: bool, **flags: Any) -> None:
     named = given(flags)
     if named.get("network", "sandbox") != "sandbox":
         fail(UNUSABLE, "the sandbox has a network of its own; leave --network away")
+    for name in os.environ.keys() & {env_name(n) for n in NODE_SETTINGS}:
+        del os.environ[name]  # a sandbox brings its own node
     settings = read_settings({**named, "network": "sandbox"})
     from resolver.sandbox import run
 

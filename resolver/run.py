@@ -92,7 +92,8 @@ def run(
     try:
         pid_file.acquire()
     except AlreadyRunning as error:
-        return report.failed(f"{error}; stop it with `blockstored stop`")
+        folder = settings.working_dir
+        return report.failed(f"{error}; stop it with `blockstored stop --working-dir {folder}`")
     except OSError as error:
         return report.failed(f"cannot write {pid_path} ({error.strerror})")
     try:
