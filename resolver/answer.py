@@ -69,6 +69,13 @@ class Answer:
     additional: tuple[RecordSet, ...] = ()
     errors: tuple[ExtendedError, ...] = ()
     basis: Basis | None = None
+    onward: Labels | None = None
+    """The name, in lower case, that ordinary DNS may be asked for, for those who may recurse; its
+    answer goes behind the records here and in the place of all else."""
+    forwarded: bool = False
+    """Ordinary DNS had a part in it."""
+    authenticated: bool = False
+    """An upstream that is trusted has validated all of it (AD, RFC 4035 3.2.3)."""
 
     def with_errors(self, errors: tuple[ExtendedError, ...]) -> "Answer":
         """The same answer with further remarks, each said once."""

@@ -12,6 +12,8 @@ class Asker(NamedTuple):
     """Nobody on the way can read the reply, so that its length is worth hiding (RFC 7830)."""
     keeps_connection: bool = False
     """A DNS connection that stays open (RFC 7828): TCP and TLS, neither UDP nor HTTP."""
+    may_recurse: bool = False
+    """Ordinary DNS is asked for this one (RA). The resolver says so, no door does."""
 
 
 UNKNOWN = Asker()

@@ -139,7 +139,7 @@ def chase(
     """Answer the question for ``labels`` (any case) and ``qtype`` in class IN."""
     place = zones.split_qname(labels)
     if isinstance(place, NotOurs):
-        return say.not_served()
+        return replace(say.not_served(), onward=lower(labels))
     if isinstance(place, AtName) and meta.is_status(place) and qtype in (Rtype.TXT, Rtype.ANY):
         # How the node stands is said above all when it does not stand well.
         record = meta.status_record(place.anchor, facts.status())
@@ -154,7 +154,8 @@ def chase(
 
     height = snapshot.height
     chain: tuple[RecordSet, ...] = ()
-    seen = {lower(labels)}
+    target = lower(labels)
+    seen = {target}
     made_of: set[str | bytes] = set()
     until: int | None = None
 
@@ -166,12 +167,13 @@ def chase(
         match place:
             case NotOurs():
                 # RFC 1034 4.3.2 3a: from here on it is the resolver's to go on.
-                return finished(Answer(Rcode.NOERROR, True, chain))
+                return finished(Answer(Rcode.NOERROR, True, chain, onward=target))
             case ZoneApex(zone):
                 return finished(say.apex_answer(zone, qtype, height, chain))
             case NeverAName(zone):
                 remarks += (say.not_registered(height),)
-                return finished(say.negative(Rcode.NXDOMAIN, zone, height, chain))
+                missing = finished(say.negative(Rcode.NXDOMAIN, zone, height, chain))
+                return replace(missing, onward=target) if zone.chain_first else missing
             case AtName():
                 pass
         made_of.add(place.chain_name)
@@ -189,6 +191,9 @@ def chase(
             outcome = NoSuchType()  # it has the server's TXT, whoever registered a name like it
         if not isinstance(outcome, Alias):
             answer = finished(say.final_answer(outcome, place.zone, height, chain))
+            gone = answer.rcode == Rcode.NXDOMAIN and _is_unregistered(known)
+            if gone and place.zone.chain_first:
+                answer = replace(answer, onward=target)
             # The server's own records change without a block.
             return replace(answer, basis=None) if meta.is_about(place.left) else answer
         chain += outcome.records
@@ -198,6 +203,11 @@ def chase(
         seen.add(target)
         place = zones.split_qname(target)
     raise AssertionError("the last turn of the loop returns")
+
+
+def _is_unregistered(known: tuple[NameRecord, NameStatus] | None) -> bool:
+    """Nobody has the name: it never was registered, or is no more. A revoked name is somebody's."""
+    return known is None or known[1].phase is Phase.EXPIRED
 
 
 def _sooner(until: int | None, status: NameStatus, height: int) -> int | None:

@@ -68,8 +68,11 @@ class ErrorCode(IntEnum):
     OTHER = 0
     STALE_ANSWER = 3
     NOT_READY = 14
+    PROHIBITED = 18
+    STALE_NXDOMAIN = 19
     NOT_AUTHORITATIVE = 20
     NO_REACHABLE_AUTHORITY = 22
+    NETWORK_ERROR = 23
 
 
 META_TYPES = frozenset(range(128, 256)) | {Rtype.OPT}

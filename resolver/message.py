@@ -33,7 +33,7 @@ MAX_RECORDS_IN_QUERY = 16
 MAX_ERROR_TEXT = 240
 MAX_NAME_OCTETS = 255
 
-_QR, _TC, _RD, _AA = 0x8000, 0x0200, 0x0100, 0x0400
+_QR, _TC, _RD, _AA, _RA, _AD, _CD = 0x8000, 0x0200, 0x0100, 0x0400, 0x0080, 0x0020, 0x0010
 _OPCODE = 0x7800
 _DO = 0x8000
 
@@ -305,6 +305,11 @@ def write_reply(
         counts[2] += 1
     flags = _QR | query.flags & (_OPCODE | _RD) | answer.rcode & 0xF
     flags |= _AA if answer.authoritative else 0
+    flags |= _RA if asker.may_recurse else 0
+    if answer.forwarded:
+        flags |= query.flags & _CD  # RFC 4035 3.2.2
+        wants_ad = query.flags & _AD or (query.edns is not None and query.edns.wants_dnssec)
+        flags |= _AD if answer.authenticated and wants_ad else 0  # RFC 6840 5.8
     flags |= 0 if whole else _TC
     _header.pack_into(buffer.data, 0, query.id, flags, 1, *counts)
     return bytes(buffer.data)

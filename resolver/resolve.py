@@ -47,6 +47,7 @@ from resolver.chase import (
 from resolver.codes import CH, IN, Rcode, Rtype
 from resolver.contents import Contents
 from resolver.cookies import CLIENT_SIZE, ServerCookies
+from resolver.forward_query import Question
 from resolver.lookup import TtlLimits
 from resolver.message import (
     STREAM_LIMIT,
@@ -59,9 +60,11 @@ from resolver.message import (
     write_short,
 )
 from resolver.meta import NodeStatus
+from resolver.onward import Answering, answering, prohibited, without_going_on
 from resolver.outline import PLAIN_ROOM, Outline, outline
 from resolver.rates import Cost, Rates, WorkBudget
-from resolver.zones import Zones, name_text
+from resolver.reply import CD, RD
+from resolver.zones import Labels, NotOurs, Zones, name_text
 from zonefiles.sources import Found, Missing, MissingReason
 
 log = logging.getLogger("blockstore.resolver")
@@ -70,11 +73,21 @@ MAX_NSID_BYTES = 200  # with the longest question it still fits 512 bytes
 LOG_ONE_KIND_EVERY = 60.0
 MAX_AGE = 300
 """Seconds that a reply without any TTL is kept."""
+RECURSING = b"\1"
+"""Behind the key of a reply for those whom ordinary DNS is asked for: it bears RA."""
 MAX_ORIGINS = 1_024
 """Data whose source is remembered, for those who ask for it."""
 
 Reply = bytes | None
 LaterReply = Coroutine[Any, Any, Reply]
+
+
+class Forwarding(Protocol):
+    """Ordinary DNS, for those it is for; no answer of it raises."""
+
+    def allows(self, address: str) -> bool: ...
+    def at_hand(self, question: Question) -> Answer | None: ...
+    async def answer(self, question: Question) -> Answer: ...
 
 
 class Source(Protocol):
@@ -108,7 +121,8 @@ class Resolver:
     cheap. ``fetch_timeout`` is in seconds. ``nsid`` and ``identity`` are what the server says of
     itself, nothing if empty. ``keepalive`` is the TCP door's idle timeout in seconds. ``status``
     says how the node stands, for those who ask ``_status.SUFFIX``. Without ``cache`` every reply
-    is made anew. ``clock`` is in seconds and never goes back, ``unix_clock`` is for cookies.
+    is made anew. Without ``forwarder`` what is not ours is refused. ``clock`` is in seconds and
+    never goes back, ``unix_clock`` is for cookies.
     """
 
     def __init__(
@@ -130,6 +144,7 @@ class Resolver:
         cache: ReplyCache | None = None,
         cookies: ServerCookies | None = None,
         work: WorkBudget | None = None,
+        forwarder: Forwarding | None = None,
         clock: Callable[[], float] = time.monotonic,
         unix_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -153,6 +168,7 @@ class Resolver:
         self._cache.height = table().height
         self._cookies = cookies or ServerCookies(secrets.token_bytes)
         self._work = work or WorkBudget(Rates(computed=0, fetched=0))
+        self._forwarder = forwarder
         self._clock = clock
         self._unix_clock = unix_clock
         self._second = -1
@@ -188,6 +204,8 @@ class Resolver:
         """
         asked: _Asked | None = None
         try:
+            if self._forwarder is not None and self._forwarder.allows(asker.address):
+                asker = asker._replace(may_recurse=True)
             found = self._outlined(packet, limit, asker)
             if isinstance(found, bytes):
                 return found
@@ -208,13 +226,13 @@ class Resolver:
         try:
             if not self._admits(asked, Cost.COMPUTED):
                 return self._over_budget(asked)
-            started = self._start(query, snapshot)
+            started = self._start(asked, snapshot)
             if isinstance(started, Answer):
                 return self._finish(asked, started)
             wanted = self._advance(started, None)
             if isinstance(wanted, Answer):
                 return self._finish(asked, wanted)
-            if not self._admits(asked, Cost.FETCHED):
+            if isinstance(wanted, Wanted) and not self._admits(asked, Cost.FETCHED):
                 started.close()
                 return self._over_budget(asked)
             return self._continue(asked, started, wanted)
@@ -225,8 +243,8 @@ class Resolver:
         """The reply to a datagram if the cache has it and it depends on nobody's address: the
         short way for a door. Never raises."""
         asked = outline(packet, limit, stream=False, keeps_connection=False)
-        if asked is None or asked.cookie is not None:
-            return None
+        if asked is None or asked.cookie is not None or self._forwarder is not None:
+            return None  # with a forwarder the address decides what is offered
         now = int(self._clock())
         if now != self._second:
             self._look_at_the_clock(now)
@@ -271,6 +289,8 @@ class Resolver:
         asked = outline(packet, limit, stream=stream, keeps_connection=asker.keeps_connection)
         if asked is None:
             return None
+        if asker.may_recurse:
+            asked = asked._replace(key=asked.key + RECURSING)
         now = int(self._clock())
         if now != self._second:
             self._look_at_the_clock(now)
@@ -321,14 +341,30 @@ class Resolver:
             return self._finish(asked, overloaded())
         return write_short(asked.query, Rcode.NOERROR, asked.cookie, cut=True)
 
-    def _start(self, query: Query, snapshot: TableSnapshot) -> Answer | Chase:
+    def _start(self, asked: _Asked, snapshot: TableSnapshot) -> Answer | Answering:
+        query, asker = asked.query, asked.asker
         if query.qclass == CH:
             return chaos_answer(query.labels, query.qtype, self._identity)
         if query.qclass != IN or query.qtype in (Rtype.AXFR, Rtype.IXFR):
             return Answer(Rcode.REFUSED)
+        first = self._chase(query.labels, query.qtype, snapshot)
+        if not asker.may_recurse:
+            return self._without_recursion(first, asker)
+        if not query.flags & RD:
+            return without_going_on(first)
+        dnssec = query.edns is not None and query.edns.wants_dnssec
+        unchecked = bool(query.flags & CD)
+        return answering(
+            first,
+            lambda name: Question(name, query.qtype, dnssec, unchecked),
+            lambda name: self._chase(name, query.qtype, snapshot),
+            lambda name: not isinstance(self._zones.split_qname(name), NotOurs),
+        )
+
+    def _chase(self, labels: Labels, qtype: int, snapshot: TableSnapshot) -> Chase:
         return chase(
-            query.labels,
-            query.qtype,
+            labels,
+            qtype,
             zones=self._zones,
             snapshot=snapshot,
             freshness=self._freshness(),
@@ -336,6 +372,13 @@ class Resolver:
             ttls=self._ttls,
             facts=self._facts,
         )
+
+    def _without_recursion(self, first: Chase, asker: Asker) -> Answering:
+        """What stands on our side; who is refused hears whether others would not be."""
+        answer = yield from first
+        if self._forwarder is not None and answer.rcode == Rcode.REFUSED:
+            return prohibited(asker.address)
+        return answer
 
     def _own_status(self) -> NodeStatus:
         """How the node stands as far as the freshness tells."""
@@ -350,7 +393,9 @@ class Resolver:
         first = self._origins.get(digest)
         return "archive" if first is None else f"archive, fetched from {first}"
 
-    def _advance(self, chased: Chase, delivery: Delivery | None) -> Answer | Wanted:
+    def _advance(
+        self, chased: Answering, delivery: Delivery | Answer | None
+    ) -> Answer | Wanted | Question:
         """Go on with what is at hand until there is an answer or something must be fetched."""
         try:
             wanted = next(chased) if delivery is None else chased.send(delivery)
@@ -363,7 +408,9 @@ class Resolver:
             answer: Answer = done.value
             return answer
 
-    def _at_hand(self, wanted: Wanted) -> NameData | None:
+    def _at_hand(self, wanted: Wanted | Question) -> NameData | Answer | None:
+        if isinstance(wanted, Question):
+            return None if self._forwarder is None else self._forwarder.at_hand(wanted)
         held = self._contents.get(wanted.digest, wanted.chain_name)
         if held is not None:
             return held
@@ -372,22 +419,25 @@ class Resolver:
             return None
         return self._contents.add(wanted.digest, wanted.chain_name, data)
 
-    async def _continue(self, asked: _Asked, chased: Chase, wanted: Wanted) -> Reply:
+    async def _continue(self, asked: _Asked, chased: Answering, wanted: Wanted | Question) -> Reply:
         try:
-            step: Answer | Wanted = wanted
-            while isinstance(step, Wanted):
+            step: Answer | Wanted | Question = wanted
+            while not isinstance(step, Answer):
                 step = self._advance(chased, await self._fetched(step))
             return self._finish(asked, step)
         except Exception as error:  # noqa: BLE001
             return self._failed(error, asked)
 
-    async def _fetched(self, wanted: Wanted) -> Delivery:
+    async def _fetched(self, wanted: Wanted | Question) -> Delivery | Answer:
         waiter = asyncio.current_task()
         if waiter is None or len(self._waiters) >= self._max_waiting:
             self.outcomes["overloaded"] += 1
-            return Overloaded()
+            return overloaded() if isinstance(wanted, Question) else Overloaded()
         self._waiters.add(waiter)
         try:
+            if isinstance(wanted, Question):
+                assert self._forwarder is not None
+                return await self._forwarder.answer(wanted)
             found = await self._source.get(wanted.digest, self._fetch_timeout)
         finally:
             self._waiters.discard(waiter)

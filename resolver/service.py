@@ -36,6 +36,8 @@ from resolver.chase import Freshness, StalenessLimits
 from resolver.contents import Contents
 from resolver.cookies import ServerCookies
 from resolver.encrypted import EncryptedDoors
+from resolver.forward import Forwarder
+from resolver.forward_cache import ForwardCache
 from resolver.listening import PortUnavailable
 from resolver.lookup import TtlLimits
 from resolver.meta import NodeStatus
@@ -91,9 +93,9 @@ class Service:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
+        self._clock = clock
         self.network = NETWORKS[settings.network]
         self.dns_addresses: list[tuple[str, int]] = []
-        self._clock = clock
         """Bound (address, port) of the DNS doors; UDP and TCP share each."""
         self._given_node = node
         self._closers: list[tuple[str, Callable[[], Any]]] = []
@@ -108,6 +110,7 @@ class Service:
         self.udp_doors: list[UdpDoor] = []
         self.tcp_doors: list[TcpDoor] = []
         self.encrypted: EncryptedDoors
+        self.forwarder: Forwarder | None = None
         self.table: NameTable
         self.archive: Archive
         self.dht: DhtNode
@@ -249,6 +252,7 @@ class Service:
                 settings.zones,
                 nameservers=(settings.soa_mname,),
                 hostmaster=settings.soa_rname,
+                chain_first=settings.chain_first,
             ),
             table=self.table.snapshot,
             source=self.source,
@@ -265,6 +269,7 @@ class Service:
             cache=ReplyCache(settings.reply_cache_bytes) if settings.reply_cache_bytes else None,
             cookies=ServerCookies(secrets.token_bytes, _cookie_secrets(settings)),
             work=WorkBudget(self._rates),
+            forwarder=self._make_forwarder(),
         )
         self._closers.append(("resolver", self.resolver.close))
         for host in settings.listen:
@@ -274,6 +279,23 @@ class Service:
         self.encrypted = EncryptedDoors(settings, self.resolver)
         self._closers.append(("encrypted doors", self.encrypted.stop))
         self.encrypted.open(reactor)
+
+    def _make_forwarder(self) -> Forwarder | None:
+        settings = self.settings
+        if not settings.forward:
+            return None
+        allow = [ipaddress.ip_network(prefix) for prefix in settings.allow_forward]
+        self.forwarder = Forwarder(
+            settings.forward,
+            allow=allow,
+            trust_ad=settings.trust_ad == "yes",
+            cache=ForwardCache(settings.forward_cache_bytes),
+            timeout=settings.forward_timeout,
+        )
+        self._closers.append(("forwarding", self.forwarder.close))
+        if any(prefix.prefixlen == 0 for prefix in allow):
+            log.warning("Other names are looked up for everybody: this is an open forwarder.")
+        return self.forwarder
 
     def _open_dns(self, reactor: Any, host: str) -> None:
         """UDP and TCP on one port; a port of the system's choice must be free for both."""
@@ -371,6 +393,8 @@ class Service:
         snapshot = self.table.snapshot()
         now = self._clock()
         silent_for = now - (status.last_contact or self._started)
+        if status.stopped_at is not None:
+            silent_for = max(silent_for, now - status.stopped_at)
         if self.network.node_chain != "regtest" and snapshot.block_time:
             # Test chains have no rhythm. On the others the last indexed block is as old as its
             # confirmations, and only blocks that came while we looked are of a known age.
@@ -394,8 +418,6 @@ class Service:
             self.dht.peers,
             freshness.silent_for,
         )
-        if status.stopped_at is not None:
-            silent_for = max(silent_for, now - status.stopped_at)
 
     def figures(self) -> Json:
         """What ``/v1/info`` tells."""

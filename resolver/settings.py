@@ -36,8 +36,10 @@ from resolver.settings_types import (
     Size,
     as_text,
     check_cookie_secret,
+    check_prefixes,
     check_url,
     check_zones,
+    is_address,
     printable,
     split_list,
     split_table,
@@ -66,6 +68,18 @@ _COOKIE_FILES = {
 
 PATHS = ("working_dir", "log_file", "node_cookie_file", "config", "tls_certificate", "tls_key")
 """Settings that are paths: those that are relative begin where the command was given."""
+
+
+MANY = (
+    "listen",
+    "api_names",
+    "dht_bootstrap",
+    "zones",
+    "chain_first",
+    "forward",
+    "allow_forward",
+)
+"""Settings that hold several values."""
 
 
 def _setting(default: Any, meaning: str, **more: Any) -> Any:
@@ -146,6 +160,30 @@ class Settings(BaseModel):
 
     zones: Annotated[dict[str, str], BeforeValidator(split_table), AfterValidator(check_zones)] = (
         _setting({"bs": "id"}, "Which DNS suffix serves which namespace.")
+    )
+    chain_first: Names = _setting(
+        (),
+        "Served suffixes whose unregistered names are asked of ordinary DNS; others' never are.",
+        max_length=64,
+    )
+    forward: Annotated[tuple[HostPort, ...], BeforeValidator(split_list)] = _setting(
+        (),
+        "Resolvers asked for all other names, as ADDRESS:PORT, in order; none: such are refused.",
+        max_length=16,
+    )
+    allow_forward: Annotated[
+        tuple[str, ...], BeforeValidator(split_list), AfterValidator(check_prefixes)
+    ] = _setting(
+        ("127.0.0.0/8", "::1/128"), "Address prefixes of those it is done for.", max_length=256
+    )
+    forward_timeout: Duration = _setting(
+        5.0, "How long the resolvers of `forward` may take together.", shown="5 s", ge=0.1, le=30
+    )
+    forward_cache_bytes: Size = _setting(
+        32 * 2**20, "Memory for what they answered.", ge=2**16, le=2**40, shown="32MiB"
+    )
+    trust_ad: Literal["yes", "no"] = _setting(
+        "no", "Pass on that they have validated an answer (AD): yes or no."
     )
     min_ttl: Seconds = _setting(60, "Least TTL of an answer, in seconds.", ge=0, le=604800)
     max_ttl: Seconds = _setting(86400, "Greatest TTL of an answer, in seconds.", ge=1, le=604800)
@@ -244,7 +282,7 @@ def is_secret(name: str) -> bool:
 
 def takes_many(name: str) -> bool:
     """Whether this setting holds several values (its flag may be repeated)."""
-    return name in ("listen", "api_names", "dht_bootstrap", "zones")
+    return name in MANY
 
 
 def env_name(name: str) -> str:
@@ -461,6 +499,18 @@ def _clashes(settings: Settings) -> Iterator[tuple[str, str]]:
             if port not in ("off", 0) and port in taken:
                 yield key, f"{taken[port]} has the same port"
             taken.setdefault(port, key)
+    unserved = [
+        s for s in settings.chain_first if s.lower().removesuffix(".") not in settings.zones
+    ]
+    if unserved:
+        yield "chain_first", f"{unserved[0]} is none of the zones"
+    elif settings.chain_first and not settings.forward:
+        yield "chain_first", "it needs somebody to ask, forward"
+    for host, port in settings.forward:
+        if not is_address(host):
+            yield "forward", f"{host} is no IP address, and who is to look it up?"
+        elif host in settings.listen and port == settings.dns_port:
+            yield "forward", f"{host} port {port} is this server itself"
     dns_hosts = set(settings.listen)
     for key, host in (("api_port", settings.api_host), ("dht_port", settings.dht_host)):
         if getattr(settings, key) == settings.dns_port != 0 and host in dns_hosts:

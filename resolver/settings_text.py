@@ -18,7 +18,7 @@ def effective(settings: Settings) -> dict[str, dict[str, object]]:
             value = str(value)
         elif isinstance(value, str):
             value = without_credentials(value)
-        elif name == "dht_bootstrap":
+        elif name in ("dht_bootstrap", "forward"):
             value = [host_port(pair) for pair in value]
         elif isinstance(value, tuple):
             value = list(value)

@@ -88,6 +88,24 @@ def check_address(value: str) -> str:
         raise ValueError("IPv4 or IPv6 addresses are needed, such as 127.0.0.1 or ::1") from None
 
 
+def is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def check_prefixes(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Address prefixes in their usual form. Raises ValueError."""
+    try:
+        return tuple(str(ipaddress.ip_network(value)) for value in values)
+    except ValueError:
+        raise ValueError(
+            "address prefixes are needed, such as 127.0.0.0/8 or 2001:db8::/32"
+        ) from None
+
+
 def check_ipv4(value: str) -> str:
     try:
         return str(ipaddress.IPv4Address(value))

@@ -10,7 +10,7 @@ What must stay true:
 
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 Labels = tuple[bytes, ...]
@@ -45,6 +45,8 @@ class Zone:
     namespace: str
     nameservers: tuple[Labels, ...]
     hostmaster: Labels
+    chain_first: bool = False
+    """Ordinary DNS is asked for what is not registered, where there is somebody to ask."""
 
     def soa_rdata(self, height: int) -> bytes:
         """The SOA (RFC 1035 3.3.13), uncompressed; its serial is ``height``, which grows with
@@ -112,6 +114,7 @@ class Zones:
         *,
         nameservers: Sequence[str] = ("localhost",),
         hostmaster: str = "nobody.invalid",
+        chain_first: Collection[str] = (),
     ) -> "Zones":
         """Zones from ``{"bs": "id", ...}`` (DNS suffix to namespace).
 
@@ -119,6 +122,7 @@ class Zones:
         SOA's primary. The default is ``localhost``, for that is where an unconfigured server
         listens; a name below the zone itself would be somebody's name on the chain.
         ``hostmaster`` is the SOA's mailbox as a host name (RFC 6303 3 for the default).
+        ``chain_first`` are the suffixes that fall back to ordinary DNS.
 
         Raises BadZone.
         """
@@ -130,6 +134,7 @@ class Zones:
             raise BadZone("a zone needs the name of at least one name server")
         servers = tuple(_host(name, "name server") for name in nameservers)
         mailbox = _host(hostmaster, "hostmaster")
+        falling_back = {_host(text, "chain-first zone"): text for text in chain_first}
         zones: dict[Labels, Zone] = {}
         for text, namespace in suffixes.items():
             suffix = _host(text, "zone")
@@ -142,7 +147,10 @@ class Zones:
                     f"zone {text!r} stands for {namespace!r}, which is no namespace: 1 to 19 of"
                     " a-z, 0-9, - and _"
                 )
-            zones[suffix] = Zone(suffix, namespace, servers, mailbox)
+            falls_back = falling_back.pop(suffix, None) is not None
+            zones[suffix] = Zone(suffix, namespace, servers, mailbox, falls_back)
+        for text in falling_back.values():
+            raise BadZone(f"{text!r} cannot be chain-first: it is no served zone")
         return cls(tuple(zones.values()))
 
     def __iter__(self) -> Iterator[Zone]:

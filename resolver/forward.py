@@ -1,0 +1,293 @@
+"""Names that are not ours: asked of the configured resolvers, over UDP and, if need be, TCP.
+
+What must stay true:
+- each question leaves from a port and with an ID and a case of its own, all thrown anew (RFC 5452),
+  to an address the kernel holds the socket to; when strangers' guesses come in, TCP is asked;
+- one question is asked once, however many wait for it; the number under way is bounded;
+- an upstream that fails costs one wait and then stands at the end; when none answers, an answer
+  past its time is better than none (RFC 8767);
+- only addresses in ``allow`` are served, and the names of ``forward_names`` never leave;
+- nothing here raises into the one who asked: the outcome is an ``Answer``.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import secrets
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from resolver.answer import Answer, ExtendedError
+from resolver.codes import ErrorCode, Rcode
+from resolver.forward_cache import ForwardCache
+from resolver.forward_health import Health
+from resolver.forward_names import kept_answer
+from resolver.forward_query import (
+    Question,
+    Sent,
+    Verdict,
+    compose,
+    match,
+    random_octets_needed,
+)
+from resolver.onward import as_answer
+from resolver.reply import Reply, least_ttl
+from resolver.zones import name_text
+
+log = logging.getLogger("blockstore.resolver")
+
+PATIENCE = 1.8
+"""Seconds after which a stale answer is given though a refresh is under way (RFC 8767 5)."""
+MAX_UNDER_WAY = 1_000
+MAX_STRANGE = 8
+"""Packets that are no reply, after which somebody is guessing and TCP is asked instead."""
+MAX_DATAGRAM = 4_096
+ROUNDS = 3
+PORT_TRIES = 8
+LEAST_TCP_WAIT = 1.0
+LOG_ONE_EVERY = 60.0
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_ANSWERS = (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.YXDOMAIN)
+
+
+class _NoReply(Exception):
+    """The upstream gave no reply that can be used."""
+
+
+class Forwarder:
+    """Asks ``upstreams`` (IP address, port) in the order given. ``timeout`` is in seconds."""
+
+    def __init__(
+        self,
+        upstreams: Sequence[tuple[str, int]],
+        *,
+        allow: Sequence[Network] = (),
+        trust_ad: bool = False,
+        cache: ForwardCache | None = None,
+        timeout: float = 5.0,
+        max_under_way: int = MAX_UNDER_WAY,
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+        random_octets: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._upstreams = [(str(ipaddress.ip_address(host)), port) for host, port in upstreams]
+        self._allow = tuple(allow)
+        self._trust_ad = trust_ad
+        self._cache = ForwardCache(16 * 2**20) if cache is None else cache
+        self._timeout = timeout
+        self._max_under_way = max_under_way
+        self._patience = patience
+        self._clock = clock
+        self._random_octets = random_octets
+        self._health = Health(len(self._upstreams))
+        self._under_way: dict[Question, asyncio.Task[Answer]] = {}
+        self._last_logged = float("-inf")
+        self._allowed = lru_cache(maxsize=4_096)(self._look_up_allowed)
+        self.outcomes: Counter[str] = Counter()
+        """"asked" (packets sent to upstreams), "over TCP", "strange" (packets that are no reply),
+        "no reply", "merged", "from memory", "stale", "kept here", "failed", "overloaded"."""
+
+    def allows(self, address: str) -> bool:
+        """Whether the client at ``address`` is served."""
+        return self._allowed(address)
+
+    def at_hand(self, question: Question) -> Answer | None:
+        """The answer if nobody need be asked for it."""
+        kept = kept_answer(question.qname, question.qtype)
+        if kept is not None:
+            self.outcomes["kept here"] += 1
+            return kept
+        now = self._clock()
+        fresh = self._cache.get(question, now)
+        if fresh is not None:
+            self.outcomes["from memory"] += 1
+            return fresh
+        stale = self._cache.stale_at_once(question, now)
+        if stale is not None:
+            self.outcomes["stale"] += 1
+        return stale
+
+    async def answer(self, question: Question) -> Answer:
+        """The answer, asked for if need be."""
+        held = self.at_hand(question)
+        if held is not None:
+            return held
+        task = self._under_way.get(question)
+        if task is None:
+            if len(self._under_way) >= self._max_under_way:
+                self.outcomes["overloaded"] += 1
+                return _failure(ErrorCode.OTHER, "too many questions are being forwarded already")
+            task = asyncio.ensure_future(self._resolve(question))
+            self._under_way[question] = task
+            task.add_done_callback(lambda _: self._under_way.pop(question, None))
+        else:
+            self.outcomes["merged"] += 1
+        stale = self._cache.stale(question, self._clock())
+        # Waiting does not cancel it: others wait too, and its answer is kept.
+        await asyncio.wait({task}, timeout=None if stale is None else self._patience)
+        if task.done() and not task.cancelled():
+            return task.result()
+        if stale is not None:
+            self.outcomes["stale"] += 1
+            return stale
+        return _failure(ErrorCode.NETWORK_ERROR, "the server is being stopped")
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def healthy(self) -> int:
+        """How many upstreams answered when they were asked last."""
+        return self._health.healthy(self._clock())
+
+    async def _resolve(self, question: Question) -> Answer:
+        """Ask until somebody answers or the time is over; keep what was learned. Never raises."""
+        try:
+            reply = await self._ask_all(question)
+        except Exception as error:
+            log.error("Forwarding %s failed: %s.", name_text(question.qname), error)
+            log.debug("The failure came from here.", exc_info=error)
+            reply = None
+        now = self._clock()
+        if reply is not None and reply.rcode in _ANSWERS:
+            answer = as_answer(reply, trust_ad=self._trust_ad)
+            self._cache.put(question, answer, least_ttl(reply) or 0, now)
+            return answer
+        self.outcomes["failed"] += 1
+        self._cache.refresh_failed(question, now)
+        stale = self._cache.stale(question, now)
+        if stale is not None:
+            self.outcomes["stale"] += 1
+            return stale
+        failure = self._nobody_answers(now) if reply is None else _refused(reply)
+        self._cache.put_failure(question, failure, now)
+        return failure
+
+    async def _ask_all(self, question: Question) -> Reply | None:
+        """The first answer of any upstream; else the last error one gave; else None."""
+        deadline = self._clock() + self._timeout
+        refusal: Reply | None = None
+        refused: set[int] = set()
+        for tries in range(ROUNDS):
+            for number in self._health.order(self._clock()):
+                left = deadline - self._clock()
+                if number in refused or left <= 0:
+                    continue
+                began = self._clock()
+                wait = min(self._health.wait(number, tries), left)
+                try:
+                    reply = await self._exchange(number, question, wait, left)
+                except (OSError, TimeoutError, EOFError, _NoReply):
+                    self.outcomes["no reply"] += 1
+                    self._health.failed(number, self._clock())
+                    continue
+                self._health.answered(number, self._clock() - began)
+                if reply.rcode in _ANSWERS:
+                    return reply
+                # It is the name that failed, not the upstream: another may know better.
+                refusal = reply
+                refused.add(number)
+        return refusal
+
+    async def _exchange(self, number: int, question: Question, wait: float, left: float) -> Reply:
+        sent = compose(
+            question, self._random_octets(random_octets_needed(question)), ask_ad=self._trust_ad
+        )
+        async with asyncio.timeout(wait):
+            reply = await self._over_udp(self._upstreams[number], sent)
+        if reply is not None and not reply.truncated:
+            return reply
+        self.outcomes["over TCP"] += 1
+        async with asyncio.timeout(min(left, max(wait, LEAST_TCP_WAIT))):
+            return await self._over_tcp(self._upstreams[number], sent)
+
+    async def _over_udp(self, upstream: tuple[str, int], sent: Sent) -> Reply | None:
+        """The reply; None where TCP should be asked."""
+        loop = asyncio.get_running_loop()
+        bound = self._random_socket(upstream)
+        try:
+            bound.send(sent.packet)
+            self.outcomes["asked"] += 1
+            for _ in range(MAX_STRANGE):
+                found = match(await loop.sock_recv(bound, MAX_DATAGRAM), sent)
+                if isinstance(found, Reply):
+                    return found
+                if found is Verdict.BROKEN:
+                    raise _NoReply
+                self.outcomes["strange"] += 1
+                if found is Verdict.OTHER_CASE:
+                    return None
+            return None
+        finally:
+            bound.close()
+
+    async def _over_tcp(self, upstream: tuple[str, int], sent: Sent) -> Reply:
+        reader, writer = await asyncio.open_connection(*upstream)
+        try:
+            writer.write(len(sent.packet).to_bytes(2, "big") + sent.packet)
+            self.outcomes["asked"] += 1
+            length = int.from_bytes(await reader.readexactly(2), "big")
+            found = match(await reader.readexactly(length), sent, stream=True)
+            if isinstance(found, Verdict):
+                raise _NoReply
+            return found
+        finally:
+            writer.transport.abort()
+
+    def _random_socket(self, upstream: tuple[str, int]) -> socket.socket:
+        """A socket on a port that was thrown, which takes datagrams of the upstream alone."""
+        v6 = ":" in upstream[0]
+        bound = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            bound.setblocking(False)
+            for _ in range(PORT_TRIES):
+                port = 1_024 + int.from_bytes(self._random_octets(4), "big") % (65_536 - 1_024)
+                try:
+                    bound.bind(("::" if v6 else "0.0.0.0", port))
+                    break
+                except OSError:
+                    continue  # somebody has it; where all are taken the kernel chooses
+            bound.connect(upstream)
+        except OSError:
+            bound.close()
+            raise
+        return bound
+
+    def _nobody_answers(self, now: float) -> Answer:
+        if now - self._last_logged >= LOG_ONE_EVERY:
+            self._last_logged = now
+            log.warning("None of the %d upstream resolvers answers.", len(self._upstreams))
+        text = f"none of {len(self._upstreams)} upstream resolvers answers"
+        return _failure(ErrorCode.NO_REACHABLE_AUTHORITY, text)
+
+    def _look_up_allowed(self, address: str) -> bool:
+        try:
+            asker = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(asker, ipaddress.IPv6Address) and asker.ipv4_mapped is not None:
+            asker = asker.ipv4_mapped
+        return any(asker in network for network in self._allow)
+
+
+def _failure(code: ErrorCode, text: str) -> Answer:
+    return Answer(Rcode.SERVFAIL, errors=(ExtendedError(code, text),), forwarded=True)
+
+
+def _refused(reply: Reply) -> Answer:
+    """What an upstream said that is no answer; its own reasons are passed on."""
+    try:
+        name = Rcode(reply.rcode).name
+    except ValueError:
+        name = f"rcode {reply.rcode}"
+    if reply.errors:
+        return Answer(Rcode.SERVFAIL, errors=reply.errors, forwarded=True)
+    return _failure(ErrorCode.OTHER, f"the upstream resolver answered {name}")

@@ -1,0 +1,166 @@
+"""Where our names end and ordinary DNS begins: one answer made of both, and never the wrong way.
+
+``answering`` is a generator like ``chase``: it yields the data or the question that is wanted and
+is sent what was found. What must stay true:
+- a name below a served suffix is asked of ordinary DNS only where its zone is chain-first and the
+  name is not registered: whatever an upstream says of a served name is cut off and answered here;
+- who may not recurse gets what stands on our side alone;
+- no question takes more than ``MAX_TURNS`` changes of side.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+
+from resolver.answer import Answer, ExtendedError
+from resolver.chase import Chase, Delivery, Wanted
+from resolver.codes import ErrorCode, Rcode, Rtype
+from resolver.forward_query import Question
+from resolver.lookup import RecordSet, lower
+from resolver.reply import AD, BadReply, Reply, first_name
+from resolver.zones import Labels
+
+MAX_TURNS = 4
+MAX_CHAIN = 16
+
+Answering = Generator[Wanted | Question, Delivery | Answer, Answer]
+
+
+def answering(
+    first: Answer | Chase,
+    ask: Callable[[Labels], Question],
+    chase_again: Callable[[Labels], Chase],
+    is_ours: Callable[[Labels], bool],
+) -> Answering:
+    """The whole answer, beginning with ours. ``ask`` makes a question of a name, ``chase_again``
+    answers for a name that is ours."""
+    answer = first if isinstance(first, Answer) else (yield from first)
+    for _ in range(MAX_TURNS):
+        if answer.onward is None:
+            break
+        question = ask(answer.onward)
+        theirs = yield question
+        assert isinstance(theirs, Answer)
+        theirs, target = cut_at_ours(theirs, question, is_ours)
+        answer = _continued(answer, theirs)
+        if target is None:
+            return answer
+        again = yield from chase_again(target)
+        answer = _come_back(answer, again)
+    return replace(answer, onward=None)
+
+
+def as_answer(reply: Reply, *, trust_ad: bool) -> Answer:
+    """What an upstream said, without the records of the answer that nobody asked for."""
+    return Answer(
+        reply.rcode,
+        answer=_of_the_chain(reply),
+        authority=reply.authority,
+        additional=reply.additional,
+        errors=reply.errors,
+        authenticated=trust_ad and bool(reply.flags & AD),
+        forwarded=True,
+    )
+
+
+def cut_at_ours(
+    answer: Answer, question: Question, is_ours: Callable[[Labels], bool]
+) -> tuple[Answer, Labels | None]:
+    """``answer`` up to the first alias that leads to a name of ours, and that name."""
+    if question.qtype in (Rtype.CNAME, Rtype.ANY):
+        return answer, None
+    at = question.qname
+    for _ in range(MAX_CHAIN):
+        target = _alias(answer.answer, at)
+        if target is None:
+            return answer, None
+        if is_ours(target):
+            break
+        at = target
+    else:
+        return answer, None
+    kept: list[RecordSet] = []
+    for records in answer.answer:
+        kept.append(records)
+        if records.rtype == Rtype.CNAME and lower(records.owner) == at:
+            break
+    signatures = [
+        records
+        for records in answer.answer
+        if records.rtype == Rtype.RRSIG and lower(records.owner) == at and records not in kept
+    ]
+    cut = replace(answer, rcode=Rcode.NOERROR, answer=(*kept, *signatures), authority=())
+    return replace(cut, additional=(), authenticated=False), target
+
+
+def prohibited(address: str) -> Answer:
+    """Ordinary DNS is asked for others, not for this one."""
+    text = f"nothing is forwarded for {address or 'an unknown address'}"
+    return Answer(Rcode.REFUSED, errors=(ExtendedError(ErrorCode.PROHIBITED, text),))
+
+
+def _continued(ours: Answer, theirs: Answer) -> Answer:
+    """What we said, up to the alias that leads away, and what ordinary DNS said then."""
+    chain = ours.answer
+    return replace(
+        theirs,
+        authoritative=ours.authoritative if chain else theirs.authoritative,
+        answer=chain + theirs.answer,
+        errors=(ours.errors if chain else ()) + theirs.errors,
+        authenticated=theirs.authenticated and not chain,
+        forwarded=True,
+    )
+
+
+def _come_back(before: Answer, ours: Answer) -> Answer:
+    """What was said so far, and what we say of the name of ours it led to."""
+    return replace(
+        ours,
+        authoritative=before.authoritative,
+        answer=before.answer + ours.answer,
+        errors=before.errors + ours.errors,
+        forwarded=True,
+        basis=None,
+    )
+
+
+def _alias(sets: tuple[RecordSet, ...], owner: Labels) -> Labels | None:
+    for records in sets:
+        if records.rtype == Rtype.CNAME and lower(records.owner) == owner:
+            try:
+                return lower(first_name(records.rdatas[0]))
+            except BadReply:
+                return None
+    return None
+
+
+def _of_the_chain(reply: Reply) -> tuple[RecordSet, ...]:
+    """The records of the answer at the name that was asked and at those it is an alias of."""
+    names = {lower(reply.qname)}
+    at = lower(reply.qname)
+    for _ in range(MAX_CHAIN):
+        target = _alias(reply.answer, at)
+        if target is None or target in names:
+            break
+        names.add(target)
+        at = target
+    above = {name[cut:] for name in names for cut in range(1, len(name) + 1)}
+    dnames = {
+        lower(records.owner)
+        for records in reply.answer
+        if records.rtype == Rtype.DNAME and lower(records.owner) in above
+    }
+    kept = names | dnames
+    return tuple(
+        records
+        for records in reply.answer
+        if lower(records.owner) in names
+        or (records.rtype in (Rtype.DNAME, Rtype.RRSIG) and lower(records.owner) in kept)
+    )
+
+
+def without_going_on(first: Chase) -> Answering:
+    """What stands on our side, for one who may recurse and has not asked for it (RD=0)."""
+    answer = yield from first
+    if answer.onward is None:
+        return answer
+    return replace(answer, onward=None, basis=None)  # with RD it would have been another

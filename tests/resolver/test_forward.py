@@ -1,0 +1,572 @@
+"""Forwarding to a real server on loopback: who is asked, when, how often, and what is believed."""
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.rcode
+import pytest
+import uvloop
+
+from resolver.answer import Answer
+from resolver.asker import Asker
+from resolver.codes import Rcode
+from resolver.forward import MAX_STRANGE, Forwarder
+from resolver.forward_query import Question
+from resolver.message import STREAM_LIMIT, UDP_LIMIT
+from tests.authority import Authority, serving, silent_port
+from tests.fakes_resolver import World, errors, lines
+
+LOOPBACK = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
+
+
+def run(story):
+    """On the loop of the daemon, which is not asyncio's own."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(asyncio.wait_for(story, 20))
+
+
+def question(name: str, qtype: int = 1, **more) -> Question:
+    return Question(tuple(name.encode().split(b".")), qtype, **more)
+
+
+class Clock:
+    """Real time and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self.added = 0.0
+
+    def __call__(self) -> float:
+        return asyncio.get_running_loop().time() + self.added
+
+
+@contextlib.asynccontextmanager
+async def upstream(*more: tuple[str, int], **options):
+    """An authority with a few names, and a forwarder that asks it after ``more``."""
+    async with serving() as authority:
+        authority.add("www.example.test", 300, "A", "192.0.2.1")
+        authority.add("alias.example.test", 60, "CNAME", "www.example.test.")
+        authority.add("big.example.test", 300, "TXT", *[f'"{n:0>250}"' for n in range(10)])
+        authority.add("ours.example.test", 60, "CNAME", "www.alice.bs.")
+        authority.add("www.alice.bs", 60, "A", "192.0.2.66")  # what upstream says of our names
+        authority.clock = Clock()
+        options = {"allow": LOOPBACK, "timeout": 3.0, "clock": authority.clock} | options
+        forwarder = Forwarder([*more, ("127.0.0.1", authority.port)], **options)
+        try:
+            yield authority, forwarder
+        finally:
+            await forwarder.close()
+
+
+def addresses(answer: Answer) -> list[str]:
+    return [
+        str(ipaddress.ip_address(rdata))
+        for records in answer.answer
+        if records.rtype == 1
+        for rdata in records.rdatas
+    ]
+
+
+def test_a_question_is_asked_once_and_then_answered_from_memory():
+    async def story():
+        async with upstream() as (authority, forwarder):
+            first = await forwarder.answer(question("www.example.test"))
+            again = forwarder.at_hand(question("www.example.test"))
+            assert addresses(first) == addresses(again) == ["192.0.2.1"]
+            authority.clock.added = 100
+            assert 190 <= forwarder.at_hand(question("www.example.test")).answer[0].ttl <= 200
+            authority.clock.added = 301
+            assert forwarder.at_hand(question("www.example.test")) is None
+            assert len(authority.asked) == 1
+
+    run(story())
+
+
+def test_those_who_ask_the_same_at_once_wait_for_one_question():
+    async def story():
+        async with upstream() as (authority, forwarder):
+            authority.gate = asyncio.Event()
+            waiting = [
+                asyncio.ensure_future(forwarder.answer(question("www.example.test")))
+                for _ in range(50)
+            ]
+            while not authority.asked:
+                await asyncio.sleep(0)
+            waiting[0].cancel()  # who goes away takes nothing from the others
+            authority.gate.set()
+            got = await asyncio.gather(*waiting[1:])
+            assert all(addresses(answer) == ["192.0.2.1"] for answer in got)
+            assert len(authority.asked) == 1
+            assert forwarder.outcomes["merged"] == 49
+
+    run(story())
+
+
+def test_what_is_not_there_is_remembered_as_long_as_the_soa_says():
+    async def story():
+        async with upstream() as (authority, forwarder):
+            for name, qtype, rcode in (("no.example.test", 1, 3), ("www.example.test", 15, 0)):
+                answer = await forwarder.answer(question(name, qtype))
+                assert (answer.rcode, answer.answer) == (rcode, ())
+                assert answer.authority[0].rtype == 6
+                authority.clock.added = 119
+                assert forwarder.at_hand(question(name, qtype)) is not None
+                authority.clock.added = 121
+                assert forwarder.at_hand(question(name, qtype)) is None
+                authority.clock.added = 0
+
+    run(story())
+
+
+def test_every_question_has_a_port_an_id_and_a_case_of_its_own():
+    async def story():
+        async with upstream() as (authority, forwarder):
+            for number in range(40):
+                authority.add(f"host{number}.somewhere.example.test", 60, "A", "192.0.2.9")
+                await forwarder.answer(question(f"host{number}.somewhere.example.test"))
+            assert len(set(authority.ports)) > 35
+            assert len({query.id for query in authority.asked}) > 35
+            cases = {
+                query.question[0].name.to_text().partition(".")[2] for query in authority.asked
+            }
+            assert len(cases) > 35
+            assert max(authority.ports) - min(authority.ports) > 20_000
+
+    run(story())
+
+
+def test_a_truncated_reply_is_asked_for_again_over_tcp():
+    async def story():
+        async with upstream() as (authority, forwarder):
+
+            def cut(reply):
+                reply.flags |= dns.flags.TC
+                reply.answer.clear()
+                return reply
+
+            authority.twist = cut
+            answer = await forwarder.answer(question("big.example.test", 16))
+            assert len(answer.answer[0].rdatas) == 10
+            assert authority.over_tcp == 1
+
+    run(story())
+
+
+def test_a_reply_in_another_case_is_asked_for_again_over_tcp():
+    async def story():
+        async with upstream() as (authority, forwarder):
+
+            def lowered(reply):
+                wire = reply.to_wire()
+                end = wire.index(b"\0", 12)
+                return wire[:12] + wire[12:end].swapcase() + wire[end:]
+
+            authority.twist = lowered
+            answer = await forwarder.answer(question("www.example.test"))
+            assert addresses(answer) == ["192.0.2.1"]
+            assert authority.over_tcp == 1
+
+    run(story())
+
+
+def forged(packet: bytes, *, ident: int, address: str = "192.0.2.66") -> bytes:
+    """What a forger sends who knows everything but the ID."""
+    reply = dns.message.make_response(dns.message.from_wire(packet))
+    reply.id = ident
+    reply.answer.append(dns.rrset.from_text(reply.question[0].name, 300, "IN", "A", address))
+    return reply.to_wire()
+
+
+@pytest.mark.parametrize("guesses", [1, MAX_STRANGE - 1, MAX_STRANGE, 200])
+def test_guesses_are_not_believed_and_many_of_them_mean_tcp(guesses):
+    async def story():
+        async with upstream() as (authority, forwarder):
+            authority.forge = lambda packet: [
+                forged(packet, ident=(packet[0] << 8 | packet[1]) ^ (n + 1)) for n in range(guesses)
+            ]
+            answer = await forwarder.answer(question("www.example.test"))
+            assert addresses(answer) == ["192.0.2.1"]
+            assert authority.over_tcp == (guesses >= MAX_STRANGE)
+
+    run(story())
+
+
+def test_a_packet_from_another_address_does_not_arrive():
+    async def story():
+        async with upstream() as (authority, forwarder):
+            stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            stranger.bind(("127.0.0.1", 0))
+            authority.gate = asyncio.Event()
+            waiting = asyncio.ensure_future(forwarder.answer(question("www.example.test")))
+            while not authority.asked:
+                await asyncio.sleep(0)
+            query = authority.asked[0]
+            right = forged(query.to_wire(), ident=query.id)
+            stranger.sendto(right, ("127.0.0.1", authority.ports[0]))
+            authority.gate.set()
+            assert addresses(await waiting) == ["192.0.2.1"]
+            assert forwarder.outcomes["strange"] == 0
+            stranger.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize("first", ["refused port", "silent", "servfail", "rubbish"])
+def test_when_the_first_upstream_fails_the_second_is_asked(first):
+    async def story():
+        async with contextlib.AsyncExitStack() as stack:
+            bound, port = silent_port()
+            stack.callback(bound.close)
+            if first == "refused port":
+                bound.close()
+            elif first in ("servfail", "rubbish"):
+                bad = await stack.enter_async_context(serving())
+                port = bad.port
+
+                def fail(reply):
+                    reply.set_rcode(dns.rcode.SERVFAIL)
+                    return reply if first == "servfail" else reply.to_wire() + b"rubbish"
+
+                bad.twist = fail
+            authority, forwarder = await stack.enter_async_context(upstream(("127.0.0.1", port)))
+            answer = await forwarder.answer(question("www.example.test"))
+            assert addresses(answer) == ["192.0.2.1"]
+            # Now it stands at the end, unless it was only this name it could not tell.
+            assert forwarder.healthy() == (2 if first == "servfail" else 1)
+            before = authority.clock()
+            assert addresses(await forwarder.answer(question("alias.example.test")))
+            assert authority.clock() - before < 0.5
+
+    run(story())
+
+
+def test_when_nobody_answers_the_failure_says_so_and_is_kept_for_seconds():
+    async def story():
+        bound, port = silent_port()
+        forwarder = Forwarder([("127.0.0.1", port)], timeout=0.3)
+        answer = await forwarder.answer(question("www.example.test"))
+        assert answer.rcode == Rcode.SERVFAIL
+        assert [(e.code, e.text) for e in answer.errors] == [
+            (22, "none of 1 upstream resolvers answers")
+        ]
+        assert forwarder.at_hand(question("www.example.test")) == answer
+        bound.close()
+
+    run(story())
+
+
+def test_the_reasons_of_an_upstream_are_passed_on():
+    async def story():
+        async with upstream() as (authority, forwarder):
+
+            def bogus(reply):
+                reply.set_rcode(dns.rcode.SERVFAIL)
+                reply.use_edns(0, options=[dns.edns.EDEOption(6, "signature is wrong")])
+                return reply
+
+            authority.twist = bogus
+            answer = await forwarder.answer(question("www.example.test"))
+            assert answer.rcode == Rcode.SERVFAIL
+            assert [(e.code, e.text) for e in answer.errors] == [(6, "signature is wrong")]
+            assert len(authority.asked) == 1  # to ask the same again would tell nothing new
+
+    run(story())
+
+
+def test_an_answer_past_its_time_is_better_than_none():
+    async def story():
+        async with upstream(timeout=0.3) as (authority, forwarder):
+            await forwarder.answer(question("www.example.test"))
+            authority.twist = lambda reply: None
+            authority.clock.added = 400
+            stale = await forwarder.answer(question("www.example.test"))
+            assert addresses(stale) == ["192.0.2.1"]
+            assert stale.answer[0].ttl == 30
+            assert stale.errors[0].code == 3
+            asked = len(authority.asked)
+            assert forwarder.at_hand(question("www.example.test")).errors[0].code == 3
+            assert len(authority.asked) == asked  # for a while nobody is asked again
+            authority.twist = None
+            authority.clock.added = 440
+            fresh = await forwarder.answer(question("www.example.test"))
+            assert (fresh.errors, fresh.answer[0].ttl) == ((), 300)
+
+    run(story())
+
+
+def test_a_slow_refresh_does_not_hold_a_stale_answer_back_and_is_kept_when_it_comes():
+    async def story():
+        async with upstream(patience=0.05) as (authority, forwarder):
+            await forwarder.answer(question("www.example.test"))
+            authority.gate = asyncio.Event()
+            authority.clock.added = 400
+            stale = await forwarder.answer(question("www.example.test"))
+            assert stale.errors[0].code == 3
+            authority.gate.set()
+            while forwarder.at_hand(question("www.example.test")) is None:
+                await asyncio.sleep(0.01)
+            assert forwarder.at_hand(question("www.example.test")).errors == ()
+
+    run(story())
+
+
+def test_no_more_questions_are_under_way_than_allowed():
+    async def story():
+        async with upstream(max_under_way=3) as (authority, forwarder):
+            authority.gate = asyncio.Event()
+            waiting = [
+                asyncio.ensure_future(forwarder.answer(question(f"n{n}.example.test")))
+                for n in range(5)
+            ]
+            while len(authority.asked) < 3:
+                await asyncio.sleep(0)
+            authority.gate.set()
+            got = [answer.rcode for answer in await asyncio.gather(*waiting)]
+            assert sorted(got) == [2, 2, 3, 3, 3]
+
+    run(story())
+
+
+# Behind a resolver
+
+
+@contextlib.asynccontextmanager
+async def world(zones=None, chain_first=(), **options):
+    """A resolver with names of its own that forwards the rest."""
+    from resolver.zones import Zones
+
+    async with upstream(**options) as (authority, forwarder):
+        made = World(zones, forwarder=forwarder)
+        made.resolver._zones = Zones.from_settings(zones or {"bs": "id"}, chain_first=chain_first)
+        made.zonefile(
+            "alice.id",
+            "www A 192.0.2.7\naway CNAME www.example.test.\nthere CNAME no.example.test.",
+        )
+
+        async def ask(
+            qname, rtype="A", *, address="127.0.0.1", tcp=False, flags="RD", do=False
+        ) -> dns.message.Message:
+            query = dns.message.make_query(qname, rtype, use_edns=0, want_dnssec=do)
+            query.flags = dns.flags.from_text(flags)
+            limit = STREAM_LIMIT if tcp else UDP_LIMIT
+            wire = await made.resolver.reply_to(query.to_wire(), limit, Asker(address))
+            reply = dns.message.from_wire(wire)
+            assert query.is_response(reply)
+            return reply
+
+        yield authority, made, ask
+
+
+def asked(authority: Authority) -> list[str]:
+    return [query.question[0].name.to_text().lower() for query in authority.asked]
+
+
+def test_an_ordinary_name_is_answered_with_ra_and_without_aa():
+    async def story():
+        async with world() as (authority, _, ask):
+            for _ in range(2):
+                reply = await ask("www.example.test")
+                assert lines(reply.answer)[0].startswith("www.example.test. ")
+                assert dns.flags.to_text(reply.flags) == "QR RD RA"
+            assert len(authority.asked) == 1
+            missing = await ask("no.example.test")
+            assert missing.rcode() == dns.rcode.NXDOMAIN
+            assert missing.authority
+
+    run(story())
+
+
+def test_ra_is_offered_with_our_own_names_too_and_to_those_alone_who_may():
+    async def story():
+        async with world() as (_, _, ask):
+            for _ in range(2):
+                ours = await ask("www.alice.bs")
+                assert dns.flags.to_text(ours.flags) == "QR AA RD RA"
+                stranger = await ask("www.alice.bs", address="192.0.2.99")
+                assert dns.flags.to_text(stranger.flags) == "QR AA RD"
+
+    run(story())
+
+
+@pytest.mark.parametrize("address", ["192.0.2.99", "2001:db8::1", "", "fe80::1%eth0", "rubbish"])
+def test_strangers_are_refused_and_told_why(address):
+    async def story():
+        async with world() as (authority, _, ask):
+            await ask("www.example.test")
+            reply = await ask("www.example.test", address=address)
+            assert reply.rcode() == dns.rcode.REFUSED
+            assert errors(reply)[0][0] == 18
+            assert not reply.flags & dns.flags.RA
+            alias = await ask("away.alice.bs", address=address)
+            assert [rrset.rdtype for rrset in alias.answer] == [dns.rdatatype.CNAME]
+            assert len(authority.asked) == 1
+
+    run(story())
+
+
+def test_without_rd_nothing_is_asked_of_others_nor_of_the_cache():
+    async def story():
+        async with world() as (authority, _, ask):
+            await ask("www.example.test")
+            reply = await ask("www.example.test", flags="")
+            assert (reply.rcode(), errors(reply)[0][0]) == (dns.rcode.REFUSED, 20)
+            alias = await ask("away.alice.bs", flags="")
+            assert len(alias.answer) == 1
+            assert len(authority.asked) == 1
+
+    run(story())
+
+
+def test_an_alias_that_leads_away_is_followed_to_its_end():
+    async def story():
+        async with world() as (authority, _, ask):
+            for _ in range(2):
+                reply = await ask("Away.alice.bs")
+                assert [(r.name.to_text(), r[0].to_text()) for r in reply.answer] == [
+                    ("Away.alice.bs.", "www.example.test."),
+                    ("www.example.test.", "192.0.2.1"),
+                ]
+                assert dns.flags.to_text(reply.flags) == "QR AA RD RA"
+            missing = await ask("there.alice.bs")
+            assert missing.rcode() == dns.rcode.NXDOMAIN  # RFC 6604
+            assert len(missing.answer) == 1
+            assert missing.authority[0].name.to_text() == "test."
+            assert asked(authority) == ["www.example.test.", "no.example.test."]
+
+    run(story())
+
+
+def test_an_alias_that_leads_to_us_is_answered_here_whatever_upstream_says():
+    async def story():
+        async with world() as (_, _, ask):
+            for _ in range(2):
+                reply = await ask("ours.example.test")
+                assert [r[0].to_text() for r in reply.answer] == ["www.alice.bs.", "192.0.2.7"]
+                assert not reply.flags & dns.flags.AA
+
+    run(story())
+
+
+SECRETS = [
+    "bs",
+    "alice.bs",
+    "www.alice.bs",
+    "nosuch.bs",
+    "a.b.nosuch.bs",
+    "x!y.bs",
+    "WWW.NOSUCH.BS",
+]
+
+
+def test_no_name_of_a_served_suffix_ever_leaves():
+    async def story():
+        async with world() as (authority, made, ask):
+            for rtype in ("A", "NS", "DS", "SOA", "ANY", "TYPE65280"):
+                for name in SECRETS:
+                    await ask(name, rtype)
+            made.freshness = type(made.freshness)(False, 1, 2, 0.0)
+            for name in SECRETS:
+                assert (await ask(name)).rcode() == dns.rcode.SERVFAIL
+            assert asked(authority) == []
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    "name", ["localhost", "a.local", "a.onion", "a.alt", "a.bit", "1.1.168.192.in-addr.arpa"]
+)
+def test_names_that_are_kept_here_never_leave(name):
+    async def story():
+        async with world() as (authority, _, ask):
+            reply = await ask(name)
+            assert reply.rcode() == (0 if name == "localhost" else dns.rcode.NXDOMAIN)
+            assert reply.answer or reply.authority[0].rdtype == dns.rdatatype.SOA
+            assert dns.flags.to_text(reply.flags) == "QR AA RD RA"
+            assert asked(authority) == []
+
+    run(story())
+
+
+def test_in_a_chain_first_zone_what_is_not_registered_is_asked_of_ordinary_dns():
+    async def story():
+        async with world({"bs": "id", "pod": "podcast"}, chain_first=["bs"]) as (
+            authority, made, ask,
+        ):  # fmt: skip
+            from indexer.records import Phase
+
+            authority.add("www.bahamas.bs", 60, "A", "192.0.2.50")
+            authority.add("gone.bs", 60, "A", "192.0.2.51")
+            made.name("gone.id", "old", phase=Phase.EXPIRED, gone_at=900)
+            made.name("mine.id", "old", phase=Phase.REVOKED)
+            assert lines((await ask("www.bahamas.bs")).answer) == [
+                "www.bahamas.bs. 60 IN A 192.0.2.50"
+            ]
+            assert (await ask("gone.bs")).answer[0][0].to_text() == "192.0.2.51"
+            assert (await ask("nosuch.bs")).authority[0].name.to_text() == "test."
+            # The chain comes first, and what is somebody's stays here.
+            assert (await ask("www.alice.bs")).answer[0][0].to_text() == "192.0.2.7"
+            assert (await ask("nosuch.alice.bs")).rcode() == dns.rcode.NXDOMAIN
+            assert (await ask("mine.bs")).rcode() == dns.rcode.NXDOMAIN
+            assert (await ask("nosuch.pod")).rcode() == dns.rcode.NXDOMAIN
+            assert (await ask("bs", "SOA")).flags & dns.flags.AA
+            stranger = await ask("www.bahamas.bs", address="192.0.2.99")
+            assert (stranger.rcode(), errors(stranger)[0][1]) == (
+                dns.rcode.NXDOMAIN, "not registered at block 1000",
+            )  # fmt: skip
+            assert asked(authority) == ["www.bahamas.bs.", "gone.bs.", "nosuch.bs."]
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("trust", "flags", "do", "ad"),
+    [(True, "RD", False, False), (True, "RD AD", False, True), (True, "RD", True, True),
+     (False, "RD AD", True, False)],
+)  # fmt: skip
+def test_ad_is_passed_on_where_it_is_trusted_and_wanted(trust, flags, do, ad):
+    async def story():
+        async with world(trust_ad=trust) as (authority, _, ask):
+
+            def validated(reply):
+                reply.flags |= dns.flags.AD
+                return reply
+
+            authority.twist = validated
+            for _ in range(2):
+                reply = await ask("www.example.test", flags=flags, do=do)
+                assert bool(reply.flags & dns.flags.AD) is ad
+            assert bool(authority.asked[0].flags & dns.flags.AD) is trust
+            mixed = await ask("away.alice.bs", flags=flags, do=do)
+            assert not mixed.flags & dns.flags.AD  # our part of it nobody validated
+
+    run(story())
+
+
+def test_do_and_cd_are_asked_apart_and_cd_comes_back():
+    async def story():
+        async with world() as (authority, _, ask):
+            assert (await ask("www.example.test", flags="RD CD")).flags & dns.flags.CD
+            assert not (await ask("www.example.test")).flags & dns.flags.CD
+            await ask("www.example.test", do=True)
+            seen = [(bool(q.flags & dns.flags.CD), bool(q.ednsflags & dns.flags.DO))
+                    for q in authority.asked]  # fmt: skip
+            assert seen == [(True, False), (False, False), (False, True)]
+            assert not (await ask("www.alice.bs", flags="RD CD")).flags & dns.flags.CD
+
+    run(story())
+
+
+def test_a_long_forwarded_answer_is_cut_for_udp_and_whole_over_tcp():
+    async def story():
+        async with world() as (authority, _, ask):
+            short = await ask("big.example.test", "TXT")
+            assert short.flags & dns.flags.TC
+            whole = await ask("big.example.test", "TXT", tcp=True)
+            assert len(whole.answer[0]) == 10
+            assert len(set(asked(authority))) == 1
+
+    run(story())
