@@ -173,8 +173,8 @@ def start(foreground: bool, ready_fd: int | None, **flags: Any) -> None:
     """Start the daemon; return when it answers.
 
     Without --foreground it goes on in the background, and this command ends with the reason if
-    it could not start. A Bitcoin node that cannot be reached is no such reason: the daemon keeps
-    trying, and `blockstored status` tells.
+    it could not start, such as a Bitcoin node that cannot be reached; --wait-for-node waits for
+    it instead. A node that goes away later is waited for in any case; `blockstored status` tells.
     """
     settings = read_settings(flags)
     if foreground:

@@ -124,8 +124,9 @@ class Service:
         """Start everything; doors are open when this returns. Raises StartError."""
         try:
             self._open_databases()
+            node = await self._meet_node()
             await self._join_network()
-            self._follow_chain()
+            self._follow_chain(node)
             self._open_doors()
             self._open_api()
             self._write_status()
@@ -186,7 +187,8 @@ class Service:
         await self.replicator.start()
         self._closers.append(("replicator", self.replicator.stop))
 
-    def _follow_chain(self) -> None:
+    async def _meet_node(self) -> Any:
+        """The node, which must be there and on our chain unless the settings say to wait for it."""
         settings = self.settings
         node = self._given_node or BitcoinNode(
             settings.node_url,
@@ -195,6 +197,21 @@ class Service:
             cookie_file=settings.node_cookie_file,
             timeout=settings.node_timeout,
         )
+        if settings.wait_for_node:
+            return node
+        try:
+            info = await asyncio.to_thread(node.chain_info)
+        except NodeError as error:
+            raise StartError(f"{error}; or give --wait-for-node") from error
+        if info.chain != self.network.node_chain:
+            raise StartError(
+                f"the node follows the chain {info.chain!r}, but the network {self.network.name}"
+                f" lives on {self.network.node_chain!r}; change node_url or network"
+            )
+        return node
+
+    def _follow_chain(self, node: Any) -> None:
+        settings = self.settings
         loop = asyncio.get_running_loop()
 
         rules: list[object] = [None]

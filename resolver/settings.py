@@ -114,6 +114,9 @@ class Settings(BaseModel):
     node_timeout: Duration = _setting(
         30.0, "How long the node may take to answer.", shown="30 s", ge=0.1, le=600
     )
+    wait_for_node: bool = _setting(
+        False, "Start although the node cannot be reached yet, and wait for it."
+    )
     confirmations: int = _setting(
         ..., "Confirmations a block needs to be indexed.", ge=1, le=144, shown="6; 1 on regtest"
     )
