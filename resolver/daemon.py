@@ -68,17 +68,23 @@ def setting_flags(*names: str) -> Callable[[Command], Command]:
         for name, row in reversed(list(rows())):
             if is_secret(name) or (names and name not in names):
                 continue
-            option = click.option(
-                flag_name(name),
-                name,
-                multiple=takes_many(name),
-                metavar="VALUE",
-                help=f"{row.description}  [{env_name(name)}; default: {default_text(name)}]",
-            )
+            text = f"{row.description}  [{env_name(name)}; default: {default_text(name)}]"
+            if row.annotation is bool:
+                option = click.option(_switch(name), name, default=None, help=text)
+            else:
+                many = takes_many(name)
+                option = click.option(
+                    flag_name(name), name, multiple=many, metavar="VALUE", help=text
+                )
             command = option(command)
         return command
 
     return decorate
+
+
+def _switch(name: str) -> str:
+    """The two flags of a setting that is on or off."""
+    return f"{flag_name(name)}/--no-{flag_name(name).removeprefix('--')}"
 
 
 def given(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,6 +204,9 @@ def _start_in_background(flags: Mapping[str, Any]) -> None:
         fail(UNUSABLE, "there is no background on Windows; use `blockstored start --foreground`")
     arguments: list[str] = []
     for name, value in flags.items():
+        if isinstance(value, bool):
+            arguments.append(_switch(name).split("/")[0 if value else 1])
+            continue
         for one in value if isinstance(value, tuple) else (value,):
             arguments += [flag_name(name), str(one)]
     reading, writing = os.pipe()

@@ -24,7 +24,7 @@ from typing import Any
 from indexer.follower import Follower
 from indexer.lane_process import make_lanes
 from indexer.networks import NETWORKS
-from indexer.node import BitcoinNode
+from indexer.node import BitcoinNode, NodeError
 from indexer.records import Phase
 from indexer.table import NameTable, Snapshot, TableError
 from resolver import figures

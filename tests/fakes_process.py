@@ -78,7 +78,7 @@ class Blockstored:
         self.env = environment({"HOME": str(folder / "home")})
         self.where = ["--working-dir", str(folder / "w"), "--network", network]
         self.flags = ["--dns-port=0", "--api-port=0", "--dht-port=0", "--poll-interval=20ms"]
-        self.flags += ["--node-url", node_url, *flags]
+        self.flags += ["--node-url", node_url, "--wait-for-node", *flags]
         self.log = folder / "w" / "blockstored.log"
         self.pid_file = folder / "w" / "blockstored.pid"
 

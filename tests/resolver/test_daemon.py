@@ -242,8 +242,12 @@ def test_a_node_that_comes_and_goes_needs_no_restart(make, tmp_path):
 
 
 @live
-def test_an_unreachable_node_is_no_reason_not_to_start_and_status_says_so(make):
+def test_an_unreachable_node_ends_the_start_unless_it_is_to_be_waited_for(make):
     one = make()
+    refused = one.start("--no-wait-for-node")
+    assert refused.returncode == 2
+    assert "cannot reach the node at 127.0.0.1:1" in one_line(refused)
+    assert "--wait-for-node" in one_line(refused)
     assert one.start().returncode == 0
     status = one.command("status", *one.where)
     assert status.returncode == 0
