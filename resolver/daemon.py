@@ -31,6 +31,7 @@ from resolver.settings import (
     env_name,
     flag_name,
     is_secret,
+    is_switch,
     load,
     rows,
     takes_many,
@@ -69,7 +70,7 @@ def setting_flags(*names: str) -> Callable[[Command], Command]:
             if is_secret(name) or (names and name not in names):
                 continue
             text = f"{row.description}  [{env_name(name)}; default: {default_text(name)}]"
-            if row.annotation is bool:
+            if is_switch(name):
                 option = click.option(_switch(name), name, default=None, help=text)
             else:
                 many = takes_many(name)

@@ -432,6 +432,12 @@ def _add_defaults(
         values.setdefault("node_cookie_file", home / _COOKIE_FILES[network])
 
 
+def is_switch(name: str) -> bool:
+    """Whether a setting is on or off, so that its flag needs no value."""
+    field = Settings.model_fields.get(name)
+    return field is not None and field.annotation is bool
+
+
 def _catch_up_processes(cores: int) -> int:
     """On two cores the node and we are enough to keep both busy."""
     return min(3, cores // 2) if cores > 2 else 0
@@ -441,7 +447,7 @@ def _validate(values: Mapping[str, object], sources: Mapping[str, str]) -> Setti
     problems = [
         _line(key, value, sources, "true and false mean nothing here")
         for key, value in values.items()
-        if isinstance(value, bool)
+        if isinstance(value, bool) and not is_switch(key)
     ]
     if problems:
         raise SettingsError(problems)

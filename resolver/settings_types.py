@@ -162,6 +162,8 @@ def as_text(value: object) -> str:
     """A value as a person would write it on the command line."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, dict):
         return ",".join(f"{suffix}={namespace}" for suffix, namespace in value.items())
     if isinstance(value, (list, tuple)):
