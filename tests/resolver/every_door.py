@@ -1,12 +1,14 @@
 """A process with every DNS door on loopback and a small world behind them.
 
 Takes one argument, JSON: ``certificate`` and ``key`` (paths), ``reload`` (read them again that
-often, in seconds), ``limits`` (of TLS connections). Prints the ports as JSON and runs until its
+often, in seconds), ``limits`` (of TLS connections), ``forward`` (the port of another server on
+127.0.0.1 that is asked for all other names). Prints the ports as JSON and runs until its
 standard input closes. ``doors`` starts it.
 """
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import logging
 import subprocess
@@ -52,6 +54,7 @@ def main() -> None:
     from resolver.api import ApiDoor
     from resolver.certificate import Certificate
     from resolver.doh import open_https
+    from resolver.forward import Forwarder
     from resolver.listening import PortUnavailable
     from resolver.tcp import open_tcp
     from resolver.tls import open_tls
@@ -61,7 +64,11 @@ def main() -> None:
 
     logging.basicConfig(level=logging.WARNING)
     options = json.loads(sys.argv[1])
-    world = World()
+    forwarder = None
+    if "forward" in options:
+        loopback = [ipaddress.ip_network("127.0.0.0/8")]
+        forwarder = Forwarder([("127.0.0.1", options["forward"])], allow=loopback)
+    world = World(forwarder=forwarder)
     world.zonefile("alice.id", '@ TXT "hello"\nwww A 192.0.2.1\nwww AAAA 2001:db8::1')
     world.name("big.id", bytes(range(32, 127)) * 400)
     world.name("slow.id", "over the network", lies="network")
