@@ -446,6 +446,9 @@ class Resolver:
             if len(self._origins) > MAX_ORIGINS:
                 self._origins.popitem(last=False)
             return self._contents.add(wanted.digest, wanted.chain_name, found.data)
+        if found.busy:
+            self.outcomes["overloaded"] += 1
+            return Overloaded()
         return Unavailable(found.asked, only_wrong=found.reason is MissingReason.MISMATCH)
 
     def _finish(self, asked: _Asked, answer: Answer) -> bytes:

@@ -126,6 +126,12 @@ async def find_value(
             Refusal.HASH_MISMATCH,
             f"{wrong} of {asked} sources gave data for {name}, none with the hash {digest}",
         )
+    if getattr(found, "busy", False):
+        raise Refused(
+            Refusal.DATA_UNAVAILABLE,
+            f"too many look-ups are under way: nobody was asked for the data {digest} of {name}",
+            "try again in a few seconds",
+        )
     whom = f"none of the {asked} sources that were asked" if asked else "no source"
     raise Refused(
         Refusal.DATA_UNAVAILABLE,

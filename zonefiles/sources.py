@@ -1,8 +1,9 @@
 """Where data is had from: this node's archive, then the network within a deadline.
 
 What must stay true: whatever a source gives is checked against the hash here as well; one digest
-is looked for once, however many ask for it at the same time; what was not found is not looked
-for again at once; every queue, memory and number of look-ups is bounded.
+is looked for once, however many ask for it at the same time; what others were asked for in vain
+is not looked for again at once, and only that: who got no turn was told nothing about the data;
+every queue, memory and number of look-ups is bounded.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ NEGATIVE_SECONDS = 10.0
 MAX_LOOKUPS = 64
 MAX_WAITING_LOOKUPS = 1_024
 _MAX_REMEMBERED = 16_384
+_WAIT_SHARE = 0.5
+"""Of a look-up's time, what may go by in wait for its turn; the rest is for asking."""
 _GRACE = 0.25  # seconds that a look-up gets to come back after its deadline
 
 _log = logging.getLogger("blockstore.zonefiles")
@@ -38,6 +41,7 @@ class MissingReason(Enum):
 
     UNAVAILABLE = "no source has it, or none answered in time"
     MISMATCH = "sources gave data, and none of it has the hash on the chain"
+    BUSY = "too many look-ups are under way, so nobody was asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,15 @@ class Missing:
     reason: MissingReason
     asked: int
     wrong: int
+
+    @property
+    def busy(self) -> bool:
+        """Whether this says nothing of the data, only of us."""
+        return self.reason is MissingReason.BUSY
+
+
+_NOBODY_ASKED = Missing(MissingReason.UNAVAILABLE, 0, 0)
+_TOO_BUSY = Missing(MissingReason.BUSY, 0, 0)
 
 
 class Answer(Protocol):
@@ -108,6 +121,7 @@ class DataSource:
         self._clock = clock
         self._under_way: dict[bytes, asyncio.Task[Found | Missing]] = {}
         self._turn = asyncio.Semaphore(MAX_LOOKUPS)
+        self._in_line: set[bytes] = set()
         self._failed: OrderedDict[bytes, tuple[float, Missing]] = OrderedDict()
         self._said_unkept = False
 
@@ -135,7 +149,7 @@ class DataSource:
             self.stats.from_archive += 1
             return Found(data, "archive")
         if self._dht is None:
-            return self._miss(Missing(MissingReason.UNAVAILABLE, 0, 0))
+            return self._miss(_NOBODY_ASKED)
         look_up = self._under_way.get(digest)
         if look_up is None:
             remembered = None if fresh else self._remembered(digest)
@@ -143,15 +157,14 @@ class DataSource:
                 self.stats.remembered += 1
                 return self._miss(remembered)
             if len(self._under_way) >= MAX_WAITING_LOOKUPS:
-                self.stats.too_busy += 1
-                return self._miss(Missing(MissingReason.UNAVAILABLE, 0, 0))
+                return self._miss(_TOO_BUSY)
             look_up = asyncio.create_task(self._look_up(self._dht, digest, timeout))
             self._under_way[digest] = look_up
         else:
             self.stats.merged += 1
         done, _ = await asyncio.wait([look_up], timeout=timeout + _GRACE)
         if not done or look_up.cancelled():
-            return self._miss(Missing(MissingReason.UNAVAILABLE, 0, 0))
+            return self._miss(_TOO_BUSY if digest in self._in_line else _NOBODY_ASKED)
         outcome = look_up.result()
         return outcome if isinstance(outcome, Found) else self._miss(outcome)
 
@@ -166,16 +179,32 @@ class DataSource:
         """Ask the network once; never raises but when cancelled."""
         ends = self._clock() + timeout
         try:
-            async with self._turn:
+            if not await self._has_turn(digest, timeout * _WAIT_SHARE):
+                return _TOO_BUSY
+            try:
                 answer = await dht.fetch(digest, max(0.0, ends - self._clock()))
+            finally:
+                self._turn.release()
             return self._learn(digest, answer)
         except Exception as error:  # noqa: BLE001 - those who wait need an answer, not our bug
             _log.error(
                 "the look-up of %s failed (%s: %s)", digest.hex(), type(error).__name__, error
             )
-            return Missing(MissingReason.UNAVAILABLE, 0, 0)
+            return _NOBODY_ASKED
         finally:
             self._under_way.pop(digest, None)
+
+    async def _has_turn(self, digest: bytes, patience: float) -> bool:
+        """Take one of the turns there are; False if none was free within ``patience`` seconds."""
+        self._in_line.add(digest)
+        try:
+            async with asyncio.timeout(patience):
+                await self._turn.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._in_line.discard(digest)
+        return True
 
     def _learn(self, digest: bytes, answer: Answer) -> Found | Missing:
         wrong = answer.wrong
@@ -188,7 +217,8 @@ class DataSource:
         if data is None:
             reason = MissingReason.MISMATCH if wrong else MissingReason.UNAVAILABLE
             missing = Missing(reason, answer.asked, wrong)
-            self._remember(digest, missing)
+            if answer.asked:
+                self._remember(digest, missing)
             return missing
         self.stats.fetched += 1
         self._failed.pop(digest, None)
@@ -219,4 +249,5 @@ class DataSource:
 
     def _miss(self, missing: Missing) -> Missing:
         self.stats.missing += 1
+        self.stats.too_busy += missing.busy
         return missing

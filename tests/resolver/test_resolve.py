@@ -20,7 +20,7 @@ from resolver.contents import Contents, read_data
 from resolver.message import STREAM_LIMIT, UDP_LIMIT
 from tests.fakes_resolver import World, checked, errors, lines
 from zonefiles.archive import Archive
-from zonefiles.sources import DataSource
+from zonefiles.sources import DataSource, Missing, MissingReason
 
 WEB = """
 @      TXT  "hello"
@@ -129,6 +129,22 @@ def test_more_waiting_questions_than_allowed_hear_servfail():
     assert first.rcode() == second.rcode() == dns.rcode.NOERROR
     assert third.rcode() == dns.rcode.SERVFAIL
     assert "ask again" in errors(third)[0][1]
+    assert world.resolver.outcomes["overloaded"] == 1
+
+
+def test_a_source_that_is_too_busy_to_ask_is_no_source_without_the_data():
+    world = World()
+    world.name("alice.id", "some bytes", lies="nowhere")
+
+    async def busy(digest, timeout):
+        return Missing(MissingReason.BUSY, 0, 0)
+
+    world.source.get = busy
+    reply = world.ask("alice.bs", "TXT")
+    assert reply.rcode() == dns.rcode.SERVFAIL
+    assert [text for _, text in errors(reply)] == [
+        "too many questions wait for data already; ask again"
+    ]
     assert world.resolver.outcomes["overloaded"] == 1
 
 

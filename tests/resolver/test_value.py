@@ -8,6 +8,7 @@ from resolver.chase import Freshness
 from resolver.refusals import Refusal, Refused
 from resolver.value import chain_name, find_value
 from tests.fakes_api import SWIFT, HasNot, World
+from zonefiles.sources import Missing, MissingReason
 
 FRESH = Freshness(True, 1000, 1000, 1.0)
 BEHIND = Freshness(False, 3, 1000, 0.0)
@@ -81,6 +82,18 @@ def test_a_lonely_node_says_that_it_had_nobody_to_ask():
 
     world.fetch = alone  # type: ignore[method-assign,assignment]
     assert refused("nowhere.id", world=world).sentence.startswith("no source had the data")
+
+
+def test_a_node_that_is_too_busy_to_ask_says_so_and_blames_nobody():
+    world = World()
+
+    async def busy(digest: bytes, timeout: float) -> Missing:
+        return Missing(MissingReason.BUSY, 0, 0)
+
+    world.fetch = busy  # type: ignore[method-assign,assignment]
+    found = refused("nowhere.id", world=world)
+    assert found.sentence.startswith("too many look-ups are under way")
+    assert "blockstore-cli put" not in found.hint
 
 
 @pytest.mark.parametrize(

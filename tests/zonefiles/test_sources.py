@@ -32,6 +32,7 @@ class FakeNetwork:
         self.wrong = 0
         self.error: Exception | None = None
         self.acknowledging = 5
+        self.peers = 3
         self.open = asyncio.Event()
         self.open.set()
 
@@ -40,7 +41,7 @@ class FakeNetwork:
         await self.open.wait()
         if self.error is not None:
             raise self.error
-        return Answer(self.holds.get(digest), wrong=self.wrong)
+        return Answer(self.holds.get(digest), asked=self.peers, wrong=self.wrong)
 
     async def publish(self, digest: bytes, data: bytes) -> int:
         if self.error is not None:
@@ -201,6 +202,66 @@ def test_the_number_of_look_ups_is_bounded(archive, monkeypatch):
         network.open.set()
         found = await asyncio.gather(*asking)
         assert [missing.asked for missing in found] == [3] * 4 + [0] * 6
+
+    asyncio.run(story())
+
+
+def test_who_gets_no_turn_is_told_so_and_nothing_is_remembered_of_data_nobody_was_asked_for(
+    archive, monkeypatch
+):
+    monkeypatch.setattr("zonefiles.sources.MAX_LOOKUPS", 4)
+
+    async def story():
+        network = FakeNetwork()
+        network.open.clear()
+        source = DataSource(archive, network)
+        slow = [asyncio.create_task(source.get(record(n)[0], 5)) for n in range(4)]
+        while len(network.asked) < 4:
+            await asyncio.sleep(0)
+        digest, data = record(99)
+        network.holds[digest] = data
+        flood = [source.get(record(n)[0], 0.02) for n in range(100, 150)]
+        turned_away = await asyncio.gather(source.get(digest, 0.02), *flood)
+        assert set(turned_away) == {Missing(MissingReason.BUSY, 0, 0)}
+        assert (source.stats.too_busy, len(network.asked)) == (51, 4)
+        network.open.set()
+        assert await source.get(digest, 1) == Found(data, "192.0.2.1:6265")
+        assert {found.asked for found in await asyncio.gather(*slow)} == {3}
+        assert source.stats.remembered == 0
+        await source.get(record(0)[0], 1)
+        assert source.stats.remembered == 1, "what others were asked for in vain is"
+
+    asyncio.run(story())
+
+
+def test_who_waits_with_another_for_a_turn_that_never_comes_hears_why(archive, monkeypatch):
+    monkeypatch.setattr("zonefiles.sources.MAX_LOOKUPS", 1)
+    monkeypatch.setattr("zonefiles.sources._GRACE", 0.01)
+
+    async def story():
+        network = FakeNetwork()
+        network.open.clear()
+        source = DataSource(archive, network)
+        others = [asyncio.create_task(source.get(record(n)[0], 60)) for n in (1, 2)]
+        while source.looking_for < 2 or not network.asked:
+            await asyncio.sleep(0)
+        assert (await source.get(record(2)[0], 0.01)).busy
+        assert not (await source.get(record(1)[0], 0.01)).busy, "this one is being asked for"
+        await source.close()
+        assert {found.asked for found in await asyncio.gather(*others)} == {0}
+
+    asyncio.run(story())
+
+
+def test_a_network_without_anybody_to_ask_is_asked_again_at_once(archive):
+    async def story():
+        network = FakeNetwork()
+        network.peers = 0
+        source = DataSource(archive, network)
+        digest, data = record(1)
+        assert await source.get(digest, 1) == Missing(MissingReason.UNAVAILABLE, 0, 0)
+        network.peers, network.holds[digest] = 3, data
+        assert await source.get(digest, 1) == Found(data, "192.0.2.1:6265")
 
     asyncio.run(story())
 
