@@ -469,10 +469,13 @@ class Service:
             self.resolver.blocks_came(height, names, everything=rules_changed)
         if self.follower.status.caught_up:
             self._last_block_came = self._clock()
-        self.replicator.announce(digests)
+        if self.settings.replicate:
+            self.replicator.announce(digests)
 
     def _announce_backlog(self, loop: asyncio.AbstractEventLoop, stopping: threading.Event) -> None:
         """Hand what all live names announce to the replicator; in a thread, once."""
+        if not self.settings.replicate:
+            return
         announced = self.table.snapshot().announced_values()
         while digests := list(itertools.islice(announced, BACKLOG_AT_ONCE)):
             if stopping.is_set():

@@ -244,6 +244,9 @@ class Settings(BaseModel):
         10.0, "A TCP connection silent for so long is closed.", shown="10 s", ge=0.1, le=600
     )
 
+    replicate: bool = _setting(
+        True, "Fetch the data of every live name when it is announced, not only when it is asked."
+    )
     archive_max_bytes: Size = _setting(
         2**30, "Most data this node keeps, in bytes or as 1GiB.", ge=2**16, le=2**50, shown="1GiB"
     )

@@ -18,7 +18,7 @@ from indexer.sandbox import SandboxNode
 from resolver import daemon as program
 from resolver import pidfile
 from resolver.pidfile import AlreadyRunning, PidFile
-from resolver.settings import flag_name, is_secret, rows
+from resolver.settings import flag_name, is_secret, is_switch, rows
 from tests.conftest import ROOT
 from tests.fakes_process import DEADLINE, Blockstored, environment
 
@@ -70,7 +70,8 @@ def test_every_setting_but_the_secret_has_a_flag(tmp_path):
     for command in ("start", "sandbox", "config"):
         text = invoke(tmp_path, command, "-h").output
         for name, _row in rows():
-            assert (f"  {flag_name(name)} VALUE" in text) is not is_secret(name)
+            shown = f"  {flag_name(name)}{' / ' if is_switch(name) else ' VALUE'}"
+            assert (shown in text) is not is_secret(name)
 
 
 @pytest.mark.parametrize("command", ["start", "stop", "status", "sandbox", "config"])
