@@ -8,6 +8,7 @@ row doubles the pause, up to a bound.
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from itertools import count
 
 
@@ -18,7 +19,8 @@ class Schedule:
         self.size = size
         self._first_pause = first_pause
         self._longest_pause = longest_pause
-        self._urgent: dict[bytes, None] = {}
+        # Not a dict: finding its first entry walks over all that were taken out before it.
+        self._urgent: OrderedDict[bytes, None] = OrderedDict()
         self._due: dict[bytes, float] = {}
         self._heap: list[tuple[float, int, bytes]] = []
         self._order = count()
@@ -75,9 +77,7 @@ class Schedule:
     def take(self, time: float) -> bytes | None:
         """Take out what is to be done next at ``time``: new ones first; None if nothing is due."""
         if self._urgent:
-            digest = next(iter(self._urgent))
-            del self._urgent[digest]
-            return digest
+            return self._urgent.popitem(last=False)[0]
         self._drop_moved()
         if not self._heap or self._heap[0][0] > time:
             return None
