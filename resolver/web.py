@@ -5,6 +5,7 @@ are bounded; a body that is too long is read to its end up to a limit, so that t
 and then cut off; HTTP/1.1 only; no request is a line in the log.
 """
 
+import logging
 from collections import Counter
 from io import BytesIO
 from typing import Any
@@ -14,6 +15,8 @@ from twisted.web import http
 
 from resolver.http_values import HttpReply
 from resolver.tcp import peer_key
+
+log = logging.getLogger("blockstore.api")
 
 MAX_CONNECTIONS = 200
 IDLE_TIMEOUT = 30
@@ -74,6 +77,7 @@ class BoundedChannel(http.HTTPChannel):
     totalHeadersSize = 8192
     maxHeaders = 64
     counted_as = ""
+    unreadable = HttpReply(400, "text/plain", b"This is not HTTP/1.1.\n")
     line_too_long = HttpReply(414, "text/plain", b"The request has too long a line.\n")
 
     def __init__(self) -> None:
@@ -96,8 +100,13 @@ class BoundedChannel(http.HTTPChannel):
         self.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        if self._ending is None:
+        if self._ending is not None:
+            return
+        try:
             super().dataReceived(data)
+        except Exception as error:  # noqa: BLE001 - the preface of HTTP/2 is one such
+            log.debug("A request broke the HTTP reader: %r.", error)
+            self.end_with(b"400 Bad Request", self.unreadable)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         # The stock method leaves the channel registered as a producer, which TLS waits for.
