@@ -1,7 +1,8 @@
 """One daemon a working folder: a pid file whose lock, not whose text, says who runs.
 
 The kernel drops the lock when the process ends in whatever way, so what is left behind by a
-killed daemon is never an obstacle. A pid is only ever signalled while its lock is held.
+killed daemon is never an obstacle. A pid is only ever signalled while its lock is held. Asking who
+runs keeps nobody from starting, and one who asks is not taken for a daemon by another who asks.
 """
 
 import os
@@ -12,8 +13,9 @@ from pathlib import Path
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(fd: int) -> bool:
-        """Whether the lock could be had; a byte far behind the text is locked."""
+    def _lock(fd: int, *, shared: bool = False) -> bool:
+        """Whether the lock could be had; a byte far behind the text is locked. There is no
+        shared one, so two who ask at once may take each other for a daemon, for an instant."""
         os.lseek(fd, 1 << 20, os.SEEK_SET)
         try:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
@@ -23,16 +25,20 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _lock(fd: int) -> bool:
-        """Whether the lock could be had."""
+    def _lock(fd: int, *, shared: bool = False) -> bool:
+        """Whether the lock could be had, alone or together with others who share it."""
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
 
 POLL = 0.02
+PROBE_POLL = 0.001
+PATIENCE = 0.25
+"""Seconds for which a lock may be held by those who only ask whether a daemon holds it; each has
+it for less than a millisecond."""
 
 
 class AlreadyRunning(Exception):
@@ -52,11 +58,15 @@ class PidFile:
 
     def acquire(self) -> None:
         """Take the lock and write our pid. Raises AlreadyRunning, OSError."""
+        deadline = time.monotonic() + PATIENCE
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 if not _lock(fd):
-                    raise AlreadyRunning(_read_pid(self.path))
+                    if time.monotonic() >= deadline:
+                        raise AlreadyRunning(_read_pid(self.path))
+                    time.sleep(PROBE_POLL)
+                    continue
                 # A daemon that ends removes its file: the lock must be on the one with the name.
                 if _is_named(fd, self.path):
                     os.ftruncate(fd, 0)
@@ -82,7 +92,7 @@ def owner(path: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        if _lock(fd):
+        if _lock(fd, shared=True):
             return None
     finally:
         os.close(fd)

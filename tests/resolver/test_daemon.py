@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,6 +159,43 @@ def test_a_pid_file_has_one_owner_at_a_time(tmp_path):
     second.acquire()
     second.release()
     second.release()
+
+
+def test_those_who_ask_who_runs_keep_nobody_from_starting(tmp_path):
+    path = tmp_path / "pid"
+    path.write_text("1\n")  # of a daemon that was killed
+    mine, done = PidFile(path), threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            pidfile.owner(path)
+
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    try:
+        for _ in range(500):
+            mine.acquire()
+            mine.release()
+            path.write_text("1\n")
+    finally:
+        done.set()
+        for thread in asking:
+            thread.join()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no shared locks")
+def test_who_asks_while_another_asks_sees_no_daemon(tmp_path):
+    path = tmp_path / "pid"
+    path.write_text("1\n")
+    with path.open("r+") as asking:
+        assert pidfile._lock(asking.fileno(), shared=True)
+        assert pidfile.owner(path) is None
+        threading.Timer(0.02, asking.close).start()
+        mine = PidFile(path)
+        mine.acquire()
+    assert pidfile.owner(path) == os.getpid()
+    mine.release()
 
 
 @pytest.mark.parametrize("left", ["1\n", "", "no number", "\xff"])
