@@ -35,7 +35,7 @@ def check_namespace(namespace_id: str) -> str:
     if not _LABEL.fullmatch(namespace_id):
         raise BadName(
             f"the namespace {namespace_id!r} may hold only a-z, 0-9, '-' and '_'"
-            " (upper case is not allowed on the chain)"
+            f"{_about_case(namespace_id)}"
         )
     return namespace_id
 
@@ -54,10 +54,14 @@ def parse_name(name: str) -> tuple[str, str]:
     if not _LABEL.fullmatch(label):
         raise BadName(
             f"the name {name!r} may hold only a-z, 0-9, '-' and '_' before its dot"
-            " (upper case is not allowed on the chain)"
+            f"{_about_case(label)}"
         )
     check_namespace(namespace_id)
     return label, namespace_id
+
+
+def _about_case(text: str) -> str:
+    return "" if text == text.lower() else " (upper case is not allowed on the chain)"
 
 
 def is_name(name: str) -> bool:

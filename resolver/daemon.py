@@ -331,10 +331,12 @@ def _ask_info(folder: Path) -> dict[str, Any] | None:
 def status_lines(pid: int, info: Mapping[str, Any]) -> list[str]:
     """The status for people."""
     index, node, addresses = info["index"], info["node"], info["addresses"]
-    goal = "" if index["target"] is None else f" of {index['target']}"
+    goal = "" if index["target"] is None else f" of {max(0, index['target'])}"
+    block = index["height"]
+    reached = "no block yet," if block < info["first_block"] else f"block {block}{goal};"
     lines = [
         f"blockstored {info['server_version']} runs as pid {pid} on {info['network']}.",
-        f"Index:   {index['state']}, block {index['height']}{goal}; {info['names']} names;"
+        f"Index:   {index['state']}, {reached} {info['names']} names;"
         f" consensus {info['consensus'] or 'none yet'}.",
     ]
     if node["error"]:
@@ -405,9 +407,6 @@ def main() -> None:
     try:
         cli(prog_name="blockstored")
     except Exception as error:
-        import logging
-
-        logging.getLogger("blockstore").exception("blockstored failed.")
         fail(FAILED, f"{type(error).__name__}: {as_text(str(error))[:300]}; please report this")
 
 

@@ -7,6 +7,7 @@ the chain alone and of their data from the other DHT node alone; nothing is put 
 import asyncio
 import logging
 import shutil
+import sys
 import threading
 import time
 from pathlib import Path
@@ -244,9 +245,15 @@ class Sandbox:
             f"DNS on {host} port {port}, HTTP API on {api['host']} port {api['port']},"
             f" state in {self._folder}.\n\n"
             f"Try, in another terminal:\n\n{shown}\n"
-            f"  blockstore-cli{port_flag} lookup swiftonsecurity\n\n"
+            f"  {_command_line()}{port_flag} lookup swiftonsecurity\n\n"
             "Ctrl-C stops it; the state survives unless --fresh is given.\n"
         )
+
+
+def _command_line() -> str:
+    """``blockstore-cli`` as this person has to type it."""
+    beside = Path(sys.executable).with_name("blockstore-cli")
+    return "blockstore-cli" if shutil.which("blockstore-cli") else str(beside)
 
 
 def run(settings: Settings, fresh: bool) -> int:

@@ -77,6 +77,8 @@ def split_table(value: object) -> object:
         suffix, equals, namespace = part.partition("=")
         if not equals:
             raise ValueError("SUFFIX=NAMESPACE pairs are needed, such as bs=id")
+        if suffix.strip() in table:
+            raise ValueError(f"the suffix {suffix.strip()} is given twice")
         table[suffix.strip()] = namespace.strip()
     return table
 

@@ -132,8 +132,11 @@ async def find_value(
             f"too many look-ups are under way: nobody was asked for the data {digest} of {name}",
             "try again in a few seconds",
         )
-    whom = f"none of the {asked} sources that were asked" if asked else "no source"
+    whom = {0: "no source", 1: "the one source that was asked"}.get(
+        asked, f"none of the {asked} sources that were asked"
+    )
+    had = "did not have" if asked == 1 else "had"
     raise Refused(
         Refusal.DATA_UNAVAILABLE,
-        f"{whom} had the data {digest} of {name} within {timeout:g} seconds",
+        f"{whom} {had} the data {digest} of {name} within {timeout:g} seconds",
     )

@@ -185,6 +185,11 @@ def test_a_long_answer_is_cut_over_udp_and_complete_over_tcp(box: Box) -> None:
     assert len(re.findall(r"^almanac\.bs\..*TXT", whole, re.MULTILINE)) == 12
 
 
+def test_an_alias_leads_to_another_name(box: Box) -> None:
+    printed = box.dig(*box.line("www.alias.bs")).splitlines()
+    assert printed == ["www.webhost.bs.", "webhost.bs.", "192.0.2.10"]
+
+
 def test_every_printed_short_line_prints_something(box: Box) -> None:
     short = [line for line in box.lines if "+short" in line]
     assert len(short) >= 8

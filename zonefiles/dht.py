@@ -218,7 +218,7 @@ class DhtNode:
             reason = getattr(error, "strerror", None) or str(error)
             raise DhtError(
                 f"the DHT cannot listen on {self.host}:{self._port} ({reason}):"
-                " stop what uses that port, or set another one"
+                " stop what uses that port, or give another one with --dht-port"
             ) from None
         self._port = udp.getsockname()[1]
         return protocol
