@@ -406,7 +406,7 @@ def main() -> None:
     """The program."""
     try:
         cli(prog_name="blockstored")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last resort: a person reads one line
         fail(FAILED, f"{type(error).__name__}: {as_text(str(error))[:300]}; please report this")
 
 
