@@ -40,7 +40,9 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
+            "pyzmq>=25",
         ],
+        "zmq": ["pyzmq>=25"],
         "lint": ["ruff>=0.9", "mypy>=1.14"],
     },
     classifiers=[

@@ -70,6 +70,8 @@ REST_BLOCK_BYTES = 20_000
 """Blocks that are larger than this on average are read over REST where it is offered: half the
 bytes and no text to decode. Smaller ones come faster by the hundred in one batch."""
 
+OLD_WAIT_SECONDS = 0.8
+
 RPC_MISC, RPC_NOT_FOUND, RPC_ALREADY_KNOWN, RPC_WARMING_UP = -1, -5, -27, -28
 RPC_METHOD_NOT_FOUND = -32601
 
@@ -144,6 +146,12 @@ class BitcoinNode:
         self._capabilities: Capabilities | None = None
         self._failed_ways: set[Prevouts] = set()
         self._mean_block_bytes = 0.0
+        self._waits_blindly = False
+
+    @property
+    def host(self) -> str:
+        """The host part of the node's address."""
+        return self._host
 
     @property
     def place(self) -> str:
@@ -345,14 +353,24 @@ class BitcoinNode:
         answer: bytes | None = self._exchange(lambda wire: wire.get(f"/rest/{path}"), True)
         return answer
 
-    def wait_for_block(self, known: bytes, seconds: float) -> None:
-        """Return when the node's tip is another block than ``known``, or after ``seconds``.
+    def wait_for_block(self, seconds: float, known: bytes | None = None) -> bytes:
+        """The hash of the node's tip, as soon as it is not ``known`` or ``seconds`` have gone by.
 
-        Only for nodes that offer it (``Capabilities.long_polling``). Raises what ``call`` raises.
+        Nodes before Bitcoin Core 30 cannot be told what we know, and a block that comes between
+        two calls goes unheard: they are not waited for longer than OLD_WAIT_SECONDS. Only for nodes
+        that offer it (``Capabilities.long_polling``). Raises what ``call`` raises.
         """
         patience = min(seconds, self._timeout / 2)
-        if self.chain_info().best_block_hash == known:
-            self.call("waitfornewblock", max(1, int(patience * 1000)))
+        shown: Any = None
+        if known is not None and not self._waits_blindly:
+            try:
+                shown = self.call("waitfornewblock", int(patience * 1000) or 1, hash_hex(known))
+            except NodeRpcError:
+                self._waits_blindly = True
+        if shown is None:
+            patience = min(patience, OLD_WAIT_SECONDS) if known is not None else 0.001
+            shown = self.call("waitfornewblock", int(patience * 1000) or 1)
+        return self._hash(shown.get("hash") if isinstance(shown, dict) else None, "waitfornewblock")
 
     def send_transaction(self, raw: bytes) -> bytes:
         """Hand a transaction to the node; its txid.
@@ -494,8 +512,11 @@ class BitcoinNode:
                 wire.rest()
                 raise
             except BaseException as failure:
+                ended_by_us = wire.closed
                 self._drop(wire)
-                if not repeated and self._is_worth_repeating(failure, kept and may_repeat):
+                if not (repeated or ended_by_us) and self._is_worth_repeating(
+                    failure, kept and may_repeat
+                ):
                     repeated = True
                     continue
                 if isinstance(failure, NodeUnavailable):

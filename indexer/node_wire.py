@@ -4,8 +4,10 @@ What must stay true: a reply is read only up to its bound, and its HTTP status i
 its text; no credential is in any text that leaves here.
 """
 
+import contextlib
 import http.client
 import json
+import socket
 import time
 from collections.abc import Sequence
 from decimal import Decimal
@@ -183,6 +185,10 @@ class Wire:
         self.rested = time.monotonic()
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection, also under a thread that waits for a reply on it."""
         self.closed = True
+        connected = self._connection.sock
+        if connected is not None:
+            with contextlib.suppress(OSError):  # the other side was quicker
+                connected.shutdown(socket.SHUT_RDWR)
         self._connection.close()

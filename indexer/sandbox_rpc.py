@@ -41,7 +41,7 @@ from indexer.transactions import CorruptTransaction, Transaction, hash_hex, pars
 
 MAX_GENERATE = 20_000
 DEFAULT_MAX_FEE_RATE = "0.10"
-PREVOUTS_SINCE = 230000
+PREVOUTS_SINCE, TOLD_TIP_SINCE = 230000, 300000
 
 
 class SandboxRpc:
@@ -132,6 +132,8 @@ class SandboxRpc:
         """Wait, with the chain's lock let go, until the tip is another; timeout 0: for ever."""
         if not self._switches.long_polling:
             raise RpcError(RPC_METHOD_NOT_FOUND, "Method not found")
+        if current_tip is not None and self._switches.version < TOLD_TIP_SINCE:
+            raise RpcError(RPC_MISC, "waitfornewblock ( timeout )")
         patience = integer(timeout)
         if patience < 0:
             raise RpcError(RPC_MISC, "Negative timeout")

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from indexer.announcements import Announcements
 from indexer.follower import Follower
 from indexer.lane_process import make_lanes
 from indexer.networks import NETWORKS
@@ -246,6 +247,11 @@ class Service:
 
         thread = threading.Thread(target=run, name="follower", daemon=True)
         thread.start()
+        if isinstance(node, BitcoinNode):
+            listen = Announcements(node, self.follower.wake).run
+            threading.Thread(
+                target=listen, args=(stopping,), name="announcements", daemon=True
+            ).start()
         backlog = asyncio.ensure_future(asyncio.to_thread(self._announce_backlog, loop, stopping))
 
         async def stop_following() -> None:

@@ -120,7 +120,7 @@ def test_no_more_rights_are_needed_than_the_whitelist_gives(tx_index) -> None:
         assert node.spent_scripts(street.mined, street.places) == street.expected
         paid = street.purse.pay(TxOut(30_000, p2pkh_script(b"\x03" * 20)))
         assert node.send_transaction(paid)
-        node.wait_for_block(best, 0.01)
+        assert node.wait_for_block(0.01, best) == best
         assert node.capabilities().long_polling
         with pytest.raises(NodeRefused, match="rpcwhitelist"):
             node.call("getbestblockhash")
