@@ -16,9 +16,8 @@ from indexer.records import Phase
 from resolver.answer import Basis
 from resolver.cache import FAILURE_SECONDS, ReplyCache
 from resolver.chase import Freshness
-from resolver.codes import Rcode
 from resolver.message import STREAM_LIMIT, UDP_LIMIT
-from resolver.outline import COOKIE_OPTION_SIZE, outline
+from resolver.outline import outline
 from tests.fakes_resolver import HEIGHT, World, errors, lines
 
 MEGABYTE = 1_000_000
@@ -255,17 +254,27 @@ LABELS = ("", "www.", "WWW.", "a.w.", "x.", "far.", "loop.", "_blockstore.", "no
 NAMES = ("alice", "BOB", "lost", "old", "nobody", "_status", "deep.er.alice")
 TYPES = ("A", "TXT", "SOA", "ANY", "TYPE97", "HTTPS", "NS", "DS")
 
-QUESTION = st.tuples(
+DOORS = ("plain", 0, 512, 700, 1_210, 1_231, 1_232, 4_096, "tcp", "tcp plain")
+EXTRAS = ("do", "nsid", "cookie", "keepalive", "rd", "cd", "odd", "upper")
+QUESTIONS = st.lists(
+    st.tuples(
+        st.sampled_from([f"{label}{name}.bs" for label in LABELS for name in NAMES] + ["bs"]),
+        st.sampled_from(TYPES),
+    ),
+    min_size=1,
+    max_size=3,
+)
+"""Few in one story, so that they are asked again."""
+ASKING = st.tuples(
     st.just("ask"),
-    st.sampled_from([f"{label}{name}.bs" for label in LABELS for name in NAMES] + ["bs", "a.com"]),
-    st.sampled_from(TYPES),
-    st.sampled_from(["plain", 0, 512, 700, 1_210, 1_231, 1_232, 4_096, "tcp", "tcp plain"]),
-    st.sets(st.sampled_from(["do", "nsid", "cookie", "keepalive", "rd", "cd", "odd"])),
+    st.integers(0, 2),
+    st.one_of(st.just(1_232), st.sampled_from(DOORS)),
+    st.one_of(st.just(set()), st.sets(st.sampled_from(EXTRAS))),
 )
 STEP = st.one_of(
-    QUESTION,
-    QUESTION,
-    QUESTION,
+    ASKING,
+    ASKING,
+    ASKING,
     st.tuples(st.just("clock"), st.sampled_from([0.4, 1.0, 59.0, 300.0, 3_000.0])),
     st.tuples(st.just("block"), st.sampled_from(["alice", "bob", "old", "nobody", "lost", ""])),
     st.tuples(st.just("data"), st.just("lost")),
@@ -284,7 +293,8 @@ def zone_of(name: str, version: int) -> str:
 class Twins:
     """The same world twice, with a cache and without."""
 
-    def __init__(self) -> None:
+    def __init__(self, questions: list[tuple[str, str]]) -> None:
+        self.questions = questions
         self.now = 5_000.0
         self.versions: dict[str, int] = {}
         self.silent = 1.0
@@ -331,8 +341,9 @@ class Twins:
                 self.silent = seconds
                 self.now += 1
                 self._tell(None)
-            case ("ask", qname, rtype, door, more):
-                self.ask(qname, rtype, door, more)
+            case ("ask", which, door, more):
+                qname, rtype = self.questions[which % len(self.questions)]
+                self.ask(qname.upper() if "upper" in more else qname, rtype, door, more)
 
     def _tell(self, names: list[str] | None) -> None:
         for world in (self.on, self.off):
@@ -386,20 +397,34 @@ def _without_ttls(wire: bytes) -> bytes:
     return bytes(octets)
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(STEP, max_size=40))
-def test_with_the_cache_every_reply_is_what_it_is_without(steps):
-    twins = Twins()
+@settings(max_examples=400, deadline=None)
+@given(QUESTIONS, st.lists(STEP, max_size=40))
+def test_with_the_cache_every_reply_is_what_it_is_without(questions, steps):
+    twins = Twins(questions)
     for step in steps:
         twins.play(step)
     assert twins.on.resolver.outcomes["failed"] == twins.off.resolver.outcomes["failed"] == 0
 
 
 def test_the_property_test_reaches_the_cache():
-    twins = Twins()
-    step = ("ask", "www.alice.bs", "A", 1_232, {"cookie", "nsid", "rd"})
-    for _ in range(3):
-        twins.play(step)
+    twins = Twins([("www.alice.bs", "A")])
+    for more in (set(), {"cookie", "nsid", "rd", "upper"}, {"cookie", "nsid"}, {"upper", "cookie"}):
+        twins.play(("ask", 0, 1_232, more))
     assert twins.on.resolver.outcomes["from memory"] == 2
-    assert COOKIE_OPTION_SIZE == 28
-    assert Rcode.BADCOOKIE == 23
+
+
+def test_a_kept_reply_with_a_cookie_fits_whoever_asks(kept):
+    kept.world.zonefile("wide.id", "\n".join(f"@ A 192.0.2.{n}" for n in range(1, 75)))
+    full = len(kept.world.ask("wide.bs").to_wire())
+    assert 1_204 < full <= UDP_LIMIT
+    kept.now += 1
+    for cookie in ([], [dns.edns.GenericOption(10, b"12345678")]):
+        for payload in range(1_195, 1_240):
+            kept.world.ask("wide.bs", payload=payload, options=cookie)  # which checks the length
+
+
+def test_do_is_part_of_what_is_kept(kept):
+    for wanted in (True, False, True, False):
+        reply = kept.world.ask("www.alice.bs", want_dnssec=wanted)
+        assert bool(reply.ednsflags & dns.flags.DO) is wanted
+    assert kept.hits == 2
