@@ -2,7 +2,9 @@
 
 What must stay true:
 - replies leave as they are ready, in any order (RFC 7766 6.2.1.1), those at hand in one write per
-  burst that was read;
+  burst;
+- one turn of the reactor answers at most ``BURST`` questions of a connection; the rest waits for
+  the next turn, and nothing more is read meanwhile, so that nobody starves the others;
 - one connection has at most ``max_under_way`` questions waiting for data and about ``MAX_UNSENT``
   bytes unsent; beyond either nothing more is read from it until there is room;
 - a connection that neither asks a whole question nor takes a reply for ``idle`` seconds is closed,
@@ -29,6 +31,7 @@ from resolver.resolve import LaterReply, Reply, Resolver
 log = logging.getLogger("blockstore.resolver")
 
 IDLE = 10.0
+BURST = 64
 MAX_UNDER_WAY = 100
 MAX_UNSENT = 65_536
 MAX_CONNECTIONS = 512
@@ -55,6 +58,7 @@ class DnsConnection(Protocol):
         self._gone = False
         self._last_progress = 0.0
         self._timer: Any = None
+        self._next_turn: Any = None  # the call that goes on with what is whole in the buffer
 
     @property
     def idle_since(self) -> float | None:
@@ -80,6 +84,8 @@ class DnsConnection(Protocol):
         self._gone = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
         for task in list(self._under_way):
             task.cancel()
         self._buffer.clear()
@@ -110,10 +116,19 @@ class DnsConnection(Protocol):
 
     # Inside
 
+    def _go_on_next_turn(self) -> None:
+        if self._next_turn is None:
+            self._next_turn = self.factory.reactor.callLater(0, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._next_turn = None
+        self._answer_what_is_whole()
+
     def _answer_what_is_whole(self) -> None:
         out: list[bytes] = []
         unsent = 0
         taken = 0
+        left = BURST
         while self._has_room() and len(self._buffer) - taken >= 2:
             length = int.from_bytes(self._buffer[taken : taken + 2], "big")
             if length < SMALLEST_MESSAGE:
@@ -122,6 +137,10 @@ class DnsConnection(Protocol):
                 return
             if len(self._buffer) - taken - 2 < length:
                 break
+            if not left:
+                self._go_on_next_turn()
+                break
+            left -= 1
             packet = bytes(self._buffer[taken + 2 : taken + 2 + length])
             taken += 2 + length
             self.factory.outcomes["received"] += 1
@@ -144,7 +163,8 @@ class DnsConnection(Protocol):
 
     def _has_room(self) -> bool:
         waiting = len(self._under_way) >= self.factory.max_under_way
-        return not (self._unread or waiting or self._closing or self._gone)
+        later = self._next_turn is not None
+        return not (self._unread or waiting or later or self._closing or self._gone)
 
     def _read_or_not(self) -> None:
         """Stop reading while there is no room; the kernel then holds the client back."""
@@ -175,10 +195,14 @@ class DnsConnection(Protocol):
             if not self._unread:
                 self._last_progress = self.factory.reactor.seconds()
             self._write([len(reply).to_bytes(2, "big"), reply])
-        self._answer_what_is_whole()
+        if self._buffer:
+            self._go_on_next_turn()  # many may end in one turn, and share what it may answer
+        else:
+            self._read_or_not()
+            self._close_when_done()
 
     def _close_when_done(self) -> None:
-        if not self._half_closed or self._under_way or self._gone:
+        if not self._half_closed or self._under_way or self._next_turn is not None or self._gone:
             return
         left = self._buffer
         whole_left = len(left) >= 2 and len(left) - 2 >= int.from_bytes(left[:2], "big")

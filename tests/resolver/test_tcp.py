@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from resolver.listening import PortUnavailable, tcp_socket
-from resolver.tcp import DnsConnections
+from resolver.tcp import BURST, DnsConnections
 from tests.fakes_resolver import World
 
 QUERY = dns.message.make_query("alice.bs", "TXT", id=4242).to_wire()
@@ -61,9 +61,21 @@ class Wire(StringTransport):
         self.aborted = True
 
 
+class Turns(Clock):
+    """A clock that, as a reactor, calls in the next turn what this one says to call at once."""
+
+    TURN = 2**-20
+
+    def callLater(self, delay, call, *args, **kw):
+        return super().callLater(delay or self.TURN, call, *args, **kw)
+
+    def turn(self) -> None:
+        self.advance(self.TURN)
+
+
 class Door:
     def __init__(self, world: World, **limits) -> None:
-        self.clock = Clock()
+        self.clock = Turns()
         self.factory = DnsConnections(self.clock, world.resolver, **limits)
 
     def connect(self, host: str = "192.0.2.1"):
@@ -109,6 +121,59 @@ def test_a_burst_of_questions_leaves_in_one_write(world):
     assert wire.writes == 1
 
 
+def test_a_turn_answers_a_burst_of_a_connection_and_reads_no_more_until_the_next(world):
+    door = Door(world)
+    connection, wire = door.connect()
+    connection.dataReceived(framed(QUERY) * (2 * BURST + 5))
+    for answered in (BURST, 2 * BURST):
+        assert len(replies(wire.value())) == answered
+        assert wire.producerState == "paused"
+        connection.dataReceived(framed(QUERY))  # what TLS had still in hand
+        assert len(replies(wire.value())) == answered
+        door.clock.turn()
+    assert len(replies(wire.value())) == 2 * BURST + 7
+    assert wire.producerState == "producing"
+    assert wire.writes == 3
+
+
+def test_what_is_left_for_the_next_turn_is_answered_to_who_closed_its_side(world):
+    door = Door(world)
+    connection, wire = door.connect()
+    connection.dataReceived(framed(QUERY) * (BURST + 5))
+    connection.readConnectionLost()
+    assert not wire.disconnecting
+    door.clock.turn()
+    assert len(replies(wire.value())) == BURST + 5
+    assert wire.disconnecting
+
+
+def test_questions_that_end_together_share_what_one_turn_answers(world):
+    async def story():
+        world.source.gate = asyncio.Event()
+        slow = framed(dns.message.make_query("slow.bs", "TXT").to_wire())
+        door = Door(world, max_under_way=3)
+        connection, wire = door.connect()
+        connection.dataReceived(slow * 3 + framed(QUERY) * (2 * BURST))
+        world.source.gate.set()
+        while connection._under_way:
+            await asyncio.sleep(0)
+        seen = [len(replies(wire.value()))]
+        for _ in range(2):
+            door.clock.turn()
+            seen.append(len(replies(wire.value())))
+        return seen
+
+    assert asyncio.run(story()) == [3, 3 + BURST, 3 + 2 * BURST]
+
+
+def test_a_connection_lost_between_two_turns_leaves_no_call(world):
+    door = Door(world)
+    connection, _ = door.connect()
+    connection.dataReceived(framed(QUERY) * (BURST + 5))
+    connection.connectionLost()
+    assert door.clock.getDelayedCalls() == []
+
+
 def test_replies_that_are_ready_overtake_those_that_wait(world):
     async def story():
         world.source.gate = asyncio.Event()
@@ -130,13 +195,15 @@ def test_no_more_wait_than_allowed_and_reading_stops_meanwhile(world):
     async def story():
         world.source.gate = asyncio.Event()
         slow = framed(dns.message.make_query("slow.bs", "TXT").to_wire())
-        connection, wire = Door(world, max_under_way=3).connect()
+        door = Door(world, max_under_way=3)
+        connection, wire = door.connect()
         connection.dataReceived(slow * 5)
         assert len(connection._under_way) == 3
         assert wire.producerState == "paused"
         world.source.gate.set()
         while connection._under_way:
             await asyncio.sleep(0)
+            door.clock.turn()
         assert wire.producerState == "producing"
         return replies(wire.value())
 
