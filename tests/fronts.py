@@ -103,6 +103,7 @@ net.ipv6 = false
 cache.size = 10 * MB
 modules = {{ 'policy' }}
 trust_anchors.remove('.')
+trust_anchors.set_insecure({{ 'bs' }})
 policy.add(policy.suffix(policy.STUB('127.0.0.1@{ours}'), {{ todname('bs') }}))
 policy.add(policy.all(policy.STUB('127.0.0.1@{others}')))
 """

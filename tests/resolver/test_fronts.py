@@ -1,6 +1,7 @@
 """Real resolvers in front of our doors find every answer they ask for, and so do their clients."""
 
 import asyncio
+import re
 import threading
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import dns.rcode
 import pytest
 
 from tests.authority import Authority, serving
+from tests.conftest import ROOT
 from tests.fronts import FRONTS, program, running
 from tests.resolver.every_door import doors
 
@@ -65,6 +67,27 @@ def ask(front):
         return reply
 
     return ask
+
+
+@pytest.mark.parametrize(
+    ("title", "front"),
+    [
+        ("unbound", "unbound with a stub-zone"),
+        ("dnsmasq", "dnsmasq"),
+        ("Knot Resolver", "knot-resolver"),
+    ],
+)
+def test_the_readme_shows_what_is_run_here(title, front, tmp_path):
+    """Every line of the snippet for a resolver is one that it is started with."""
+    text = (ROOT / "resolver" / "README.md").read_text("utf-8")
+    found = re.search(rf"^{title}.*:\n\n((?:    .*\n)+)", text, re.MULTILINE)
+    assert found is not None
+    shown = {line.strip() for line in found[1].splitlines()}
+    command = FRONTS[front][1](tmp_path, 1, 6253, 2)
+    started_with = {word.removeprefix("--") for word in command}
+    for file in tmp_path.iterdir():
+        started_with |= {line.strip() for line in file.read_text().splitlines()}
+    assert shown <= started_with
 
 
 def test_a_name_of_the_chain(ask):
