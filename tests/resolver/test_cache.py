@@ -256,10 +256,14 @@ TYPES = ("A", "TXT", "SOA", "ANY", "TYPE97", "HTTPS", "NS", "DS")
 
 DOORS = ("plain", 0, 512, 700, 1_210, 1_231, 1_232, 4_096, "tcp", "tcp plain")
 EXTRAS = ("do", "nsid", "cookie", "keepalive", "rd", "cd", "odd", "upper")
+LIKELY = ("www.alice.bs", "far.alice.bs", "lost.bs", "old.bs", "nobody.bs")
 QUESTIONS = st.lists(
     st.tuples(
-        st.sampled_from([f"{label}{name}.bs" for label in LABELS for name in NAMES] + ["bs"]),
-        st.sampled_from(TYPES),
+        st.one_of(
+            st.sampled_from(LIKELY),
+            st.sampled_from([f"{label}{name}.bs" for label in LABELS for name in NAMES] + ["bs"]),
+        ),
+        st.one_of(st.just("A"), st.sampled_from(TYPES)),
     ),
     min_size=1,
     max_size=3,
