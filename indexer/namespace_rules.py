@@ -32,19 +32,7 @@ def judge_namespace_preorder(op: NamespacePreorder, view: BlockView) -> Effect:
     require(is_recent(op.consensus_hash, view), Flaw.CONSENSUS_HASH)
     require(op.fee_script == view.network.burn_script, Flaw.FEE_WENT_ELSEWHERE)
     require(op.token_amount is None, Flaw.OTHER_LEDGER)
-    record = PreorderRecord(
-        preorder_hash=op.preorder_hash,
-        consensus_hash=op.consensus_hash,
-        sender=op.sender,
-        sender_pubkey=op.sender_pubkey,
-        address=view.address(op.sender),
-        block_number=view.height,
-        op="*",
-        txid=op.txid,
-        vtxindex=op.vtxindex,
-        op_fee=op.op_fee,
-        fee_script=op.fee_script,
-    )
+    record = outstanding(op, view)
     return Effect("", consensus.serialize_namespace_preorder(record), preorder=record)
 
 

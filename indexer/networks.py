@@ -5,7 +5,7 @@ rules hold asks ``Network.epoch(height)`` (protocol spec section 8.1).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 BLOCKS_PER_DAY = 144
 BLOCKS_PER_YEAR = 52595  # round(365.2424 * 24 * 60 / 10), protocol spec section 1.5
@@ -48,19 +48,8 @@ EPOCH_3 = Epoch(
     transfer_at_renewal=True,
     pay_to_creator=True,
 )
-EPOCH_4 = Epoch(
-    4,
-    None,
-    2,
-    5000,
-    multisig=True,
-    name_price_factor=0.1,
-    namespace_price_divisor=10,
-    value_hash_at_registration=True,
-    transfer_at_renewal=True,
-    pay_to_creator=True,
-    preorder_expiry_enforced=True,
-    second_ledger=True,
+EPOCH_4 = replace(
+    EPOCH_3, number=4, last_block=None, preorder_expiry_enforced=True, second_ledger=True
 )
 
 
@@ -140,18 +129,7 @@ MAINNET = Network(
     easiest_bits=0x1D00FFFF,
 )
 
-_NEW_NETWORK_EPOCH = Epoch(
-    3,
-    None,
-    lifetime_multiplier=2,
-    grace_period=5000,
-    multisig=True,
-    name_price_factor=0.1,
-    namespace_price_divisor=10,
-    value_hash_at_registration=True,
-    transfer_at_renewal=True,
-    pay_to_creator=True,
-)
+_NEW_NETWORK_EPOCH = replace(EPOCH_3, last_block=None)
 
 TESTNET = Network(
     name="testnet",
@@ -176,32 +154,14 @@ REGTEST = Network(
     p2sh_version=0xC4,
     epochs=(_NEW_NETWORK_EPOCH,),
     confirmations=1,
-    import_keyring_size=300,
 )
 
-SANDBOX = Network(
+SANDBOX = replace(
+    REGTEST,
     name="sandbox",
-    node_chain="regtest",
-    genesis_hash="0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
-    magic=b"id",
     first_block=1,
-    p2pkh_version=0x6F,
-    p2sh_version=0xC4,
-    epochs=(
-        Epoch(
-            3,
-            None,
-            lifetime_multiplier=1,
-            grace_period=BLOCKS_PER_DAY,
-            multisig=True,
-            name_price_factor=0.1,
-            namespace_price_divisor=10,
-            value_hash_at_registration=True,
-            transfer_at_renewal=True,
-            pay_to_creator=True,
-        ),
-    ),
-    confirmations=1,
+    # A name that is not renewed lapses while somebody looks on.
+    epochs=(replace(_NEW_NETWORK_EPOCH, lifetime_multiplier=1, grace_period=BLOCKS_PER_DAY),),
     target_spacing=5.0,
 )
 

@@ -67,20 +67,25 @@ def judge_preorder(op: Preorder, view: BlockView) -> Effect:
     require(has_room(op.sender, view), Flaw.QUOTA)
     require(op.token_amount is None, Flaw.OTHER_LEDGER)
     require(key not in view.preorders_seen, Flaw.PREORDER_EXISTS)
-    record = PreorderRecord(
+    record = outstanding(op, view)
+    return Effect("", consensus.serialize_preorder(record), preorder=record)
+
+
+def outstanding(op: Preorder | NamespacePreorder, view: BlockView) -> PreorderRecord:
+    """The record of a preorder that is accepted here."""
+    return PreorderRecord(
         preorder_hash=op.preorder_hash,
         consensus_hash=op.consensus_hash,
         sender=op.sender,
         sender_pubkey=op.sender_pubkey,
         address=view.address(op.sender),
         block_number=view.height,
-        op="?",
+        op=OPCODES[type(op)].decode("ascii"),
         txid=op.txid,
         vtxindex=op.vtxindex,
         op_fee=op.op_fee,
         fee_script=op.fee_script,
     )
-    return Effect("", consensus.serialize_preorder(record), preorder=record)
 
 
 def judge_register(op: Register, view: BlockView) -> Effect:
