@@ -15,8 +15,8 @@ from indexer.flaws import Flaw
 from indexer.names import hash_name, parse_name
 from indexer.operations import Import, NamespacePreorder, NamespaceReady, NamespaceReveal
 from indexer.prices import name_price, namespace_price
-from indexer.records import NameRecord, NamespaceRecord, PreorderRecord
-from indexer.rules import Effect, Refused, is_recent, require
+from indexer.records import NameRecord, NamespaceRecord
+from indexer.rules import Effect, Refused, is_recent, outstanding, require
 from indexer.transactions import is_p2pkh
 from indexer.view import BlockView
 

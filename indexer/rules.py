@@ -18,7 +18,17 @@ from indexer.networks import (
     MAX_NAMES_PER_SENDER,
     PREORDER_EXPIRE,
 )
-from indexer.operations import Announce, Preorder, Register, Renew, Revoke, Transfer, Update
+from indexer.operations import (
+    OPCODES,
+    Announce,
+    NamespacePreorder,
+    Preorder,
+    Register,
+    Renew,
+    Revoke,
+    Transfer,
+    Update,
+)
 from indexer.prices import name_price
 from indexer.records import NameRecord, NamespaceRecord, PreorderRecord
 from indexer.transactions import is_p2sh
