@@ -77,7 +77,7 @@ class SandboxRpc:
         return {
             "chain": "regtest",
             "blocks": tip.height,
-            "headers": max(block.height for block in self._chain.tips()),
+            "headers": max([tip.height, *(b.height for b in self._chain.tips() if not b.failed)]),
             "bestblockhash": hash_hex(tip.hash),
             **bits_json(tip.header.bits),
             "time": tip.header.time,

@@ -158,6 +158,8 @@ def read_blocks(stream: Stream, head: Head, network: Network) -> Iterator[Carrie
             operations = read_carried(row)
         except DamagedRow as error:
             raise BadSnapshot(f"the operations of block {height} are damaged: {error}") from None
+        if write_carried(operations) != row or not all(o.counted for o in operations):
+            raise BadSnapshot(f"the operations of block {height} are not written as they must be")
         yield CarriedBlock(height, header, operations)
         previous = header.hash
     if hash_hex(previous) != head.block_hash:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from resolver.doh import answer_request, asker_behind
 from resolver.doh_pages import Begin, is_doh
+from resolver.export import SNAPSHOT_PATH, Exports
 from resolver.http_values import HttpReply
 from resolver.pages import MAX_BODY, Page, Pages, refusal_page
 from resolver.refusals import Refusal, Refused
@@ -71,6 +72,11 @@ class _Request(BoundedRequest):
         if to_doh:
             answer_request(self, asker_behind(self), begin)
             return
+        if self.channel.factory.exports is not None and path == SNAPSHOT_PATH and method == "GET":
+            refused = self.channel.factory.exports.begin(self)
+            if refused is not None:
+                self._send(refusal_page(refused))
+            return
         task = asyncio.ensure_future(
             self.channel.factory.pages.reply(method, path, self.content.getvalue())
         )
@@ -113,15 +119,22 @@ class _Request(BoundedRequest):
 
 class ApiFactory(BoundedFactory):
     """Makes connections; what they may ask is in ``pages``, under which names in ``hosts``.
-    ``begin`` answers DNS packets; without it there is no DNS over HTTP."""
+    ``begin`` answers DNS packets; without it there is no DNS over HTTP. ``exports`` gives the
+    snapshot of the index; without it there is none."""
 
     def __init__(
-        self, pages: Pages, hosts: HostNames, reactor: Any = None, begin: Begin | None = None
+        self,
+        pages: Pages,
+        hosts: HostNames,
+        reactor: Any = None,
+        begin: Begin | None = None,
+        exports: Exports | None = None,
     ) -> None:
         super().__init__(_Request, reactor)
         self.pages = pages
         self.hosts = hosts
         self.begin = begin
+        self.exports = exports
 
 
 class ApiDoor:
@@ -134,12 +147,14 @@ class ApiDoor:
         port: int,
         names: Iterable[str] = (),
         begin: Begin | None = None,
+        exports: Exports | None = None,
     ) -> None:
         self.host = host
         self._wanted_port = port
         self._pages = pages
         self._names = tuple(names)
         self._begin = begin
+        self._exports = exports
         self._listening: Any = None
         self._factory: ApiFactory | None = None
 
@@ -154,7 +169,7 @@ class ApiDoor:
         from twisted.internet import reactor
 
         hosts = HostNames(self.host, self._names)
-        self._factory = ApiFactory(self._pages, hosts, reactor, self._begin)
+        self._factory = ApiFactory(self._pages, hosts, reactor, self._begin, self._exports)
         self._listening = reactor.listenTCP(self._wanted_port, self._factory, interface=self.host)
 
     async def stop(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from resolver import chain_commands, pidfile, settings_text
+from resolver import chain_commands, pidfile, settings_text, table_commands
 from resolver.settings import (
     ENV_PREFIX,
     VERSION,
@@ -398,8 +398,9 @@ def version() -> None:
     click.echo(f"blockstored {VERSION}")
 
 
-for _command in chain_commands.commands(setting_flags, read_settings, fail):
-    cli.add_command(_command)
+for _room in (chain_commands, table_commands):
+    for _command in _room.commands(setting_flags, read_settings, fail):
+        cli.add_command(_command)
 
 
 def main() -> None:

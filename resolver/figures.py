@@ -46,6 +46,8 @@ def of(service: "Service") -> Json:
             "height": snapshot.height,
             "target": status.target,
             "caught_up": status.caught_up,
+            "began_at": snapshot.began_at,
+            "stopped_at": status.stopped_at,
             "silent_seconds": round(freshness.silent_for, 1),
             "progress": _progress(status.progress),
         },

@@ -92,6 +92,7 @@ class Refusal(Enum):
     )
     NO_SUCH_PAGE = (404, 1, "there is no such page", "see resolver/README.md, HTTP API")
     WRONG_METHOD = (405, 1, "the page has no such method", "use one of the methods in Allow")
+    BUSY = (503, 1, "the server does as much of this as it may", "try again in a minute")
     BROKEN = (500, 1, "something broke in the server", "the log of blockstored says what")
 
     def __init__(self, status: int, exit_code: int, meaning: str, hint: str) -> None:

@@ -26,6 +26,7 @@ from indexer.follower import Follower
 from indexer.lane_process import make_lanes
 from indexer.networks import NETWORKS
 from indexer.node import BitcoinNode, NodeError
+from indexer.rebuild import mend
 from indexer.records import Phase
 from indexer.table import NameTable, Snapshot, TableError
 from resolver import figures
@@ -37,6 +38,7 @@ from resolver.chase import Freshness, StalenessLimits
 from resolver.contents import Contents
 from resolver.cookies import ServerCookies
 from resolver.encrypted import EncryptedDoors
+from resolver.export import Exports
 from resolver.forward import Forwarder
 from resolver.forward_cache import ForwardCache
 from resolver.listening import PortUnavailable
@@ -163,6 +165,10 @@ class Service:
     def _open_databases(self) -> None:
         folder = self.settings.working_dir
         _make_folder(folder)
+        try:
+            mend(folder / "names")  # what a killed import or reindex left beside it
+        except OSError as error:
+            raise StartError(f"{error.filename}: {error.strerror}; mend its permissions") from error
         self.table = NameTable(folder / "names", self.network)
         self._closers.append(("name table", self.table.close))
         self.archive = Archive(folder / "archive", max_bytes=self.settings.archive_max_bytes)
@@ -366,12 +372,15 @@ class Service:
             query_timeout=settings.query_timeout,
             refuse_after=settings.refuse_after,
         )
+        exports = Exports(self.table.snapshot)
+        self._closers.append(("exports", exports.close))
         self.api = ApiDoor(
             Pages(behind),
             settings.api_host,
             settings.api_port,
             settings.api_names,
             self.resolver.begin,
+            exports,
         )
         try:
             self.api.start()

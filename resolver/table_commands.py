@@ -1,0 +1,347 @@
+"""``blockstored snapshot export``, ``snapshot import`` and ``reindex``: the index as a whole.
+
+What must stay true: the archive is never touched; a file or a table is at its place only when it
+is whole; whoever is refused reads one line that says what to do. Only the export works beside a
+running daemon, through its API; the others hold the daemon's lock, so that none starts meanwhile.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from resolver.pidfile import AlreadyRunning, PidFile, owner
+from resolver.settings import Settings
+
+if TYPE_CHECKING:
+    from indexer.rebuild import OnBlock
+    from indexer.snapshot_file import Head
+
+FAILED, UNUSABLE = 1, 2
+CONSENSUS_HEX = 32
+PID_NAME = "blockstored.pid"
+STATUS_NAME = "blockstored.json"
+API_TIMEOUT = 120.0
+PIECE = 2**16
+SECONDS_A_LINE = 5.0
+_EPILOG = (
+    "\b\nExit codes:\n  0  done\n  1  it could not be done; nothing was changed\n"
+    "  2  bad command line or setting, or the index is in use or missing"
+)
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+SettingFlags = Callable[..., Callable[[Command], Command]]
+ReadSettings = Callable[[Mapping[str, Any]], Settings]
+Fail = Callable[[int, str], NoReturn]
+
+
+class _NoDaemon(Exception):
+    """The daemon that runs does not give its snapshot; ``str()`` of it says why."""
+
+
+def commands(
+    setting_flags: SettingFlags[Any], read_settings: ReadSettings, fail: Fail
+) -> tuple[click.Command, ...]:
+    """The commands; they read settings and fail as the others of the program do."""
+    which = setting_flags("network", "working_dir", "config")
+
+    @click.group(context_settings=_CONTEXT, epilog=_EPILOG)
+    def snapshot() -> None:
+        """Hand an index on, or begin with one that somebody else has made.
+
+        A snapshot needs no trust in whoever made it, only a consensus hash from somebody who is
+        trusted: everything in it is judged again, and must end in this hash.
+        """
+
+    @snapshot.command("export", context_settings=_CONTEXT, epilog=_EPILOG)
+    @click.argument("file", type=click.Path(path_type=Path))
+    @which
+    def export(file: Path, **flags: Any) -> None:
+        """Write a snapshot of the index to FILE, which must not exist yet.
+
+        The daemon may run, and goes on; the snapshot is of one block, the last one indexed.
+        """
+        settings = read_settings(flags)
+        if file.exists():
+            fail(UNUSABLE, f"{file} exists already; choose another name, or remove it")
+        with _ending_on_sigterm():
+            try:
+                head = _export(settings, file, fail)
+            except (OSError, _NoDaemon) as error:
+                fail(FAILED, _reason(error))
+        click.echo(
+            f"{file}: {file.stat().st_size} bytes, {head.network} up to block {head.height}\n"
+            f"consensus hash {head.consensus_hash}\n"
+            "Whoever imports it must have this hash from somebody they trust:\n"
+            f"    blockstored snapshot import FILE --network {head.network}"
+            f" --consensus {head.consensus_hash}"
+        )
+
+    @snapshot.command("import", context_settings=_CONTEXT, epilog=_EPILOG)
+    @click.argument("file", type=click.Path(path_type=Path))
+    @click.option(
+        "--consensus", required=True, metavar="HASH", help="The trusted consensus hash, 32 digits."
+    )
+    @click.option(
+        "--height",
+        type=click.IntRange(0, 2**32 - 2),
+        help="The block of that hash; later ones are left out.  [default: the last one]",
+    )
+    @which
+    def import_(file: Path, consensus: str, height: int | None, **flags: Any) -> None:
+        """Make the index from the snapshot in FILE, if it ends in the trusted consensus hash.
+
+        The daemon must not run, and the working folder must hold no index yet.
+        """
+        settings = read_settings(flags)
+        trusted = _consensus_hash(consensus, fail)
+        with _alone(settings, fail), _ending_on_sigterm():
+            _import(settings, file, trusted, height, fail)
+
+    @click.command(context_settings=_CONTEXT, epilog=_EPILOG)
+    @click.option(
+        "--from",
+        "height",
+        type=click.IntRange(0, 2**32 - 2),
+        metavar="HEIGHT",
+        help="The first block to index again; all below stay.  [default: all of them]",
+    )
+    @which
+    def reindex(height: int | None, **flags: Any) -> None:
+        """Give up blocks of the index, so that the daemon indexes them again from its node.
+
+        With --from, what lies below stays; where blocks can no longer be taken back one by one,
+        the table is made anew from what it holds, without the node. The daemon must not run. The
+        archive and everything else in the working folder stay as they are.
+        """
+        settings = read_settings(flags)
+        with _alone(settings, fail), _ending_on_sigterm():
+            _reindex(settings, height, fail)
+
+    return snapshot, reindex
+
+
+# --- export
+
+
+def _export(settings: Settings, file: Path, fail: Fail) -> "Head":
+    part = file.with_name(file.name + ".part")
+    try:
+        with part.open("wb") as out:
+            pid = owner(settings.working_dir / PID_NAME)
+            pieces = _of_folder(settings, fail) if pid is None else _of_daemon(settings, pid)
+            with contextlib.closing(pieces):
+                for piece in pieces:
+                    out.write(piece)
+            out.flush()
+            os.fsync(out.fileno())
+        head = _whole(part)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+    return head
+
+
+def _of_folder(settings: Settings, fail: Fail) -> Generator[bytes, None, None]:
+    from indexer.networks import NETWORKS
+    from indexer.rebuild import mend
+    from indexer.rows import DamagedRow
+    from indexer.snapshot_file import write_snapshot
+    from indexer.table import NameTable, TableError
+
+    network, folder = NETWORKS[settings.network], settings.working_dir / "names"
+    with _alone(settings, fail):
+        mend(folder)
+        if not folder.is_dir():
+            fail(UNUSABLE, f"there is no index in {folder}; check --working-dir and --network")
+        try:
+            table = NameTable(folder, network)
+        except TableError as error:
+            fail(UNUSABLE, str(error))
+        try:
+            if table.tip is None:
+                fail(UNUSABLE, f"the index in {folder} holds no block yet")
+            yield from write_snapshot(table.snapshot())
+        except DamagedRow as error:
+            fail(FAILED, f"the index in {folder} is damaged: {error}; run `blockstored reindex`")
+        finally:
+            table.close()
+
+
+def _of_daemon(settings: Settings, pid: int) -> Generator[bytes, None, None]:
+    try:
+        api = json.loads((settings.working_dir / STATUS_NAME).read_text("utf-8"))["api"]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(api["host"], api["host"])
+        connection = http.client.HTTPConnection(host, api["port"], timeout=API_TIMEOUT)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise _NoDaemon(
+            f"blockstored runs as pid {pid} and does not answer yet; try again in a moment"
+        ) from None
+    try:
+        connection.request("GET", "/v1/snapshot")
+        response = connection.getresponse()
+        if response.status != 200:
+            raise _NoDaemon(_refusal(response.read(PIECE)))
+        while piece := response.read(PIECE):
+            yield piece
+    except (OSError, http.client.HTTPException) as error:
+        raise _NoDaemon(
+            f"blockstored (pid {pid}) broke off ({type(error).__name__}); its log says why"
+        ) from None
+    finally:
+        connection.close()
+
+
+def _refusal(body: bytes) -> str:
+    try:
+        said = json.loads(body)
+        return f"{said['error']}; {said['hint']}"
+    except (ValueError, KeyError, TypeError):
+        return "blockstored gave no snapshot; its log says why"
+
+
+def _whole(file: Path) -> "Head":
+    """The first line of a file that was written to its end."""
+    from indexer.snapshot_file import BadSnapshot, read_head
+
+    with file.open("rb") as stream:
+        try:
+            return read_head(stream)
+        except BadSnapshot as error:
+            raise _NoDaemon(f"blockstored gave no snapshot: {error}") from None
+
+
+# --- import
+
+
+def _import(settings: Settings, file: Path, trusted: bytes, height: int | None, fail: Fail) -> None:
+    from indexer.networks import NETWORKS
+    from indexer.rebuild import BadSnapshot, RebuildFailed, import_snapshot
+    from indexer.table import TableError
+
+    network, folder = NETWORKS[settings.network], settings.working_dir / "names"
+    began = time.monotonic()
+    try:
+        with file.open("rb") as stream:
+            head = import_snapshot(stream, folder, network, trusted, height, _progress())
+    except BadSnapshot as error:
+        fail(FAILED, f"{file} is refused: {error}; nothing of it was kept")
+    except RebuildFailed as error:
+        fail(UNUSABLE, str(error))
+    except (TableError, OSError) as error:
+        fail(FAILED, _reason(error))
+    last = head.height if height is None else height
+    click.echo(
+        f"The index of {head.network} holds the blocks {head.first_block} to {last}, judged again"
+        f" in {time.monotonic() - began:.1f} seconds; consensus hash {trusted.hex()}.\n"
+        "Operations that were refused up to there are not known to it. `blockstored start` goes on."
+    )
+
+
+def _consensus_hash(text: str, fail: Fail) -> bytes:
+    try:
+        trusted = bytes.fromhex(text)
+    except ValueError:
+        trusted = b""
+    if len(text) != CONSENSUS_HEX or len(trusted) * 2 != CONSENSUS_HEX:
+        fail(UNUSABLE, f"--consensus {text[:80]!r} is not {CONSENSUS_HEX} hex digits")
+    return trusted
+
+
+# --- reindex
+
+
+def _reindex(settings: Settings, height: int | None, fail: Fail) -> None:
+    from indexer.networks import NETWORKS
+    from indexer.rebuild import RebuildFailed, mend, rebuild, start_over, take_back_to
+    from indexer.table import NameTable, TableError
+
+    network, folder = NETWORKS[settings.network], settings.working_dir / "names"
+    if height is None or height <= network.first_block:
+        # Without opening it: a table that cannot be opened is a reason to start over.
+        existed = folder.exists()
+        start_over(folder)
+        what = "The index was given up" if existed else "There was no index"
+        click.echo(f"{what}; `blockstored start` makes it from block {network.first_block} on.")
+        return
+    mend(folder)
+    if not folder.is_dir():
+        fail(UNUSABLE, f"there is no index in {folder}; check --working-dir and --network")
+    try:
+        table = NameTable(folder, network)
+        try:
+            tip, undo = table.tip, table.undo_depth()
+            if tip is None or height > tip:
+                seen = "no block yet" if tip is None else f"the blocks up to {tip} only"
+                fail(UNUSABLE, f"the index in {folder} holds {seen}; there is nothing to do")
+            one_by_one = tip - height < undo
+            if one_by_one:
+                take_back_to(table, height - 1, _progress())
+        finally:
+            table.close()
+        if not one_by_one:
+            rebuild(folder, network, height - 1, _progress())
+    except (RebuildFailed, TableError, OSError) as error:
+        fail(FAILED, _reason(error))
+    click.echo(
+        f"The index ends at block {height - 1} now; `blockstored start` goes on with {height}."
+    )
+
+
+# --- what they share
+
+
+@contextlib.contextmanager
+def _alone(settings: Settings, fail: Fail) -> Iterator[None]:
+    """Hold the lock of the daemon of this working folder."""
+    lock = PidFile(settings.working_dir / PID_NAME)
+    try:
+        settings.working_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock.acquire()
+    except AlreadyRunning as error:
+        fail(UNUSABLE, f"blockstored is {error} and holds the index; run `blockstored stop` first")
+    except OSError as error:
+        fail(UNUSABLE, f"cannot write in {settings.working_dir} ({error.strerror})")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM cleans up as an interrupt does."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _progress() -> "OnBlock":
+    """Says on a terminal how far it is, every few seconds."""
+    due = time.monotonic() + SECONDS_A_LINE
+
+    def say(height: int, last: int) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due and sys.stderr.isatty():
+            due = now + SECONDS_A_LINE
+            click.echo(f"block {height} of {last}", err=True)
+
+    return say
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the disk'}: {error.strerror}"
+    return " ".join(str(error).split())
