@@ -203,9 +203,7 @@ def judge_update(op: Update, view: BlockView) -> Effect:
     return Effect(record.name, serialized, name=record)
 
 
-def _updated_name(
-    op: Update, names: list[str], view: BlockView
-) -> tuple[NameRecord, bytes | None]:
+def _updated_name(op: Update, names: list[str], view: BlockView) -> tuple[NameRecord, bytes | None]:
     """The name meant and the consensus hash that tells; None where that is not known any more."""
     # Most updates are only a few blocks late, so the newest hashes come first.
     found = find_bound_name(op.name_consensus_hash, names, reversed(view.window))
