@@ -1,5 +1,6 @@
 """The servers of the benchmark, each with the same zone on a loopback port, one worker each."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -106,14 +107,15 @@ class Server:
         return total / 1_024
 
     def stop(self) -> None:
+        """End the process, and then those of its children that outlive it (NSD's may)."""
         family = self._family()
         self._process.send_signal(signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_DEADLINE)
-        except subprocess.TimeoutExpired:
-            for pid in family:
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            self._process.wait()
+        self._process.wait()
 
 
 def ours(folder: Path, labels: list[str], cache: int) -> list[str]:
