@@ -48,14 +48,14 @@ class View(Protocol):
 class Behind:
     """What stands behind the pages.
 
-    ``keep`` stores data under its hash and raises Refused where it cannot; ``publish`` returns to
-    how many nodes of the network the data went. Times are in seconds.
+    ``keep`` has data on disk under its hash when it is done, and raises Refused where it cannot;
+    ``publish`` returns to how many nodes of the network the data went. Times are in seconds.
     """
 
     snapshot: Callable[[], View]
     freshness: Callable[[], Freshness]
     fetch: Fetch
-    keep: Callable[[bytes, bytes], object]
+    keep: Callable[[bytes, bytes], Awaitable[object]]
     publish: Callable[[bytes, bytes], Awaitable[int]]
     figures: Callable[[], Json]
     query_timeout: float = 3.0
@@ -189,7 +189,7 @@ class Pages:
                 Refusal.NOT_ANNOUNCED,
                 f"no live name announces {digest.hex()}, the hash of this data",
             )
-        self.behind.keep(digest, data)
+        await self.behind.keep(digest, data)
         try:
             nodes = await asyncio.wait_for(self.behind.publish(digest, data), PUBLISH_TIMEOUT)
         except TimeoutError:

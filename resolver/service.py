@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.announcements import Announcements
+from indexer.block_files import MESSAGE_START, BlockFiles, BlockFilesError
 from indexer.follower import Follower
 from indexer.lane_process import make_lanes
 from indexer.networks import NETWORKS
@@ -243,7 +244,13 @@ class Service:
             confirmations=settings.confirmations,
             poll_interval=settings.poll_interval,
             on_blocks=on_blocks,
-            lanes=partial(make_lanes, node, self.network.magic, settings.catch_up_processes),
+            lanes=partial(
+                make_lanes,
+                node,
+                self.network.magic,
+                settings.catch_up_processes,
+                self._block_files(),
+            ),
         )
         stopping = threading.Event()
 
@@ -271,6 +278,15 @@ class Service:
                 self._closers = [entry for entry in self._closers if entry[0] != "name table"]
 
         self._closers.append(("follower", stop_following))
+
+    def _block_files(self) -> BlockFiles | None:
+        folder = self.settings.blocks_dir
+        if folder is None:
+            return None
+        try:
+            return BlockFiles(folder, MESSAGE_START[self.network.node_chain])
+        except BlockFilesError as error:
+            raise StartError(f"blocks_dir: {error}") from error
 
     def _open_doors(self) -> None:
         from twisted.internet import reactor
@@ -458,9 +474,9 @@ class Service:
     def _is_announced(self, digest: bytes) -> bool:
         return self.table.snapshot().is_announced(digest)
 
-    def _keep(self, digest: bytes, data: bytes) -> None:
+    async def _keep(self, digest: bytes, data: bytes) -> None:
         try:
-            self.archive.put(digest, data)
+            await self.archive.keep(digest, data)
             self.resolver.data_came([digest])
         except ArchiveFull as error:
             raise Refused(Refusal.ARCHIVE_FULL, str(error)) from error

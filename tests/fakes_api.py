@@ -110,7 +110,7 @@ class World:
             return Has(self.held[digest], "archive")
         return HasNot(asked=3, wrong=3 if digest in self.wrong else 0)
 
-    def keep(self, digest: bytes, data: bytes) -> None:
+    async def keep(self, digest: bytes, data: bytes) -> None:
         assert value_hash(data) == digest
         self.held[digest] = data
 

@@ -1,8 +1,8 @@
 """What this node holds, on disk, by its hash; takes nothing whose hash is not its key.
 
-What must stay true: a record that ``put`` has returned from survives kill -9; what ``get`` gives
-has the hash that was asked for, whatever happened to the disk; the archive never holds more bytes
-than it was allowed.
+What must stay true: a record that ``put`` has returned from, or ``keep`` is done with, survives
+kill -9; what ``get`` gives has the hash that was asked for, whatever happened to the disk; the
+archive never holds more bytes than it was allowed; no event loop waits for the disk to sync.
 
 Rows (LevelDB): ``d`` + digest (20 bytes) -> the data; ``schema`` -> the version in ASCII;
 ``totals`` -> records and bytes held, two big-endian 64-bit numbers, written in the batch of
@@ -11,14 +11,16 @@ the record they count. A missing ``totals`` row is counted anew at the next open
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import plyvel
 
+from zonefiles.archive_writer import ArchiveWriter, Record
 from zonefiles.zonefile import MAX_BYTES, value_hash
 
 SCHEMA_VERSION = 1
@@ -48,6 +50,10 @@ class ArchiveFull(ArchiveError):
     """The archive holds as many bytes as it may."""
 
 
+class ArchiveBusy(ArchiveError):
+    """As much as may wait for the disk waits for it."""
+
+
 class ArchiveInUse(ArchiveError):
     """Another process has the archive open: LevelDB takes one opener."""
 
@@ -71,6 +77,7 @@ class Archive:
         self.path = path
         self.max_bytes = max_bytes
         self._lock = threading.Lock()
+        self._writer = ArchiveWriter(self.put_many)
         self._db = _open(path)
         try:
             _check_schema(self._db, path)
@@ -102,20 +109,40 @@ class Archive:
 
         Raises WrongHash, TooLarge, ArchiveFull, and ArchiveUnusable when the disk refuses.
         """
-        if len(data) > MAX_BYTES:
-            raise TooLarge(f"{len(data)} bytes are more than the {MAX_BYTES} a record may have")
-        if value_hash(data) != digest:
-            raise WrongHash(f"{len(data)} bytes do not have the hash {digest.hex()}")
+        (outcome,) = self.put_many([(digest, data)])
+        if isinstance(outcome, ArchiveError):
+            raise outcome
+        return outcome
+
+    def put_many(self, records: Sequence[Record]) -> list[bool | ArchiveError]:
+        """``put`` for each of ``records``, with one sync; what each came to, in their order.
+
+        Raises ArchiveUnusable where the disk refuses; then none of them is there.
+        """
+        outcomes: list[bool | ArchiveError] = []
+        taken: dict[bytes, bytes] = {}
         with self._lock:
-            if digest in self:
-                return False
-            if self._bytes + len(data) > self.max_bytes:
-                raise ArchiveFull(
-                    f"the archive {self.path} holds {self._bytes} of {self.max_bytes} bytes:"
-                    " allow it more, or move it to a larger disk"
-                )
-            self._write(digest, data, self._count + 1, self._bytes + len(data))
-        return True
+            held = self._bytes
+            for digest, data in records:
+                outcome = self._judge(digest, data, taken, held)
+                if outcome is True:
+                    taken[digest] = data
+                    held += len(data)
+                outcomes.append(outcome)
+            if taken:
+                self._write(taken, (), self._count + len(taken), held)
+        return outcomes
+
+    def keep(self, digest: bytes, data: bytes) -> asyncio.Future[bool]:
+        """``put`` for the running event loop, which does not wait for the disk.
+
+        The future is done as ``put`` would return or raise, and not before the record is on
+        disk; records that come together share one sync. Raises ArchiveBusy.
+        """
+        kept = self._writer.submit((digest, data))
+        if kept is None:
+            raise ArchiveBusy(f"too much waits to be written to {self.path}: check the disk")
+        return asyncio.wrap_future(kept)
 
     def __contains__(self, digest: object) -> bool:
         """Whether a record is there under ``digest``, without reading its data to the end."""
@@ -145,17 +172,37 @@ class Archive:
                 yield key[len(_RECORD) :]
 
     def close(self) -> None:
-        """Close the database; a second call does nothing."""
+        """Write what waits and close the database; a second call does nothing."""
+        self._writer.close()
         self._db.close()
 
-    def _write(self, digest: bytes, data: bytes | None, count: int, held: int) -> None:
-        """Put (or with None delete) a record and the new totals, in one synced batch."""
+    def _judge(
+        self, digest: bytes, data: bytes, taken: Mapping[bytes, bytes], held: int
+    ) -> bool | ArchiveError:
+        """True: to be written; False: there already, or ``taken`` just now; else why neither."""
+        if len(data) > MAX_BYTES:
+            return TooLarge(f"{len(data)} bytes are more than the {MAX_BYTES} a record may have")
+        if value_hash(data) != digest:
+            return WrongHash(f"{len(data)} bytes do not have the hash {digest.hex()}")
+        if digest in taken or digest in self:
+            return False
+        if held + len(data) > self.max_bytes:
+            return ArchiveFull(
+                f"the archive {self.path} holds {held} of {self.max_bytes} bytes:"
+                " allow it more, or move it to a larger disk"
+            )
+        return True
+
+    def _write(
+        self, put: Mapping[bytes, bytes], deleted: Sequence[bytes], count: int, held: int
+    ) -> None:
+        """Put and delete records, and write the new totals, in one synced batch."""
         try:
             with self._db.write_batch(transaction=True, sync=True) as batch:
-                if data is None:
-                    batch.delete(_RECORD + digest)
-                else:
+                for digest, data in put.items():
                     batch.put(_RECORD + digest, data)
+                for digest in deleted:
+                    batch.delete(_RECORD + digest)
                 batch.put(_TOTALS_KEY, _TOTALS.pack(count, held))
         except plyvel.Error as error:
             raise ArchiveUnusable(
@@ -174,7 +221,8 @@ class Archive:
                 len(data),
                 self.path,
             )
-            self._write(digest, None, max(0, self._count - 1), max(0, self._bytes - len(data)))
+            count, held = max(0, self._count - 1), max(0, self._bytes - len(data))
+            self._write({}, (digest,), count, held)
 
     def _forget_unreadable(self, digest: bytes) -> None:
         """Delete a record whose size nobody can tell any more: the totals are counted anew."""

@@ -233,19 +233,18 @@ class DhtNode:
             requests_a_second=self._requests_a_second,
         )
 
-    def _keep(self, key: bytes, value: bytes, address: Address) -> bool:
-        """Put what a peer offers in the archive, if it may go there."""
+    def _keep(self, key: bytes, value: bytes, address: Address) -> asyncio.Future[bool] | None:
+        """Put what a peer offers in the archive, if it may go there; None: it may not."""
         if value_hash(value) != key:
             self._note_wrong(address, key, shun=False)  # the sender's address may be forged
-            return False
+            return None
         if not self._is_announced(key):
-            return False
+            return None
         try:
-            self._archive.put(key, value)
+            return self._archive.keep(key, value)
         except ArchiveError as error:
             _log.debug("a record of %s:%d was not stored: %s", *address, error)
-            return False
-        return True
+            return None
 
     def _note_wrong(self, address: Address, digest: bytes, *, shun: bool) -> None:
         """Count wrong data against its source, and say so the first time.

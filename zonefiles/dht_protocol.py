@@ -3,7 +3,8 @@
 It speaks the package's wire format, so its stock nodes can be neighbours. What must stay true:
 ``datagram_received`` never raises and starts no task; a request changes nothing but the contacts
 and, when it stores what may be stored, the storage; a reply is heard only from the address that
-was asked; no source gets more than its allowance of work and of bytes.
+was asked; a store is acknowledged when the record is on disk; no source gets more than its
+allowance of work and of bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from kademlia.node import Node
 from kademlia.protocol import KademliaProtocol
@@ -71,14 +73,15 @@ class GuardedProtocol(KademliaProtocol):
     """One UDP socket's worth of the network.
 
     ``fetch_local(key)`` gives the value held under a key or None; ``store_local(key, value,
-    address)`` keeps it if it may be kept and says whether it is now held.
+    address)`` gives None if it may not be kept, else a future: done when it is held for good, or
+    with the exception that says why it is not.
     """
 
     def __init__(
         self,
         own_id: bytes,
         fetch_local: Callable[[bytes], bytes | None],
-        store_local: Callable[[bytes, bytes, Address], bool],
+        store_local: Callable[[bytes, bytes, Address], asyncio.Future[bool] | None],
         stats: DhtStats,
         *,
         reply_timeout: float = REPLY_TIMEOUT,
@@ -171,13 +174,14 @@ class GuardedProtocol(KademliaProtocol):
         self.welcome_if_new(Node(nodeid, *sender))
         return self.source_node.id
 
-    def rpc_store(self, sender: Address, nodeid: bytes, key: bytes, value: bytes) -> bool:
+    def rpc_store(
+        self, sender: Address, nodeid: bytes, key: bytes, value: bytes
+    ) -> asyncio.Future[bool] | bool:
         self.welcome_if_new(Node(nodeid, *sender))
         kept = self._store_local(key, value, sender)
-        if kept:
-            self.stats.stored += 1
-        else:
+        if kept is None:
             self.stats.stores_refused += 1
+            return False
         return kept
 
     def rpc_find_node(self, sender: Address, nodeid: bytes, key: bytes) -> list[list[object]]:
@@ -220,9 +224,23 @@ class GuardedProtocol(KademliaProtocol):
             self.stats.malformed += 1
             return
         self.stats.requests += 1
-        reply = write_reply(datagram.message_id, self._answer(request, address))
+        answer = self._answer(request, address)
+        if isinstance(answer, asyncio.Future):
+            answer.add_done_callback(partial(self._stored, datagram.message_id, address))
+            return
+        reply = write_reply(datagram.message_id, answer)
         self._allowance.charge(source, cost * (len(reply) // _DATAGRAM))
         self.send(reply, address)
+
+    def _stored(self, message_id: bytes, address: Address, kept: asyncio.Future[bool]) -> None:
+        """Acknowledge a store, now that the record is on disk, or will not be."""
+        error = asyncio.CancelledError() if kept.cancelled() else kept.exception()
+        if error is None:
+            self.stats.stored += 1
+        else:
+            self.stats.stores_refused += 1
+            _log.debug("a record of %s:%d was not stored: %s", *address, error)
+        self.send(write_reply(message_id, error is None), address)
 
     def _answer(self, request: Request, address: Address) -> object:
         if request.function == "ping":

@@ -32,6 +32,7 @@ _MAX_REMEMBERED = 16_384
 _WAIT_SHARE = 0.5
 """Of a look-up's time, what may go by in wait for its turn; the rest is for asking."""
 _GRACE = 0.25  # seconds that a look-up gets to come back after its deadline
+_DISK_PATIENCE = 0.2  # seconds of them for the disk to take what was found
 
 _log = logging.getLogger("blockstore.zonefiles")
 
@@ -185,7 +186,10 @@ class DataSource:
                 answer = await dht.fetch(digest, max(0.0, ends - self._clock()))
             finally:
                 self._turn.release()
-            return self._learn(digest, answer)
+            outcome = self._learn(digest, answer)
+            if isinstance(outcome, Found):
+                await self._keep(digest, outcome.data)
+            return outcome
         except Exception as error:  # noqa: BLE001 - those who wait need an answer, not our bug
             _log.error(
                 "the look-up of %s failed (%s: %s)", digest.hex(), type(error).__name__, error
@@ -222,17 +226,28 @@ class DataSource:
             return missing
         self.stats.fetched += 1
         self._failed.pop(digest, None)
-        self._keep(digest, data)
         return Found(data, answer.source or "network")
 
-    def _keep(self, digest: bytes, data: bytes) -> None:
+    async def _keep(self, digest: bytes, data: bytes) -> None:
+        """Have it on disk, or on its way there when the disk takes long: it is good to serve."""
         try:
-            self._archive.put(digest, data)
+            kept = self._archive.keep(digest, data)
         except ArchiveError as error:
-            self.stats.unkept += 1
-            if not self._said_unkept:
-                _log.warning("data is served, and not kept: %s (said once)", error)
-                self._said_unkept = True
+            self._note_unkept(error)
+            return
+        kept.add_done_callback(self._kept)
+        await asyncio.wait([kept], timeout=_DISK_PATIENCE)
+
+    def _kept(self, kept: asyncio.Future[bool]) -> None:
+        error = None if kept.cancelled() else kept.exception()
+        if error is not None:
+            self._note_unkept(error)
+
+    def _note_unkept(self, error: BaseException) -> None:
+        self.stats.unkept += 1
+        if not self._said_unkept:
+            _log.warning("data is served, and not kept: %s (said once)", error)
+            self._said_unkept = True
 
     def _remember(self, digest: bytes, missing: Missing) -> None:
         self._failed.pop(digest, None)

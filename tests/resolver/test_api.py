@@ -170,7 +170,7 @@ def test_a_body_of_another_shape_is_told_the_right_one(body):
 def test_a_full_archive_says_which_setting_to_raise():
     world = World()
 
-    def full(digest: bytes, data: bytes) -> None:
+    async def full(digest: bytes, data: bytes) -> None:
         raise Refused(Refusal.ARCHIVE_FULL, "full")
 
     world.keep = full  # type: ignore[method-assign]

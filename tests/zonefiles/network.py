@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,6 +19,21 @@ def record(n: int, size: int = 120) -> tuple[bytes, bytes]:
     """The digest and the bytes of the n-th record."""
     data = (b"$ORIGIN n%d.id\n@ TXT n%d\n" % (n, n)).ljust(size, b";")
     return value_hash(data), data
+
+
+class SlowDisk:
+    """Holds back every write of ``archive`` until it is let go; counts the batches."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.free = threading.Event()
+        self.batches: list[int] = []
+        self._write = archive._write
+        archive._write = self.write
+
+    def write(self, put, deleted, count, held) -> None:
+        self.batches.append(len(put))
+        assert self.free.wait(5)
+        self._write(put, deleted, count, held)
 
 
 class Network:

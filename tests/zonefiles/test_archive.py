@@ -1,5 +1,6 @@
 """The archive: what it refuses, what it survives, and what it says when it cannot be opened."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,8 +10,10 @@ from pathlib import Path
 import plyvel
 import pytest
 
+from tests.zonefiles.network import SlowDisk
 from zonefiles.archive import (
     Archive,
+    ArchiveBusy,
     ArchiveError,
     ArchiveFull,
     ArchiveInUse,
@@ -151,24 +154,132 @@ def test_a_file_and_a_foreign_database_are_no_archive(tmp_path):
         assert isinstance(caught.value, ArchiveError)
 
 
+def test_a_loop_goes_on_while_the_disk_syncs_and_what_came_meanwhile_shares_one_sync(tmp_path):
+    async def story():
+        archive = Archive(tmp_path, max_bytes=100_000)
+        here = stored(archive, b"here")
+        disk = SlowDisk(archive)
+        records = {value_hash(data): data for data in (b"record %d" % n for n in range(100))}
+        kept = [archive.keep(digest, data) for digest, data in records.items()]
+        again = archive.keep(*next(iter(records.items())))
+        assert archive.get(here) == b"here"
+        await asyncio.sleep(0)
+        assert not any(future.done() for future in kept), "nothing is acknowledged before its sync"
+        assert next(iter(records)) not in archive
+        disk.free.set()
+        async with asyncio.timeout(5):
+            assert await asyncio.gather(*kept) == [True] * 100
+            assert await again is False
+        assert len(disk.batches) <= 2
+        assert (archive.count, sum(disk.batches)) == (101, 100)
+        assert all(archive.get(digest) == data for digest, data in records.items())
+        archive.close()
+
+    asyncio.run(story())
+
+
+def test_in_a_batch_each_record_is_judged_by_itself(tmp_path):
+    good, full, last = b"123456", b"abcdef", b"1234"
+    archive = Archive(tmp_path, max_bytes=10)
+    records = [(value_hash(data), data) for data in (good, full, good, last, b"x" * 40_961)]
+    outcomes = archive.put_many([(b"\0" * 20, b"1"), *records])
+    kinds = [o if isinstance(o, bool) else type(o) for o in outcomes]
+    assert kinds == [WrongHash, True, ArchiveFull, False, True, TooLarge]
+    assert (archive.count, archive.bytes_held) == (2, 10)
+
+    async def story():
+        with pytest.raises(ArchiveFull):
+            await archive.keep(value_hash(full), full)
+        assert await archive.keep(value_hash(good), good) is False
+
+    asyncio.run(story())
+    archive.close()
+
+
+def test_what_waits_for_the_disk_is_bounded_and_written_before_the_archive_closes(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("zonefiles.archive_writer.MAX_WAITING", 3)
+
+    async def story():
+        archive = Archive(tmp_path, max_bytes=1000)
+        disk = SlowDisk(archive)
+        records = [(value_hash(data), data) for data in (b"%d" % n for n in range(9))]
+        kept = [archive.keep(*records[0])]
+        while not disk.batches:
+            await asyncio.sleep(0)
+        kept += [archive.keep(*record) for record in records[1:4]]
+        with pytest.raises(ArchiveBusy, match="check the disk"):
+            archive.keep(*records[4])
+        kept[1].cancel()
+        await asyncio.sleep(0)
+        disk.free.set()
+        archive.close()
+        assert await asyncio.gather(*kept[:1], *kept[2:]) == [True] * 3
+        with pytest.raises(ArchiveError):
+            archive.keep(*records[5])
+        return records
+
+    records = asyncio.run(story())
+    archive = Archive(tmp_path, max_bytes=1000)
+    assert [digest in archive for digest, _ in records] == [True, False, True, True] + [False] * 5
+    archive.close()
+
+
+def test_a_disk_that_refuses_is_told_to_all_who_wait_and_ends_nothing(tmp_path):
+    async def story():
+        archive = Archive(tmp_path, max_bytes=1000)
+        write = archive._write
+
+        def refuse(*_: object) -> None:
+            raise ArchiveUnusable("no space left")
+
+        archive._write = refuse
+        records = [(value_hash(data), data) for data in (b"one", b"two")]
+        told = await asyncio.gather(*(archive.keep(*r) for r in records), return_exceptions=True)
+        assert [str(error) for error in told] == ["no space left"] * 2
+        archive._write = write
+        assert await archive.keep(*records[0]) is True
+        archive.close()
+
+    asyncio.run(story())
+
+
 WRITER = """
+import asyncio
 import sys
 from pathlib import Path
 from zonefiles.archive import Archive
 from zonefiles.zonefile import value_hash
 archive = Archive(Path(sys.argv[1]), max_bytes=1 << 30)
 n = 0
+def data():
+    return b"record %d " % n * 50
+async def keep():
+    global n
+    while True:
+        batch = []
+        for _ in range(5):
+            batch.append(archive.keep(value_hash(data()), data()))
+            n += 1
+        await asyncio.gather(*batch)
+        print(n - 1, flush=True)
+if sys.argv[2] == "keep":
+    asyncio.run(keep())
 while True:
-    data = b"record %d " % n * 50
-    archive.put(value_hash(data), data)
+    archive.put(value_hash(data()), data())
     print(n, flush=True)
     n += 1
 """
 
 
-def test_kill_9_loses_no_record_that_put_returned_from(tmp_path):
+@pytest.mark.parametrize("how", ["put", "keep"])
+def test_kill_9_loses_no_record_that_was_acknowledged(tmp_path, how):
     child = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT, text=True
+        [sys.executable, "-c", WRITER, str(tmp_path), how],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        text=True,
     )
     try:
         acknowledged = -1

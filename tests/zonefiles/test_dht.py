@@ -11,7 +11,7 @@ from kademlia.crawling import ValueSpiderCrawl
 from kademlia.network import Server
 from kademlia.node import Node
 
-from tests.zonefiles.network import HOST, lie, network, record, silence, stranger
+from tests.zonefiles.network import HOST, SlowDisk, lie, network, record, silence, stranger
 from zonefiles.archive import Archive
 from zonefiles.dht import DHT_MAX_VALUE, DhtError, DhtNode, TooLargeForDht
 from zonefiles.dht_state import DhtState, parse_state, read_state, write_state
@@ -79,6 +79,26 @@ def test_only_what_is_announced_right_and_has_room_is_stored(tmp_path):
             assert list(archive.digests()) == [good[0]]
             assert node.wrong_by_source == {f"{HOST}:{peer.port}": 1}
             assert (node.stats.stored, node.stats.stores_refused) == (2, 3)
+
+    play(tmp_path, story)
+
+
+def test_a_store_is_acknowledged_after_its_sync_and_others_are_served_meanwhile(tmp_path):
+    async def story(net):
+        node = await net.node()
+        disk = SlowDisk(net.archives[node])
+        digest, data = record(1)
+        async with stranger() as peer:
+            storing = asyncio.create_task(peer.ask(node, "store", ID, digest, data))
+            while not disk.batches:
+                await asyncio.sleep(0)
+            async with stranger() as other:
+                assert await other.ask(node, "ping", ID) == node.node_id
+            assert not storing.done()
+            assert (node.stats.stored, digest in net.archives[node]) == (0, False)
+            disk.free.set()
+            assert await storing is True
+            assert (node.stats.stored, digest in net.archives[node]) == (1, True)
 
     play(tmp_path, story)
 

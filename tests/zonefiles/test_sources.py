@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.zonefiles.network import record
+from tests.zonefiles.network import SlowDisk, record
 from zonefiles.archive import Archive
 from zonefiles.schedule import Schedule
 from zonefiles.sources import DataSource, Found, Missing, MissingReason, Replicator
@@ -103,6 +103,29 @@ def test_a_full_archive_does_not_keep_data_from_being_served(archive):
             network.holds[digest] = data
             assert await source.get(digest, 1) == Found(data, "192.0.2.1:6265")
         assert source.stats.unkept == 3
+
+    asyncio.run(story())
+
+
+def test_a_disk_that_does_not_come_back_holds_up_neither_the_loop_nor_the_answer(archive):
+    async def story():
+        network = FakeNetwork()
+        source = DataSource(archive, network)
+        there, digest, data = record(2), *record(1)
+        archive.put(*there)
+        network.holds[digest] = data
+        disk = SlowDisk(archive)
+        asking = asyncio.create_task(source.get(digest, 1))
+        while not disk.batches:
+            await asyncio.sleep(0)
+        assert await source.get(there[0], 1) == Found(there[1], "archive")
+        assert await asking == Found(data, "192.0.2.1:6265")
+        assert source.peek(digest) is None, "it is not on disk yet"
+        disk.free.set()
+        async with asyncio.timeout(5):
+            assert await archive.keep(digest, data) is False
+        assert source.peek(digest) == data
+        assert source.stats.unkept == 0
 
     asyncio.run(story())
 
