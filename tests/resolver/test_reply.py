@@ -93,7 +93,7 @@ HEAD = struct.pack("!HHHHHH", 1, 0x8000, 0, 1, 0, 0)
 @pytest.mark.parametrize(
     "wire",
     [
-        b"", b"\0" * 11, dns.message.make_query("a", "A").to_wire(),
+        b"", b"\0" * 11, dns.message.make_query("a", "A", id=1).to_wire(),
         HEAD, HEAD + b"\xc0", HEAD + b"\xc0\x0c", HEAD + b"\xc0\xff", HEAD + b"\x40a",
         HEAD + b"\1a\xc0\x0c", HEAD + b"\5ab", HEAD + b"\0\0\1\0\1",
         HEAD + b"\0\0\1\0\1\0\0\0\1\0\3abc", HEAD + b"\0\0\1\0\1\0\0\0\1\0\5abc",
