@@ -67,7 +67,8 @@ class Exports:
                 if not piece:
                     whole = True
                     break
-                await asyncio.wait_for(reader.ready.wait(), STALLED_AFTER)
+                async with asyncio.timeout(STALLED_AFTER):
+                    await reader.ready.wait()
                 if not reader.left:
                     request.write(piece)
         except TimeoutError:
