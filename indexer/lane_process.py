@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from indexer.ahead import Batch, Lane, OwnLane
+from indexer.block_files import BlockFiles, FileLane, Place
 from indexer.chain import Connect
 from indexer.node import BitcoinNode, NodeError
 
@@ -23,20 +24,51 @@ _LENGTH = 8
 MAX_MESSAGE = 256 * 1024 * 1024
 
 
-def make_lanes(node: BitcoinNode, magic: bytes, processes: int) -> list[Lane]:
+def make_lanes(
+    node: BitcoinNode, magic: bytes, processes: int, files: BlockFiles | None = None
+) -> list[Lane]:
     """What reads ahead while catching up: so many processes, or threads of this one.
 
-    Two threads, for one scans while the node makes ready what the other asked for.
+    Two threads, for one scans while the node makes ready what the other asked for. With ``files``
+    blocks are looked for there first.
     """
+    if files is not None:
+        files.look()
     if processes:
-        return [LaneProcess(node.place_and_key, magic) for _ in range(processes)]
+        return [LaneProcess(node.place_and_key, magic, files) for _ in range(processes)]
+    if files is not None:
+        return [_FileThread(node, magic, files) for _ in range(THREADS)]
     return [OwnLane(node, magic) for _ in range(THREADS)]
+
+
+class _FileThread:
+    """A lane in the thread that asks it, which reads files first."""
+
+    def __init__(self, node: BitcoinNode, magic: bytes, files: BlockFiles) -> None:
+        self._files = files
+        self._lane = FileLane(node, files.folder, magic)
+
+    def read(self, steps: Sequence[Connect]) -> Batch:
+        """Read now."""
+        return self._lane.read_at(steps, _known(steps, self._files))
+
+    def close(self) -> None:
+        """Nothing of its own to end."""
+
+
+def _known(steps: Sequence[Connect], files: BlockFiles | None) -> dict[bytes, list[Place]]:
+    if files is None:
+        return {}
+    return {step.block_hash: files.places(step.block_hash) for step in steps}
 
 
 class LaneProcess:
     """Reads from the node at ``place`` (``BitcoinNode.place_and_key``)."""
 
-    def __init__(self, place: dict[str, Any], magic: bytes) -> None:
+    def __init__(
+        self, place: dict[str, Any], magic: bytes, files: BlockFiles | None = None
+    ) -> None:
+        self._files = files
         # -c rather than -m: the module under its own name, for the classes that travel.
         program = "from indexer.lane_process import serve; serve()"
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -45,11 +77,11 @@ class LaneProcess:
             stdout=subprocess.PIPE,
             env=_environment(),
         )
-        self._tell((place, magic))
+        self._tell((place, magic, files.folder if files is not None else None))
 
     def read(self, steps: Sequence[Connect]) -> Batch:
         """One batch; raises what reading raised there, and NodeError where the process is gone."""
-        self._tell(list(steps))
+        self._tell((list(steps), _known(steps, self._files)))
         assert self._process.stdout is not None
         try:
             answer = _receive(self._process.stdout)
@@ -95,14 +127,15 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     try:
-        place, magic = _receive(source)
+        place, magic, folder = _receive(source)
         node = BitcoinNode(**place)
-        lane = OwnLane(node, magic)
+        own = OwnLane(node, magic)
+        files = FileLane(node, folder, magic) if folder is not None else None
         while True:
-            steps = _receive(source)
+            steps, known = _receive(source)
             answer: Batch | BaseException
             try:
-                answer = lane.read(steps)
+                answer = own.read(steps) if files is None else files.read_at(steps, known)
             except NodeError as failure:
                 answer = failure
             except Exception as failure:  # noqa: BLE001 - told as what it is, over there

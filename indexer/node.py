@@ -8,9 +8,7 @@ its own connection.
 """
 
 import base64
-import http.client
 import logging
-import socket
 import threading
 import time
 import weakref
@@ -24,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 from bitcoinrpc.authproxy import AuthServiceProxy, JSONRPCException
 
 from indexer.capabilities import Capabilities, Prevouts, ask
+from indexer.node_failures import DROPPED, translated
 from indexer.node_prevouts import Outpoint, scripts_of_spent_outputs, scripts_of_verbose_block
 from indexer.node_wire import (
     NodeError,
@@ -76,14 +75,6 @@ RPC_MISC, RPC_NOT_FOUND, RPC_ALREADY_KNOWN, RPC_WARMING_UP = -1, -5, -27, -28
 RPC_METHOD_NOT_FOUND = -32601
 
 _ASKS_ONLY = ("get", "list", "estimate", "decode", "validate", "test", "help", "uptime", "wait")
-_DROPPED = (
-    http.client.RemoteDisconnected,
-    http.client.BadStatusLine,
-    http.client.CannotSendRequest,
-    BrokenPipeError,
-    ConnectionResetError,
-    ConnectionAbortedError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -524,14 +515,14 @@ class BitcoinNode:
                 if isinstance(failure, NodeError) or not isinstance(failure, Exception):
                     raise
                 self._capabilities = None
-                raise self._translated(failure) from None
+                raise translated(failure, self.place, self._timeout) from None
             wire.rest()
             return result
 
     def _is_worth_repeating(self, failure: BaseException, kept_and_may_repeat: bool) -> bool:
         if isinstance(failure, NotLetIn):
             return self._cookie_file is not None and failure.status == 401
-        return kept_and_may_repeat and isinstance(failure, _DROPPED)
+        return kept_and_may_repeat and isinstance(failure, DROPPED)
 
     def _wire(self) -> Wire:
         wire: Wire | None = getattr(self._local, "wire", None)
@@ -583,33 +574,6 @@ class BitcoinNode:
                 f"the node at {self.place} is still starting ({message}); it will answer soon"
             )
         return NodeRpcError(code, message, method)
-
-    def _translated(self, failure: Exception) -> NodeError:
-        """A failure of the way to the node as our type and sentence."""
-        if isinstance(failure, TimeoutError):
-            return NodeUnavailable(
-                f"the node at {self.place} did not answer within {self._timeout:g} s; "
-                "is it busy or out of reach?"
-            )
-        if isinstance(failure, ConnectionRefusedError):
-            return NodeUnavailable(
-                f"cannot reach the node at {self.place} (connection refused); "
-                "is bitcoind running with server=1?"
-            )
-        if isinstance(failure, socket.gaierror):
-            return NodeUnavailable(
-                f"cannot find the host of the node at {self.place}; check the node's address"
-            )
-        if isinstance(failure, http.client.HTTPException | OSError | AttributeError):
-            reason = getattr(failure, "strerror", None) or "the connection broke off"
-            return NodeUnavailable(
-                f"cannot reach the node at {self.place} ({reason}); is it still running?"
-            )
-        log.error("a call to the node at %s failed: %s", self.place, type(failure).__name__)
-        return NodeError(
-            f"the node at {self.place} gave a reply that cannot be read; "
-            "check that the address is that of a Bitcoin node"
-        )
 
 
 def _or_raise(result: Any) -> Any:

@@ -66,7 +66,15 @@ _COOKIE_FILES = {
 }
 
 
-PATHS = ("working_dir", "log_file", "node_cookie_file", "config", "tls_certificate", "tls_key")
+PATHS = (
+    "working_dir",
+    "log_file",
+    "node_cookie_file",
+    "blocks_dir",
+    "config",
+    "tls_certificate",
+    "tls_key",
+)
 """Settings that are paths: those that are relative begin where the command was given."""
 
 
@@ -128,6 +136,9 @@ class Settings(BaseModel):
         shown="10 s; 0.5 s on regtest",
     )
 
+    blocks_dir: Path | None = _setting(
+        None, "bitcoind's folder `blocks`, to read old blocks from rather than over RPC."
+    )
     catch_up_processes: int = _setting(
         ...,
         "Processes that read blocks ahead while catching up; 0: threads of the daemon do.",

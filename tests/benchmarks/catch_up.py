@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from indexer.ahead import BLOCKS_A_BATCH, BYTES_A_BATCH
+from indexer.block_files import MESSAGE_START, BlockFiles
 from indexer.follower import Follower
 from indexer.lane_process import make_lanes
 from indexer.networks import SANDBOX
@@ -65,7 +66,26 @@ def fetch_all(node: BitcoinNode) -> tuple[float, int]:
     return time.perf_counter() - began, size
 
 
-def catch_up(node: BitcoinNode, folder: Path, processes: int) -> float:
+def write_files(node: BitcoinNode, folder: Path) -> BlockFiles:
+    """The node's blocks in a file as bitcoind keeps them, under a pattern."""
+    folder.mkdir()
+    start, key = MESSAGE_START["regtest"], bytes(range(1, 9))
+    (folder / "xor.dat").write_bytes(key)
+    hashes = node.block_hashes(range(1, node.chain_info().blocks + 1))
+    with (folder / "blk00000.dat").open("wb") as file:
+        for block_hash in hashes:
+            raw = node.raw_block(block_hash)
+            plain = start + len(raw).to_bytes(4, "little") + raw
+            shift = file.tell() % 8
+            pattern = (key * (len(plain) // 8 + 2))[shift : shift + len(plain)]
+            number = int.from_bytes(plain, "little") ^ int.from_bytes(pattern, "little")
+            file.write(number.to_bytes(len(plain), "little"))
+    return BlockFiles(folder, start)
+
+
+def catch_up(
+    node: BitcoinNode, folder: Path, processes: int, files: BlockFiles | None = None
+) -> float:
     """Seconds from an empty index to one that holds every block."""
     table = NameTable(folder, SANDBOX)
     follower = Follower(
@@ -73,7 +93,7 @@ def catch_up(node: BitcoinNode, folder: Path, processes: int) -> float:
         table,
         SANDBOX,
         confirmations=1,
-        lanes=lambda: make_lanes(node, SANDBOX.magic, processes),
+        lanes=lambda: make_lanes(node, SANDBOX.magic, processes, files),
     )
     began = time.perf_counter()
     while follower.step():
@@ -103,6 +123,15 @@ def main(blocks: int, processes: int) -> None:
                         f"  caught up, {count} more processes  {size / seconds / 1e6:7.0f} MB/s,"
                         f" {fetched / seconds:.2f} of the fetch"
                     )
+        with serving(folder / "node") as node:
+            files = write_files(node, folder / "blocks")
+            print("\nfrom blk*.dat, under a pattern")
+            for count in sorted({0, 1, processes}):
+                seconds = min(
+                    catch_up(node, folder / f"files-{count}-{turn}", count, files)
+                    for turn in range(ROUNDS)
+                )
+                print(f"  caught up, {count} more processes  {size / seconds / 1e6:7.0f} MB/s")
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\nmemory at most: {own:.0f} MB in the indexing process")
 
