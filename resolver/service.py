@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import inspect
 import ipaddress
-import itertools
 import json
 import logging
 import os
@@ -64,7 +63,6 @@ FOLLOWER_STOP_TIMEOUT = 5.0
 MAX_BEHIND = 144
 """Blocks: an index further behind than this speaks of another day, and so of no name at all."""
 PORT_TRIES = 20
-BACKLOG_AT_ONCE = 200
 READY_POLL = 0.02
 
 
@@ -244,6 +242,7 @@ class Service:
             confirmations=settings.confirmations,
             poll_interval=settings.poll_interval,
             on_blocks=on_blocks,
+            clock=self._clock,
             lanes=partial(
                 make_lanes,
                 node,
@@ -265,7 +264,7 @@ class Service:
             threading.Thread(
                 target=listen, args=(stopping,), name="announcements", daemon=True
             ).start()
-        backlog = asyncio.ensure_future(asyncio.to_thread(self._announce_backlog, loop, stopping))
+        backlog = asyncio.ensure_future(self._announce_backlog(stopping))
 
         async def stop_following() -> None:
             stopping.set()
@@ -503,15 +502,11 @@ class Service:
         if self.settings.replicate:
             self.replicator.announce(digests)
 
-    def _announce_backlog(self, loop: asyncio.AbstractEventLoop, stopping: threading.Event) -> None:
-        """Hand what all live names announce to the replicator; in a thread, once."""
-        if not self.settings.replicate:
-            return
-        announced = self.table.snapshot().announced_values()
-        while digests := list(itertools.islice(announced, BACKLOG_AT_ONCE)):
-            if stopping.is_set():
-                return
-            loop.call_soon_threadsafe(partial(self.replicator.announce, digests, backlog=True))
+    async def _announce_backlog(self, stopping: threading.Event) -> None:
+        """Hand what all live names announce to the replicator, once."""
+        if self.settings.replicate:
+            announced = self.table.snapshot().announced_values()
+            await self.replicator.take_backlog(announced, stopping.is_set)
 
 
 def build(settings: Settings, *, node: Any = None) -> Service:

@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from zonefiles.dht_messages import DHT_MAX_VALUE
@@ -20,6 +21,7 @@ from zonefiles.schedule import Schedule
 
 QUEUE_SIZE = 250_000
 AT_ONCE = 8
+BATCH = 200
 FETCH_TIMEOUT = 8.0
 FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 6 * 3600.0
@@ -34,6 +36,7 @@ class Source(Protocol):
     """The members of ``zonefiles.sources.DataSource`` that are used here."""
 
     def peek(self, digest: bytes) -> bytes | None: ...
+    def holds(self, digest: bytes) -> bool: ...
     def get(self, digest: bytes, timeout: float, *, fresh: bool = False) -> Awaitable[object]: ...
 
 
@@ -62,8 +65,8 @@ class ReplicatorStats:
 class Replicator:
     """The queue of announced digests and those who work it off.
 
-    All methods belong to the thread of the event loop. ``is_announced`` says whether a live name
-    holds a digest; times are in seconds of ``clock``.
+    All public methods belong to the thread of the event loop. ``is_announced`` says whether a live
+    name holds a digest; times are in seconds of ``clock``.
     """
 
     def __init__(
@@ -105,32 +108,58 @@ class Replicator:
         self._stats.failing = self._schedule.failing
         return self._stats
 
-    def announce(self, digests: Iterable[bytes], *, backlog: bool = False) -> None:
-        """Take care of ``digests``, which live names hold.
-
-        Those of a new block at once. With ``backlog`` (all live names, after a start) what
-        is missing is fetched as soon as there is time, and what is there is published spread
-        over the republishing interval.
-        """
-        now = self._clock()
+    def announce(self, digests: Iterable[bytes]) -> None:
+        """Take care of ``digests``, which live names hold since a new block, at once."""
         for digest in digests:
-            if backlog and digest in self._schedule:
-                continue
-            if not backlog:
-                taken = self._schedule.now(digest)
-            elif self._source.peek(digest) is None:
-                taken = self._schedule.at(digest, now)
-            else:
-                spread = int.from_bytes(digest[:4], "big") / 2**32
-                taken = self._schedule.at(digest, now + spread * self._republish_interval)
-            if not taken:
-                self._stats.overflowed += 1
-                if self._stats.overflowed == 1:
-                    _log.warning(
-                        "the replication queue is full (%d): the rest is fetched when asked for",
-                        self._schedule.size,
-                    )
+            self._note_room(self._schedule.now(digest))
         self._woken.set()
+
+    async def take_backlog(
+        self, announced: Iterator[bytes], is_stopping: Callable[[], bool]
+    ) -> None:
+        """Take care of all that live names hold, after a start.
+
+        What is missing is fetched as soon as there is time, and what is there is published spread
+        over the republishing interval. ``announced`` and the archive are read in threads, a batch
+        at a time, and the next one when the one before is in the queue. Never raises.
+        """
+        try:
+            while not is_stopping():
+                batch = await asyncio.to_thread(self._read_backlog, announced)
+                if not batch:
+                    return
+                self._schedule_backlog(batch)
+        except Exception as error:  # noqa: BLE001 - what is left is fetched when asked for
+            self._stats.errors += 1
+            _log.error(
+                "what live names announce was not read to its end (%s: %s); the rest is fetched"
+                " when asked for",
+                type(error).__name__,
+                error,
+            )
+
+    def _read_backlog(self, announced: Iterator[bytes]) -> list[tuple[bytes, bool]]:
+        """The next digests and whether the archive has each; in a thread."""
+        return [(digest, self._source.holds(digest)) for digest in islice(announced, BATCH)]
+
+    def _schedule_backlog(self, batch: Iterable[tuple[bytes, bool]]) -> None:
+        now = self._clock()
+        for digest, is_here in batch:
+            if digest in self._schedule:
+                continue
+            spread = int.from_bytes(digest[:4], "big") / 2**32 if is_here else 0.0
+            self._note_room(self._schedule.at(digest, now + spread * self._republish_interval))
+        self._woken.set()
+
+    def _note_room(self, taken: bool) -> None:
+        if taken:
+            return
+        self._stats.overflowed += 1
+        if self._stats.overflowed == 1:
+            _log.warning(
+                "the replication queue is full (%d): the rest is fetched when asked for",
+                self._schedule.size,
+            )
 
     async def start(self) -> None:
         """Begin to work; returns at once."""

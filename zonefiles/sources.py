@@ -105,7 +105,7 @@ class SourceStats:
 
 
 class DataSource:
-    """Data by its digest. All methods belong to the thread of the event loop."""
+    """Data by its digest. All methods but ``holds`` belong to the thread of the event loop."""
 
     def __init__(
         self,
@@ -138,6 +138,14 @@ class DataSource:
         except ArchiveError as error:
             _log.error("%s", error)
             return None
+
+    def holds(self, digest: bytes) -> bool:
+        """Whether the archive has something under ``digest``; any thread may ask."""
+        try:
+            return digest in self._archive
+        except ArchiveError as error:
+            _log.error("%s", error)
+            return False
 
     async def get(self, digest: bytes, timeout: float, *, fresh: bool = False) -> Found | Missing:
         """The data from the archive, else from the network within ``timeout`` seconds.

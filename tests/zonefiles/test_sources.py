@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 import time
 from dataclasses import dataclass
 
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from tests.zonefiles.network import SlowDisk, record
 from zonefiles.archive import Archive
+from zonefiles.replicator import BATCH
 from zonefiles.schedule import Schedule
 from zonefiles.sources import DataSource, Found, Missing, MissingReason, Replicator
+from zonefiles.zonefile import value_hash
 
 
 @dataclass
@@ -311,9 +314,9 @@ class Replication:
     def stats(self):
         return self.replicator.stats
 
-    async def announce(self, *digests: bytes, **how) -> None:
+    async def announce(self, *digests: bytes) -> None:
         self.live.update(digests)
-        self.replicator.announce(digests, **how)
+        self.replicator.announce(digests)
         await self.replicator.work()
 
     async def later(self, seconds: float) -> None:
@@ -444,7 +447,10 @@ def test_a_backlog_is_fetched_soon_and_published_over_the_interval(archive):
         for digest, data in held:
             archive.put(digest, data)
         r.network.holds[missing[0]] = missing[1]
-        await r.announce(*(digest for digest, _ in held), missing[0], backlog=True)
+        digests = [*(digest for digest, _ in held), missing[0]]
+        r.live.update(digests)
+        await r.replicator.take_backlog(iter(digests), lambda: False)
+        await r.replicator.work()
         assert missing[0] in archive
         assert r.network.published == []
         await r.later(499)
@@ -453,6 +459,59 @@ def test_a_backlog_is_fetched_soon_and_published_over_the_interval(archive):
         await r.later(499)
         await r.later(1)
         assert {digest for digest, _ in held} <= set(r.network.published)
+
+    asyncio.run(story())
+
+
+def test_a_backlog_is_read_beside_the_loop_and_no_faster_than_it_is_taken(archive):
+    async def story():
+        r = Replication(archive)
+        loop_thread, total = threading.get_ident(), 5 * BATCH + 7
+        turns, ahead = 0, []
+        holds = r.source.holds
+
+        def held(digest: bytes) -> bool:
+            assert threading.get_ident() != loop_thread
+            return holds(digest)
+
+        def announced():
+            for n in range(total):
+                assert threading.get_ident() != loop_thread
+                ahead.append(n - r.stats.queued)
+                yield value_hash(b"%d" % n)
+
+        async def turn():
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        r.source.holds = held
+        others = asyncio.create_task(turn())
+        await r.replicator.take_backlog(announced(), lambda: False)
+        others.cancel()
+        assert (r.stats.queued, r.stats.errors) == (total, 0)
+        assert max(ahead) < BATCH
+        assert turns > total // BATCH
+
+    asyncio.run(story())
+
+
+def test_a_backlog_ends_when_the_node_stops_and_where_it_cannot_be_read(archive, caplog):
+    async def story():
+        r = Replication(archive)
+
+        def announced(last: int):
+            for n in itertools.count():
+                if n == last:
+                    raise RuntimeError("a torn table")
+                yield value_hash(b"%d" % n)
+
+        await r.replicator.take_backlog(announced(1 << 30), lambda: r.stats.queued > 0)
+        assert r.stats.queued == BATCH
+        await r.replicator.take_backlog(announced(3 * BATCH), lambda: False)
+        assert (r.stats.queued, r.stats.errors) == (3 * BATCH, 1)
+        assert "a torn table" in caplog.text
 
     asyncio.run(story())
 
