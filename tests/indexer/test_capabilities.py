@@ -110,6 +110,12 @@ def test_the_methods_of_the_whitelist_are_those_that_are_asked_for() -> None:
     assert named == set(RPC_METHODS)
 
 
+def test_the_readme_names_the_whitelist() -> None:
+    line = re.search(r"^rpcwhitelist=blockstore:(\S+)$", (ROOT / "README.md").read_text(), re.M)
+    assert line is not None
+    assert line[1].split(",") == list(RPC_METHODS)
+
+
 @pytest.mark.parametrize("tx_index", [True, False])
 def test_no_more_rights_are_needed_than_the_whitelist_gives(tx_index) -> None:
     with Street(tx_index=tx_index, allowed=frozenset(RPC_METHODS)) as street:
