@@ -362,7 +362,6 @@ class Service:
                     host,
                     tcp.port,
                     self.resolver,
-                    max_under_way=settings.max_queries_waiting,
                     rates=ReplyRates(self._rates),
                 )
             except PortUnavailable:

@@ -3,7 +3,8 @@
 What must stay true:
 - one wake-up of the reactor takes at most ``BURST`` datagrams, so that UDP starves nobody;
 - a reply that is at hand leaves within the wake-up that brought the question; one that waits for
-  data leaves when it is there, and no more than ``max_under_way`` of those wait;
+  data leaves when it is there; how many may wait is the resolver's to say, and who is one too
+  many hears so;
 - a reply that the cache holds leaves without an object being made of its question;
 - what addresses that may be forged can draw is limited: a surplus is slipped or dropped;
 - a reply leaves from the address that was asked: each listen address has a socket of its own, and
@@ -62,14 +63,12 @@ class UdpDoor:
         bound: socket.socket,
         resolver: Resolver,
         *,
-        max_under_way: int = 500,
         rates: ReplyRates | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reactor = reactor
         self._socket = bound
         self._resolver = resolver
-        self._max_under_way = max_under_way
         self._rates = rates
         self._clock = clock
         self._under_way: set[asyncio.Task[Reply]] = set()
@@ -83,8 +82,8 @@ class UdpDoor:
         if self._wildcard:
             _ask_for_destination(bound)
         self.outcomes: Counter[str] = Counter()
-        """"received", "sent", "unsent" (the kernel would not take the reply), "surplus", "from
-        memory" (the cache had the reply), "slipped" and "dropped" (by the rate limit)."""
+        """"received", "sent", "unsent" (the kernel would not take the reply), "from memory"
+        (the cache had the reply), "slipped" and "dropped" (by the rate limit)."""
 
     @property
     def under_way(self) -> int:
@@ -176,9 +175,6 @@ class UdpDoor:
             return
         if isinstance(reply, bytes):
             self._send_within_rate(packet, reply, peer, source)
-        elif len(self._under_way) >= self._max_under_way:
-            self.outcomes["surplus"] += 1
-            reply.close()  # the client's own retry is the queue
         else:
             task = asyncio.ensure_future(reply)
             self._under_way.add(task)
@@ -225,16 +221,13 @@ def open_udp(
     port: int,
     resolver: Resolver,
     *,
-    max_under_way: int = 500,
     rates: ReplyRates | None = None,
 ) -> UdpDoor:
     """Bind ``host`` (an IP address) and ``port`` (0: any) and start to answer.
 
     Raises PortUnavailable.
     """
-    door = UdpDoor(
-        reactor, udp_socket(host, port), resolver, max_under_way=max_under_way, rates=rates
-    )
+    door = UdpDoor(reactor, udp_socket(host, port), resolver, rates=rates)
     door.start()
     log.info("Answering DNS over UDP on %s port %d.", door.host, door.port)
     return door

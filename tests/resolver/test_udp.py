@@ -6,11 +6,12 @@ import socket
 import sys
 
 import dns.message
+import dns.rcode
 import pytest
 
 from resolver.listening import PortUnavailable, udp_socket
 from resolver.udp import BURST, open_udp
-from tests.fakes_resolver import World
+from tests.fakes_resolver import World, errors
 
 
 class Readers:
@@ -113,22 +114,47 @@ def test_a_question_that_waits_for_data_is_answered_later(world, door, client):
     assert str(second.question[0].name) == "slow.bs."
 
 
-def test_more_waiting_questions_than_allowed_are_dropped_and_counted(world, client):
+def test_who_is_one_too_many_to_wait_hears_servfail_at_once(client):
+    world = World(max_waiting=2)
+    world.name("slow.id", "slow", lies="network")
+
     async def story():
-        door = open_udp(Readers(), "127.0.0.1", 0, world.resolver, max_under_way=2)
+        door = open_udp(Readers(), "127.0.0.1", 0, world.resolver)
         world.source.gate = asyncio.Event()
+        query = dns.message.make_query("slow.bs", "TXT", use_edns=0).to_wire()
         for _ in range(5):
-            client.sendto(
-                dns.message.make_query("slow.bs", "TXT").to_wire(), ("127.0.0.1", door.port)
-            )
+            client.sendto(query, ("127.0.0.1", door.port))
         arrived(door)
         door.doRead()
-        assert door.under_way == 2
-        assert door.outcomes["surplus"] == 3
+        while door.under_way > 2:
+            await asyncio.sleep(0)
+        refused = [dns.message.from_wire(client.recv(65_535)) for _ in range(3)]
+        assert [reply.rcode() for reply in refused] == [dns.rcode.SERVFAIL] * 3
+        assert all("ask again" in errors(reply)[0][1] for reply in refused)
+        assert world.resolver.outcomes["overloaded"] == 3
+        world.source.gate.set()
+        while door.under_way:
+            await asyncio.sleep(0)
+        answered = [dns.message.from_wire(client.recv(65_535)) for _ in range(2)]
+        assert [reply.rcode() for reply in answered] == [dns.rcode.NOERROR] * 2
+        door.stop()
+
+    asyncio.run(story())
+
+
+def test_a_door_that_stops_gives_up_those_who_wait(world, client):
+    async def story():
+        door = open_udp(Readers(), "127.0.0.1", 0, world.resolver)
+        world.source.gate = asyncio.Event()
+        query = dns.message.make_query("slow.bs", "TXT").to_wire()
+        client.sendto(query, ("127.0.0.1", door.port))
+        arrived(door)
+        door.doRead()
         await asyncio.sleep(0)
         door.stop()
         while door.under_way:
             await asyncio.sleep(0)
+        assert world.resolver.waiting == 0
         await world.resolver.close()
 
     asyncio.run(story())
