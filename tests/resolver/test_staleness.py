@@ -1,0 +1,197 @@
+"""How old an answer may be: from the follower's clock to the extended error in the reply."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import dns.message
+import dns.rcode
+import pytest
+
+from indexer.networks import SANDBOX
+from resolver.cache import ReplyCache
+from resolver.chase import StalenessLimits
+from resolver.refusals import Refusal, Refused
+from resolver.resolve import Resolver
+from resolver.service import Service
+from resolver.settings import load
+from resolver.value import require_fresh
+from resolver.zones import Zones
+from tests.fakes_resolver import FakeSource, checked, errors
+from tests.indexer.test_follower import _NEVER, ALICE, World
+from tests.indexer.test_reorganisations import branch
+from zonefiles.zonefile import value_hash
+
+HOUR = 3_600.0
+STALE, NOT_READY = 3, 14
+DATA = b"the data of alice"
+
+
+class Clock:
+    """Time as the test tells it."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class House:
+    """A service's freshness over a real table and follower, and a resolver that asks it."""
+
+    def __init__(self, path: Path, *, rhythm: bool) -> None:
+        network = replace(SANDBOX, node_chain="main" if rhythm else "regtest")
+        self.world = World(path, network)
+        self.world.open_namespace("id")
+        self.world.register("alice.id", ALICE, value_hash(DATA))
+        self.clock = Clock(self.world.seen.block_time + 1.0)
+        settings = load({}, {}, {"working_dir": str(path), "network": "sandbox"})
+        self.service = Service(settings, clock=self.clock)
+        self.service.network = network
+        self.service.table, self.service.follower = self.world.table, self.world.follower
+        self.world.follower._clock = self.clock
+        source = FakeSource()
+        source.archive[value_hash(DATA)] = DATA
+        self.resolver = Resolver(
+            zones=Zones.from_settings({"bs": "id"}),
+            table=self.world.table.snapshot,
+            source=source,
+            freshness=self.service.freshness,
+            staleness=StalenessLimits(settings.stale_after, settings.refuse_after),
+            cache=ReplyCache(2**20),
+            clock=self.clock,
+            unix_clock=self.clock,
+        )
+        self.round()
+
+    def round(self) -> None:
+        """What the follower does every poll interval."""
+        self.world.follower._round(_NEVER)
+
+    def ask(self, qname: str = "alice.bs") -> dns.message.Message:
+        query = dns.message.make_query(qname, "TXT", use_edns=0)
+        wire = self.resolver.begin(query.to_wire(), 1232)
+        assert isinstance(wire, bytes)
+        return checked(query, wire)
+
+    def said(self, qname: str = "alice.bs") -> tuple[str, list[int]]:
+        """The rcode and the codes of the extended errors that speak of the index."""
+        reply = self.ask(qname)
+        codes = [code for code, _ in errors(reply) if code in (STALE, NOT_READY)]
+        return dns.rcode.to_text(reply.rcode()), codes
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> Iterator[House]:
+    """On a chain without rhythm: only the node's silence tells."""
+    house = House(tmp_path / "index", rhythm=False)
+    yield house
+    house.world.table.close()
+
+
+@pytest.fixture
+def steady(tmp_path: Path) -> Iterator[House]:
+    """On a chain where blocks are expected."""
+    house = House(tmp_path / "index", rhythm=True)
+    yield house
+    house.world.table.close()
+
+
+TIMES = [
+    (0.0, "NOERROR", []),
+    (2 * HOUR - 2, "NOERROR", []),
+    (2 * HOUR + 2, "NOERROR", [STALE]),
+    (24 * HOUR - 2, "NOERROR", [STALE]),
+    (24 * HOUR + 2, "SERVFAIL", [NOT_READY]),
+]
+
+
+@pytest.mark.parametrize(("later", "rcode", "codes"), TIMES)
+def test_a_silent_node_is_said_in_answers_and_then_instead_of_them(
+    quiet: House, later: float, rcode: str, codes: list[int]
+) -> None:
+    quiet.world.node.down = True
+    quiet.clock.now += later
+    quiet.round()
+    assert quiet.said() == (rcode, codes)
+
+
+@pytest.mark.parametrize(("later", "rcode", "codes"), TIMES)
+def test_a_node_that_answers_and_has_no_new_block_is_as_silent(
+    steady: House, later: float, rcode: str, codes: list[int]
+) -> None:
+    steady.clock.now += later
+    steady.round()
+    assert steady.said() == (rcode, codes)
+
+
+def test_a_chain_without_rhythm_may_rest_while_its_node_answers(quiet: House) -> None:
+    quiet.clock.now += 1_000 * HOUR
+    quiet.round()
+    assert quiet.said() == ("NOERROR", [])
+
+
+def test_a_new_block_ends_it(steady: House) -> None:
+    steady.clock.now += 30 * HOUR
+    steady.round()
+    assert steady.said() == ("SERVFAIL", [NOT_READY])
+    steady.world.node.mine()
+    steady.round()
+    steady.service._last_block_came = steady.clock.now  # what the service notes on a block
+    steady.clock.now += 1
+    assert steady.said() == ("NOERROR", [])
+
+
+def test_what_there_is_not_is_marked_too(quiet: House) -> None:
+    quiet.world.node.down = True
+    quiet.clock.now += 3 * HOUR
+    assert quiet.said("nobody.bs") == ("NXDOMAIN", [STALE])
+    text = next(text for code, text in errors(quiet.ask("nobody.bs")) if code == STALE)
+    height = quiet.world.seen.height
+    assert text == f"last block {height}, {3 * HOUR:.0f} seconds ago"
+
+
+def test_a_kept_reply_does_not_outlive_the_freshness_it_was_made_in(quiet: House) -> None:
+    assert quiet.said() == ("NOERROR", [])
+    assert quiet.said() == ("NOERROR", [])
+    assert quiet.resolver.outcomes["from memory"] > 0
+    quiet.world.node.down = True
+    quiet.clock.now += 2 * HOUR + 2
+    assert quiet.said() == ("NOERROR", [STALE])
+
+
+def test_a_follower_that_stopped_marks_at_once_and_refuses_in_the_end(quiet: House) -> None:
+    world = quiet.world
+    for _ in range(150):
+        world.node.mine()
+    world.follow()
+    assert quiet.said() == ("NOERROR", [])
+    own, tip = list(world.node.blocks), world.seen.height
+    world.node.blocks = branch(world, tip - 147, 149, salt=5)
+    quiet.round()
+    assert world.follower.status.state == "stopped"
+    quiet.clock.now += 1.5  # the cache looks once a second
+    assert quiet.said() == ("NOERROR", [STALE])
+    assert any("the index has stopped" in text for _, text in errors(quiet.ask()))
+    # The node goes on to answer, and that mends nothing.
+    for _ in range(3):
+        quiet.clock.now += 10 * HOUR
+        quiet.round()
+    assert quiet.said() == ("SERVFAIL", [NOT_READY])
+    with pytest.raises(Refused) as refused:
+        require_fresh(quiet.service.freshness(), 24 * HOUR)
+    assert refused.value.refusal is Refusal.INDEX_BEHIND
+    world.node.blocks = own
+    quiet.round()
+    quiet.clock.now += 1.5
+    assert quiet.said() == ("NOERROR", [])
+
+
+def test_an_index_that_is_too_far_behind_the_node_speaks_of_no_name(quiet: House) -> None:
+    for _ in range(200):
+        quiet.world.node.mine()
+    status = quiet.world.follower.status
+    quiet.world.follower.status = replace(status, target=status.height + 145)
+    quiet.clock.now += 1.5
+    assert quiet.said() == ("SERVFAIL", [NOT_READY])
