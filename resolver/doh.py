@@ -1,26 +1,35 @@
-"""The HTTPS door: DNS over HTTPS by twisted.web's HTTP/1.1, inside TLS.
+"""The HTTPS door: DNS over HTTPS inside TLS, by HTTP/2 or by twisted.web's HTTP/1.1.
 
-The same requests are answered without TLS on the API's port, for a proxy in front (see ``api``).
-What must stay true: everything that bounds a request of the API bounds one here; a client behind a
-proxy is never taken for the proxy where that would let it have more.
+Which of them is settled by ALPN. Twisted's own HTTP/2 loses requests, and dig asks in HTTP/2
+alone, so that is our own (``http2``). The same requests are answered without TLS on the API's
+port, for a proxy in front (see ``api``). What must stay true: everything that bounds a request of
+the API bounds one here; a client behind a proxy is never taken for the proxy where that would let
+it have more.
 """
 
 import asyncio
 import ipaddress
 import logging
+from collections.abc import Callable
 from typing import Any
+
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.protocol import Protocol
+from zope.interface import implementer
 
 from resolver.asker import UNKNOWN, Asker
 from resolver.certificate import Certificate, Encryption
-from resolver.doh_pages import Begin, answer, error_reply, too_large
+from resolver.doh_pages import MAX_MESSAGE, Begin, answer, error_reply, too_large
+from resolver.http2 import Asked, Http2
 from resolver.http_values import HttpReply, HttpRequest
 from resolver.listening import tcp_socket
+from resolver.tcp import MAX_UNSENT
 from resolver.tls import TlsFactory
-from resolver.web import BoundedFactory, BoundedRequest
+from resolver.web import IDLE_TIMEOUT, LINGER, BoundedFactory, BoundedRequest
 
 log = logging.getLogger("blockstore.resolver")
 
-ALPN = b"http/1.1"
+H2, HTTP_1 = b"h2", b"http/1.1"
 
 
 class HttpsRequest(BoundedRequest):
@@ -70,12 +79,159 @@ def asker_behind(request: BoundedRequest) -> Asker:
         return UNKNOWN
 
 
+@implementer(IHandshakeListener)
+class HttpsConnection(Protocol):
+    """One connection: HTTP/2 or HTTP/1.1, as the handshake settles."""
+
+    def __init__(self, channel: Any, host: str) -> None:
+        self._channel = channel
+        self._asker = Asker(host, encrypted=True)
+        self._http2: Http2 | None = None
+        self._tasks: dict[int, asyncio.Task[HttpReply]] = {}
+        self._asked: dict[int, HttpRequest] = {}
+        """Requests whose turn has not come: what was answered before them is still unsent."""
+        self._paused = False
+        self._pumping: Any = None
+        self._timer: Any = None
+        self._settled = False
+
+    def connectionMade(self) -> None:
+        self._channel.transport = self.transport  # by which the factory drops it
+        self._wait(self.transport.abortConnection)
+
+    def handshakeCompleted(self) -> None:
+        self._settled = True
+        if self.transport.negotiatedProtocol != H2:
+            self._timer.cancel()
+            self._channel.makeConnection(self.transport)
+            return
+        self._http2 = Http2(MAX_MESSAGE)
+        self._wait(self._idle)
+        self.transport.registerProducer(_Brake(self), True)
+        self._flush()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._http2 is None:
+            self._channel.dataReceived(data)
+            return
+        for event in self._http2.receive(data):
+            if isinstance(event, Asked):
+                self._wait(self._idle)
+                self._asked[event.stream] = event.request
+            elif self._asked.pop(event.stream, None) is None and event.stream in self._tasks:
+                self._tasks.pop(event.stream).cancel()
+        self._flush()
+        self._pump()
+
+    def pause(self) -> None:
+        """The peer does not read: nothing more is read from it, and nothing more answered."""
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        self._paused = False
+        self.transport.resumeProducing()
+        self._pump()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        for call in (self._timer, self._pumping):
+            if call is not None and call.active():
+                call.cancel()
+        self._asked.clear()
+        for task in self._tasks.values():
+            task.cancel()
+        if self._settled and self._http2 is None:
+            self._channel.connectionLost(reason)
+        else:
+            self._channel.factory.disconnected(self._channel)
+
+    def _pump(self) -> None:
+        """Answer what was asked, and after ``MAX_UNSENT`` octets let the transport speak first."""
+        sent = 0
+        while self._asked and not self._paused:
+            if sent > MAX_UNSENT:
+                if self._pumping is None or not self._pumping.active():
+                    self._pumping = self._channel.factory.reactor.callLater(0, self._pump)
+                return
+            stream = next(iter(self._asked))
+            self._answer(stream, self._asked.pop(stream))
+            sent += self._flush()
+
+    def _answer(self, stream: int, request: HttpRequest) -> None:
+        assert self._http2 is not None
+        reply = answer(request, self._asker, self._channel.factory.begin)
+        if isinstance(reply, HttpReply):
+            self._http2.reply(stream, reply)
+            return
+        task = self._tasks[stream] = asyncio.ensure_future(reply)
+        task.add_done_callback(lambda done: self._answered(stream, done))
+
+    def _answered(self, stream: int, done: "asyncio.Task[HttpReply]") -> None:
+        if done.cancelled() or self._tasks.pop(stream, None) is None or self._http2 is None:
+            return
+        self._http2.reply(stream, done.result())
+        self._flush()
+
+    def _flush(self) -> int:
+        """Write what there is to write; how many octets."""
+        assert self._http2 is not None
+        out = self._http2.take()
+        if out:
+            self.transport.write(out)
+            if self._http2.closing:
+                self._end()
+        return len(out)
+
+    def _idle(self) -> None:
+        assert self._http2 is not None
+        if (
+            self._tasks and not self._paused
+        ):  # we owe it replies, and each wait has an end of its own
+            self._wait(self._idle)
+            return
+        self._http2.go_away()
+        self._flush()
+
+    def _end(self) -> None:
+        """Let what is written leave; who does not read it is cut off."""
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+        self._wait(self.transport.abortConnection, LINGER)
+
+    def _wait(self, then: Callable[[], object], seconds: float = IDLE_TIMEOUT) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = self._channel.factory.reactor.callLater(seconds, then)
+
+
+@implementer(IPushProducer)
+class _Brake:
+    """By which the transport says that more than its buffer is unsent, and that it is not."""
+
+    def __init__(self, connection: HttpsConnection) -> None:
+        self._connection = connection
+
+    def pauseProducing(self) -> None:
+        self._connection.pause()
+
+    def resumeProducing(self) -> None:
+        self._connection.resume()
+
+    def stopProducing(self) -> None:
+        """The transport closes."""
+
+
 class HttpsFactory(BoundedFactory):
     """Connections to the HTTPS door; ``begin`` answers DNS packets."""
 
     def __init__(self, begin: Begin, reactor: Any, **limits: int) -> None:
         super().__init__(HttpsRequest, reactor, **limits)
+        self.reactor = reactor
         self.begin = begin
+
+    def buildProtocol(self, addr: Any) -> Any:
+        channel = super().buildProtocol(addr)
+        return None if channel is None else HttpsConnection(channel, addr.host)
 
 
 class HttpsDoor:
@@ -105,7 +261,7 @@ def open_https(
     """
     listening = tcp_socket(host, port, "--doh-port")
     connections = HttpsFactory(begin, reactor, **limits)
-    factory = TlsFactory(Encryption(certificate, ALPN), False, connections, reactor)
+    factory = TlsFactory(Encryption(certificate, H2, HTTP_1), False, connections, reactor)
     try:
         # The reactor keeps a duplicate of the descriptor.
         adopted = reactor.adoptStreamPort(listening.fileno(), listening.family, factory)

@@ -58,6 +58,8 @@ PURE = frozenset(
         "resolver/forward_health.py",
         "resolver/forward_names.py",
         "resolver/forward_query.py",
+        "resolver/hpack.py",
+        "resolver/http2.py",
         "resolver/http_values.py",
         "resolver/lookup.py",
         "resolver/message.py",
