@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, cast
 from urllib.parse import unquote_to_bytes
@@ -19,7 +19,8 @@ from indexer.records import NameRecord, NameStatus, Phase
 from indexer.snapshot import Snapshot
 from indexer.transactions import hash_hex
 from resolver import history_pages
-from resolver.chase import Freshness
+from resolver.answer import stale
+from resolver.chase import Freshness, StalenessLimits
 from resolver.refusals import Refusal, Refused
 from resolver.settings import VERSION
 from resolver.value import Fetch, Value, chain_name, find_value, require_fresh, require_live
@@ -59,7 +60,7 @@ class Behind:
     publish: Callable[[bytes, bytes], Awaitable[int]]
     figures: Callable[[], Json]
     query_timeout: float = 3.0
-    refuse_after: float = 86_400.0
+    staleness: StalenessLimits = field(default_factory=StalenessLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +111,20 @@ class Pages:
 
     async def _run(self, answer: Answerer, name: str, body: bytes) -> Page:
         try:
-            return Page(200, await answer(self, name, body))
+            return self._marked(Page(200, await answer(self, name, body)), name)
         except Refused as refused:
-            return refusal_page(refused)
+            return self._marked(refusal_page(refused), name)
         except Exception:
             log.exception("Answering a request to the API failed.")
             return refusal_page(Refused(Refusal.BROKEN, "the request could not be answered"))
+
+    def _marked(self, page: Page, name: str) -> Page:
+        """What is said of a name says so where the index is stale, as DNS does."""
+        freshness = self.behind.freshness()
+        if name and freshness.ready and self.behind.staleness.mark(freshness):
+            remark = stale(freshness.height, freshness.silent_for, freshness.stopped)
+            return replace(page, body=page.body | {"stale": remark.text})
+        return page
 
     async def _ping(self, _name: str, _body: bytes) -> Json:
         return {"status": "alive", "version": VERSION}
@@ -144,13 +153,13 @@ class Pages:
             behind.freshness(),
             behind.fetch,
             timeout=behind.query_timeout,
-            refuse_after=behind.refuse_after,
+            refuse_after=behind.staleness.refuse_after,
         )
 
     async def _name(self, raw_name: str, _body: bytes) -> Json:
         name = _read_name(raw_name)
         view = self.behind.snapshot()
-        require_fresh(self.behind.freshness(), self.behind.refuse_after)
+        require_fresh(self.behind.freshness(), self.behind.staleness.refuse_after)
         try:
             record, status = require_live(name, view)
         except Refused as refused:
@@ -184,7 +193,7 @@ class Pages:
         digest = value_hash(data)
         view = self.behind.snapshot()
         if not view.is_announced(digest):
-            require_fresh(self.behind.freshness(), self.behind.refuse_after)
+            require_fresh(self.behind.freshness(), self.behind.staleness.refuse_after)
             raise Refused(
                 Refusal.NOT_ANNOUNCED,
                 f"no live name announces {digest.hex()}, the hash of this data",

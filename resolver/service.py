@@ -384,7 +384,7 @@ class Service:
             publish=self._publish,
             figures=self.figures,
             query_timeout=settings.query_timeout,
-            refuse_after=settings.refuse_after,
+            staleness=StalenessLimits(settings.stale_after, settings.refuse_after),
         )
         exports = Exports(self.table.snapshot)
         self._closers.append(("exports", exports.close))

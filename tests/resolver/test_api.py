@@ -88,6 +88,23 @@ def test_while_the_index_is_behind_nothing_is_said_of_any_name(freshness, name):
         assert "5" in page.body["error"]
 
 
+@pytest.mark.parametrize("name", ["swiftonsecurity.id", "nobody.id", "expired.id"])
+def test_what_a_stale_index_says_of_a_name_says_that_it_is_stale(name):
+    world = World()
+    for freshness, expected in (
+        (Freshness(True, 5, 5, 60.0), None),
+        (Freshness(True, 5, 5, 8_000.0), "last block 5, 8000 seconds ago"),
+        (
+            Freshness(True, 5, 5, 60.0, stopped=True),
+            "last block 5, 60 seconds ago; the index has stopped",
+        ),
+    ):
+        world.freshness = freshness
+        for path in (f"/v1/lookup/{name}", f"/v1/names/{name}"):
+            assert ask(path, world=world).body.get("stale") == expected
+        assert "stale" not in ask("/v1/ping", world=world).body
+
+
 def test_a_name_is_described_as_the_protocol_has_it():
     body = ask("/v1/names/swiftonsecurity.id").body
     assert body["status"] == "registered"
