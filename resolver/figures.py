@@ -13,6 +13,7 @@ from resolver.settings import VERSION
 
 if TYPE_CHECKING:
     from indexer.progress import Progress
+    from resolver.forward import Forwarder
     from resolver.service import Service
 
 
@@ -72,6 +73,7 @@ def of(service: "Service") -> Json:
             },
             "tcp_connections": sum(door.connections.connections for door in service.tcp_doors),
         },
+        "forward": _forwarding(service.forwarder),
         "replication": asdict(service.replicator.stats),
         "sources": asdict(service.source.stats),
         "addresses": service.addresses(),
@@ -89,4 +91,15 @@ def _progress(progress: "Progress | None") -> Json | None:
         "blocks_per_second": round(progress.blocks_per_second, 2),
         "megabytes_per_second": round(progress.megabytes_per_second, 2),
         "seconds_left": None if left is None else round(left),
+    }
+
+
+def _forwarding(forwarder: "Forwarder | None") -> Json | None:
+    """How the resolvers are that ordinary names are asked of; None where there are none."""
+    if forwarder is None:
+        return None
+    return {
+        "upstreams": forwarder.upstreams,
+        "healthy": forwarder.healthy(),
+        "outcomes": dict(forwarder.outcomes),
     }

@@ -144,6 +144,10 @@ class Forwarder:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def upstreams(self) -> int:
+        return len(self._upstreams)
+
     def healthy(self) -> int:
         """How many upstreams answered when they were asked last."""
         return self._health.healthy(self._clock())

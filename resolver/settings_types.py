@@ -5,6 +5,7 @@ ValueError with what is needed in words; what is read already passes unchanged.
 """
 
 import ipaddress
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -47,6 +48,8 @@ def read_duration(value: object) -> object:
 def read_size(value: object) -> object:
     """Text such as "4096", "64MiB", "1GB" to bytes; other values pass unchanged."""
     number = _number_with_unit(value, _SIZE_UNITS, "a size such as 65536, 64MiB or 1GB")
+    if isinstance(number, float) and not math.isfinite(number):
+        raise ValueError("a size such as 65536, 64MiB or 1GB is needed")
     return int(number) if isinstance(number, float) else number
 
 

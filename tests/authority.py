@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import dns.exception
 import dns.flags
@@ -127,6 +128,28 @@ async def serving(authority: Authority | None = None) -> AsyncIterator[Authority
     finally:
         transport.close()
         server.close()
+
+
+@contextlib.contextmanager
+def serving_in_thread(authority: Authority) -> Iterator[Authority]:
+    """The same, beside a test that waits for other programs."""
+    loop = asyncio.new_event_loop()
+    ready, done = threading.Event(), asyncio.Event()
+
+    async def live() -> None:
+        async with serving(authority):
+            ready.set()
+            await done.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(live(),))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield authority
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join(10)
+        loop.close()
 
 
 def silent_port() -> tuple[socket.socket, int]:

@@ -1,8 +1,6 @@
 """Real resolvers in front of our doors find every answer they ask for, and so do their clients."""
 
-import asyncio
 import re
-import threading
 from types import SimpleNamespace
 
 import dns.flags
@@ -11,7 +9,7 @@ import dns.query
 import dns.rcode
 import pytest
 
-from tests.authority import Authority, serving
+from tests.authority import Authority, serving_in_thread
 from tests.conftest import ROOT
 from tests.fronts import FRONTS, program, running
 from tests.resolver.every_door import doors
@@ -25,21 +23,8 @@ def others():
     authority = Authority()
     authority.add("www.example.test", 300, "A", "192.0.2.80")
     authority.add("alias.example.test", 300, "CNAME", "www.example.test.")
-    loop = asyncio.new_event_loop()
-    ready, done = threading.Event(), asyncio.Event()
-
-    async def live() -> None:
-        async with serving(authority):
-            ready.set()
-            await done.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(live(),))
-    thread.start()
-    assert ready.wait(10)
-    yield authority
-    loop.call_soon_threadsafe(done.set)
-    thread.join(10)
-    loop.close()
+    with serving_in_thread(authority):
+        yield authority
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A daemon with a certificate: its encrypted doors, and what it says when it cannot open them."""
+"""A daemon with a certificate and with upstreams, by its settings alone."""
 
 import http.client
 import json
@@ -10,6 +10,7 @@ import dns.query
 import dns.rcode
 import pytest
 
+from tests.authority import Authority, serving_in_thread
 from tests.certificates import make_certificate
 from tests.fakes_process import Blockstored
 
@@ -77,3 +78,29 @@ def test_a_door_that_is_off_is_not_there(tmp_path, files):
         assert len(one.ports()["dot"]) == 1
     finally:
         one.kill()
+
+
+def test_a_daemon_with_upstreams_forwards_and_counts(tmp_path):
+    authority = Authority()
+    authority.add("www.example.test", 300, "A", "192.0.2.80")
+    authority.add("www.bahamas.bs", 300, "A", "192.0.2.81")
+    with serving_in_thread(authority):
+        one = Blockstored(
+            tmp_path / "w", NOWHERE, "--forward", f"127.0.0.1:{authority.port}", network="regtest"
+        )
+        try:
+            started = one.start()
+            assert started.returncode == 0, started.stderr.decode()
+            for tcp in (False, True):
+                reply = one.dig("www.example.test", "A", tcp=tcp)
+                assert reply.answer[0][0].address == "192.0.2.80"
+            told = one.ask("GET", "/resolve?name=www.example.test")
+            assert told["Answer"][0]["data"] == "192.0.2.80"
+            assert told["RA"] is True
+            assert one.dig("www.bahamas.bs", "A").rcode() == dns.rcode.SERVFAIL
+            figures = one.info()["forward"]
+            assert (figures["upstreams"], figures["healthy"]) == (1, 1)
+            assert figures["outcomes"]["asked"] == len(authority.asked) == 1
+            assert one.stop().returncode == 0
+        finally:
+            one.kill()
