@@ -16,8 +16,8 @@ from indexer.reading import BadBlock, BlockSource, ReadBlock, read_blocks
 
 log = logging.getLogger("blockstore.follower")
 
-BYTES_A_BATCH = 4 * 1024 * 1024  # raw blocks asked of the node at once
-BLOCKS_A_BATCH = 32  # so that not too much comes where blocks grow all of a sudden
+BYTES_A_BATCH = 2 * 1024 * 1024  # raw blocks asked of the node at once
+BLOCKS_A_BATCH = 16  # so that not too much comes where blocks grow all of a sudden
 AHEAD = 2
 MIN_STEPS = 40
 """So few blocks are read where they are applied: starting lanes would take longer."""

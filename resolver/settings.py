@@ -144,7 +144,7 @@ class Settings(BaseModel):
         "Processes that read blocks ahead while catching up; 0: threads of the daemon do.",
         ge=0,
         le=16,
-        shown="half of the cores, at most 3; 0 on two cores",
+        shown="half of the cores: 2 or 3; 0 on one core",
     )
 
     listen: Annotated[tuple[Address, ...], BeforeValidator(split_list)] = _setting(
@@ -453,8 +453,8 @@ def is_switch(name: str) -> bool:
 
 
 def _catch_up_processes(cores: int) -> int:
-    """On two cores the node and we are enough to keep both busy."""
-    return min(3, cores // 2) if cores > 2 else 0
+    """Two also where there are only two cores: one reads while the node makes the other's batch."""
+    return 0 if cores == 1 else min(3, max(2, cores // 2))
 
 
 def _validate(values: Mapping[str, object], sources: Mapping[str, str]) -> Settings:

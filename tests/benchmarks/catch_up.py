@@ -6,7 +6,6 @@ transactions as those of the main chain. The ratios are what to compare between 
 """
 
 import contextlib
-import os
 import resource
 import subprocess
 import sys
@@ -137,7 +136,6 @@ def main(blocks: int, processes: int) -> None:
 
 
 if __name__ == "__main__":
-    counts = [int(text) for text in sys.argv[1:]] + [60, min(3, os.cpu_count() or 1)][
-        len(sys.argv) - 1 :
-    ]
+    given = [int(text) for text in sys.argv[1:]]
+    counts = given + [60, 2][len(given) :]
     main(counts[0], counts[1])
