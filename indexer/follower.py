@@ -348,8 +348,8 @@ class Follower:
         if ours is not None and expected is not None and ours != expected:
             raise _Stopped(
                 f"the consensus hash of block {height} is {ours.hex()}, but {expected.hex()} is"
-                " known to be right: the index is wrong and goes no further; move its directory"
-                " away to index anew, and if that ends here again, please report it"
+                " known to be right: the index is wrong and goes no further; stop blockstored,"
+                " run `blockstored reindex`, and if that ends here again, please report it"
             )
 
     def _count(self, block: ReadBlock) -> None:

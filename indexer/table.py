@@ -198,6 +198,6 @@ def _why_not_opened(path: Path, error: Exception) -> str:
     if "Permission denied" in reason or "Read-only" in reason:
         return f"no permission to write the index in {path}; mend its permissions or choose another"
     return (
-        f"cannot open the index in {path} ({reason}); check the disk, or move the directory away"
-        " to index anew"
+        f"cannot open the index in {path} ({reason}); check the disk, or run"
+        " `blockstored reindex` to index anew"
     )

@@ -134,7 +134,7 @@ def _verify(settings: Settings, height: int, trusted: bytes, fail: Fail) -> None
         try:
             computed = compute_chain(seen, height)
         except VerificationFailed as failed:
-            fail(DIFFERENT, f"the index is damaged: {failed}; move {folder} away to index anew")
+            fail(DIFFERENT, f"the index is damaged: {failed}; run `blockstored reindex`")
     finally:
         table.close()
     click.echo(f"{height} {computed.hex()}")
