@@ -526,7 +526,7 @@ def _clashes(settings: Settings) -> Iterator[tuple[str, str]]:
         s for s in settings.chain_first if s.lower().removesuffix(".") not in settings.zones
     ]
     if unserved:
-        yield "chain_first", f"{unserved[0]} is none of the zones"
+        yield "chain_first", f"{unserved[0]!r} is none of the zones"
     elif settings.chain_first and not settings.forward:
         yield "chain_first", "it needs somebody to ask, forward"
     for host, port in settings.forward:

@@ -53,8 +53,8 @@ def read_size(value: object) -> object:
     return int(number) if isinstance(number, float) else number
 
 
-def readhost_port(value: object) -> object:
-    """ "host:port" to (host, port). IPv6 addresses stand in square brackets."""
+def read_host_port(value: object) -> object:
+    """Text "host:port" to (host, port). IPv6 addresses stand in square brackets."""
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", value.strip())
@@ -148,7 +148,7 @@ Size = Annotated[int, BeforeValidator(read_size)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Address = Annotated[str, AfterValidator(check_address)]
 Ipv4 = Annotated[str, AfterValidator(check_ipv4)]
-HostPort = Annotated[tuple[str, int], BeforeValidator(readhost_port)]
+HostPort = Annotated[tuple[str, int], BeforeValidator(read_host_port)]
 Names = Annotated[tuple[str, ...], BeforeValidator(split_list)]
 
 
