@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import Protocol
 
 from indexer.ahead import Lane, Reader
-from indexer.apply import apply_block
+from indexer.apply import Outcome, apply_block
 from indexer.chain import Connect, ForkTooDeep, Step, last_shared, plan
 from indexer.networks import Network
 from indexer.node import ChainInfo, NodeError, NodePruned
@@ -331,15 +331,8 @@ class Follower:
                 " hashes of later blocks do not follow from Bitcoin alone",
                 self._network.frozen_at,
             )
-        for txid, verdict in outcome.verdicts:
-            log.debug(
-                "block %d: %s %s by transaction %s: %s",
-                step.height,
-                verdict.opcode,
-                verdict.subject,
-                hash_hex(txid),
-                verdict.flaw or "accepted",
-            )
+        if log.isEnabledFor(logging.DEBUG):
+            _tell_verdicts(outcome)
         return True
 
     def _check_published(self, height: int, ours: bytes | None) -> None:
@@ -365,3 +358,15 @@ class Follower:
             self._told_progress = now
         if block.height % STATUS_BLOCKS == 0:
             self.status = replace(self.status, progress=self._meter.progress(now, target))
+
+
+def _tell_verdicts(outcome: Outcome) -> None:
+    for txid, verdict in outcome.verdicts:
+        log.debug(
+            "block %d: %s %s by transaction %s: %s",
+            outcome.height,
+            verdict.opcode,
+            verdict.subject,
+            hash_hex(txid),
+            verdict.flaw or "accepted",
+        )
