@@ -52,7 +52,7 @@ class Scenario:
     @property
     def world(self) -> World:
         if self._world is None:
-            self._world = World(self.zones, cache=self._cache)
+            self._world = World(self.zones, cache=self._cache, clock=lambda: 1000.0)
         return self._world
 
     def play(self) -> None:
