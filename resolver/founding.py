@@ -143,9 +143,15 @@ class Founder:
         self._node = node
         self._indexed = indexed
         self._purse = Purse(node)
+        self._spacing: int | None = None
 
     def found(self) -> None:
-        """Tell the whole story on an empty chain."""
+        """Tell the whole story on an empty chain, as if it had begun a day ago."""
+        self._spacing = SPACING
+        self._tell()
+        self._spacing = None  # from here on blocks have the time at which they are mined
+
+    def _tell(self) -> None:
         self._node.generate(130, MINER.script, SPACING)
         owners = [self._owner(name) for name in (EXPIRED, REVOKED, *KEPT)]
         self._purse.fund(
@@ -175,7 +181,7 @@ class Founder:
 
     def mine(self) -> Snapshot:
         """Mine one block of what was sent, and wait until it is indexed."""
-        self._node.generate(1, MINER.script)
+        self._node.generate(1, MINER.script, self._spacing)
         return self._indexed(self._node.height)
 
     def _owner(self, name: str) -> Key:

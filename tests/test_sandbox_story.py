@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,19 @@ def test_a_long_answer_is_cut_over_udp_and_complete_over_tcp(box: Box) -> None:
 def test_an_alias_leads_to_another_name(box: Box) -> None:
     printed = box.dig(*box.line("www.alias.bs")).splitlines()
     assert printed == ["www.webhost.bs.", "webhost.bs.", "192.0.2.10"]
+
+
+def test_the_blocks_of_a_new_sandbox_have_the_times_of_a_day_that_ends_now(box: Box) -> None:
+    webhost = box.line("webhost.bs")
+    name = webhost[webhost.index("webhost.bs")]
+    words = [word for word in webhost if word not in ("A", name)]
+    told = box.dig(*words, f"_blockstore.{name}", "TXT", "+short")
+    expires = re.search(r"expires_about=([0-9-]+)", told)
+    assert expires is not None
+    # The lifetime of a name and its grace period: a day and a few minutes at this pace.
+    now = datetime.now(UTC)
+    days = {f"{now + timedelta(hours=hours):%Y-%m-%d}" for hours in (24, 25)}
+    assert expires[1] in days
 
 
 def test_every_printed_short_line_prints_something(box: Box) -> None:
