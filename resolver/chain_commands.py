@@ -5,28 +5,27 @@ stdout, why they failed to stderr; a file or an index that cannot be used is one
 """
 
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import click
 
 from resolver import pidfile
+from resolver.command_line import (
+    CONSENSUS_HEX,
+    CONTEXT,
+    PID_NAME,
+    Fail,
+    ReadSettings,
+    SettingFlags,
+)
 from resolver.settings import Settings
 
 DIFFERENT, UNUSABLE = 1, 2
-CONSENSUS_HEX = 32
-PID_NAME = "blockstored.pid"
 _EPILOG = (
     "\b\nExit codes:\n  0  all that was compared is equal\n  1  something differs; what, is said\n"
     "  2  nothing could be compared; the reason is on stderr"
 )
-_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-SettingFlags = Callable[..., Callable[[Command], Command]]
-ReadSettings = Callable[[Mapping[str, Any]], Settings]
-Fail = Callable[[int, str], NoReturn]
 
 
 def commands(
@@ -34,7 +33,7 @@ def commands(
 ) -> tuple[click.Command, ...]:
     """The two commands; they read settings and fail as the others of the program do."""
 
-    @click.command(context_settings=_CONTEXT, epilog=_EPILOG)
+    @click.command(context_settings=CONTEXT, epilog=_EPILOG)
     @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
     @click.option("--check", is_flag=True, help="Compare with the outcome that the file records.")
     def replay(files: tuple[Path, ...], check: bool) -> None:
@@ -56,7 +55,7 @@ def commands(
                 click.echo("\n".join([f"{path} differs from what it records.", *lines]), err=True)
                 sys.exit(DIFFERENT)
 
-    @click.command(context_settings=_CONTEXT, epilog=_EPILOG)
+    @click.command(context_settings=CONTEXT, epilog=_EPILOG)
     @click.option("--height", type=click.IntRange(0, 2**32 - 2), required=True, help="The block.")
     @click.option(
         "--consensus", required=True, metavar="HASH", help="Its consensus hash: 32 hex digits."

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import click
 
 from resolver import refusals
+from resolver.command_line import CONTEXT
 from resolver.refusals import Refusal
 
 MAX_REPLY = 2**20
@@ -24,7 +25,6 @@ MAX_BYTES = 40_960  # protocol: what a name may hold; the daemon checks it again
 _EPILOG = "\b\nExit codes:\n" + "\n".join(
     f"  {code:>2}  {meaning}" for code, meaning in refusals.exit_code_rows()
 )
-_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class Daemon:
@@ -109,7 +109,7 @@ def _print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=4, sort_keys=True))
 
 
-@click.group(context_settings=_CONTEXT, epilog=_EPILOG)
+@click.group(context_settings=CONTEXT, epilog=_EPILOG)
 @click.option(
     "--host",
     "--blockstored-server",
@@ -147,7 +147,7 @@ def cli(context: click.Context, host: str, port: int, timeout: float) -> None:
     context.obj = Daemon(host, port, timeout)
 
 
-@cli.command(context_settings=_CONTEXT)
+@cli.command(context_settings=CONTEXT)
 @click.argument("name")
 @click.option("--raw", is_flag=True, help="Write the data itself, byte for byte, not JSON.")
 @click.pass_obj
@@ -167,21 +167,21 @@ def lookup(daemon: Daemon, name: str, raw: bool) -> None:
     _print_json({key: answer[key] for key in ("data", "data_base64") if key in answer})
 
 
-@cli.command(context_settings=_CONTEXT)
+@cli.command(context_settings=CONTEXT)
 @click.pass_obj
 def getinfo(daemon: Daemon) -> None:
     """Print what blockstored knows: heights, consensus hash, node, peers, counts."""
     _print_json(daemon.get("/v1/info"))
 
 
-@cli.command(context_settings=_CONTEXT)
+@cli.command(context_settings=CONTEXT)
 @click.pass_obj
 def ping(daemon: Daemon) -> None:
     """Ask whether blockstored is alive."""
     _print_json(daemon.get("/v1/ping"))
 
 
-@cli.command(context_settings=_CONTEXT)
+@cli.command(context_settings=CONTEXT)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path, allow_dash=True))
 @click.pass_obj
 def put(daemon: Daemon, file: Path) -> None:

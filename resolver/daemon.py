@@ -16,11 +16,12 @@ import time
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
 from resolver import chain_commands, pidfile, settings_text, table_commands
+from resolver.command_line import CONTEXT, PID_NAME, STATUS_NAME, Command
 from resolver.settings import (
     ENV_PREFIX,
     VERSION,
@@ -45,18 +46,13 @@ EXIT_CODES = (
     (UNUSABLE, "bad command line or setting, or it cannot start; the reason is on stderr"),
     (NOT_RUNNING, "blockstored is not running"),
 )
-PID_NAME = "blockstored.pid"
 NODE_SETTINGS = ("node_url", "node_user", "node_password", "node_cookie_file")
-STATUS_NAME = "blockstored.json"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 MAX_CONFIG_BYTES = 2**20
 MAX_REPLY = 2**20
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meaning in EXIT_CODES)
-_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def setting_flags(*names: str) -> Callable[[Command], Command]:
@@ -162,7 +158,7 @@ def fail(exit_code: int, sentence: str) -> NoReturn:
     sys.exit(exit_code)
 
 
-@click.group(context_settings=_CONTEXT, epilog=_EPILOG)
+@click.group(context_settings=CONTEXT, epilog=_EPILOG)
 @click.version_option(VERSION, "--version", prog_name="blockstored")
 def cli() -> None:
     """Follow the chain, keep the data, answer DNS.
@@ -172,7 +168,7 @@ def cli() -> None:
     """
 
 
-@cli.command(context_settings=_CONTEXT, epilog=_EPILOG)
+@cli.command(context_settings=CONTEXT, epilog=_EPILOG)
 @click.option("--foreground", is_flag=True, help="Stay in the foreground and log to stderr too.")
 @click.option("--ready-fd", type=int, hidden=True)
 @setting_flags()
@@ -252,7 +248,7 @@ def _read_report(reading: int, timeout: float) -> str | None:
     return None
 
 
-@cli.command(context_settings=_CONTEXT, epilog=_EPILOG)
+@cli.command(context_settings=CONTEXT, epilog=_EPILOG)
 @click.option(
     "--timeout",
     type=click.FloatRange(0, 3600),
@@ -289,7 +285,7 @@ def _owner(path: Path) -> int | None:
         fail(FAILED, f"{path} cannot be read ({error.strerror}); ask as the user it runs as")
 
 
-@cli.command(context_settings=_CONTEXT, epilog=_EPILOG)
+@cli.command(context_settings=CONTEXT, epilog=_EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @setting_flags("network", "working_dir", "config")
 def status(as_json: bool, **flags: Any) -> None:
@@ -354,7 +350,7 @@ def status_lines(pid: int, info: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-@cli.command(context_settings=_CONTEXT, epilog=_EPILOG)
+@cli.command(context_settings=CONTEXT, epilog=_EPILOG)
 @click.option("--fresh", is_flag=True, help="Throw the old sandbox away and begin again.")
 @setting_flags()
 def sandbox(fresh: bool, **flags: Any) -> None:
@@ -373,7 +369,7 @@ def sandbox(fresh: bool, **flags: Any) -> None:
     sys.exit(run(settings, fresh) or OK)
 
 
-@cli.command(context_settings=_CONTEXT, epilog=_EPILOG)
+@cli.command(context_settings=CONTEXT, epilog=_EPILOG)
 @click.option(
     "--format",
     "form",
@@ -392,7 +388,7 @@ def config(form: str, **flags: Any) -> None:
         click.echo(json.dumps(settings_text.effective(settings), indent=4))
 
 
-@cli.command(context_settings=_CONTEXT)
+@cli.command(context_settings=CONTEXT)
 def version() -> None:
     """Print the version."""
     click.echo(f"blockstored {VERSION}")

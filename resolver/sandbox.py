@@ -23,7 +23,7 @@ from indexer.node import BitcoinNode
 from indexer.sandbox import SandboxNode, StoreError
 from indexer.table import Snapshot
 from resolver import founding
-from resolver.daemon import PID_NAME
+from resolver.command_line import PID_NAME
 from resolver.run import run as run_process
 from resolver.service import Service, StartError, build
 from resolver.settings import Settings

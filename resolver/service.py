@@ -35,6 +35,7 @@ from resolver.api import ApiDoor
 from resolver.cache import ReplyCache
 from resolver.certificate import CertificateError
 from resolver.chase import Freshness, StalenessLimits
+from resolver.command_line import STATUS_NAME
 from resolver.contents import Contents
 from resolver.cookies import ServerCookies
 from resolver.encrypted import EncryptedDoors
@@ -58,7 +59,6 @@ from zonefiles.sources import DataSource, Replicator
 
 log = logging.getLogger("blockstore.service")
 
-STATUS_NAME = "blockstored.json"
 FOLLOWER_STOP_TIMEOUT = 5.0
 MAX_BEHIND = 144
 """Blocks: an index further behind than this speaks of another day, and so of no name at all."""

@@ -12,12 +12,21 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from resolver.command_line import (
+    CONSENSUS_HEX,
+    CONTEXT,
+    PID_NAME,
+    STATUS_NAME,
+    Fail,
+    ReadSettings,
+    SettingFlags,
+)
 from resolver.pidfile import AlreadyRunning, PidFile, owner
 from resolver.settings import Settings
 
@@ -26,9 +35,6 @@ if TYPE_CHECKING:
     from indexer.snapshot_file import Head
 
 FAILED, UNUSABLE = 1, 2
-CONSENSUS_HEX = 32
-PID_NAME = "blockstored.pid"
-STATUS_NAME = "blockstored.json"
 API_TIMEOUT = 120.0
 PIECE = 2**16
 SECONDS_A_LINE = 5.0
@@ -36,12 +42,6 @@ _EPILOG = (
     "\b\nExit codes:\n  0  done\n  1  it could not be done; nothing was changed\n"
     "  2  bad command line or setting, or the index is in use or missing"
 )
-_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-SettingFlags = Callable[..., Callable[[Command], Command]]
-ReadSettings = Callable[[Mapping[str, Any]], Settings]
-Fail = Callable[[int, str], NoReturn]
 
 
 class _NoDaemon(Exception):
@@ -54,7 +54,7 @@ def commands(
     """The commands; they read settings and fail as the others of the program do."""
     which = setting_flags("network", "working_dir", "config")
 
-    @click.group(context_settings=_CONTEXT, epilog=_EPILOG)
+    @click.group(context_settings=CONTEXT, epilog=_EPILOG)
     def snapshot() -> None:
         """Hand an index on, or begin with one that somebody else has made.
 
@@ -62,7 +62,7 @@ def commands(
         trusted: everything in it is judged again, and must end in this hash.
         """
 
-    @snapshot.command("export", context_settings=_CONTEXT, epilog=_EPILOG)
+    @snapshot.command("export", context_settings=CONTEXT, epilog=_EPILOG)
     @click.argument("file", type=click.Path(path_type=Path))
     @which
     def export(file: Path, **flags: Any) -> None:
@@ -86,7 +86,7 @@ def commands(
             f" --consensus {head.consensus_hash}"
         )
 
-    @snapshot.command("import", context_settings=_CONTEXT, epilog=_EPILOG)
+    @snapshot.command("import", context_settings=CONTEXT, epilog=_EPILOG)
     @click.argument("file", type=click.Path(path_type=Path))
     @click.option(
         "--consensus", required=True, metavar="HASH", help="The trusted consensus hash, 32 digits."
@@ -107,7 +107,7 @@ def commands(
         with _alone(settings, fail), _ending_on_sigterm():
             _import(settings, file, trusted, height, fail)
 
-    @click.command(context_settings=_CONTEXT, epilog=_EPILOG)
+    @click.command(context_settings=CONTEXT, epilog=_EPILOG)
     @click.option(
         "--from",
         "height",
