@@ -6,43 +6,17 @@ Run as ``python -m tests.fakes_api``: prints the port, serves until its standard
 import asyncio
 import sys
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 from indexer.records import NameRecord, NameStatus, Phase
 from resolver.chase import Freshness
 from resolver.pages import Behind, Pages
+from tests.fakes_resolver import name_record
 from zonefiles.zonefile import value_hash
 
 HEIGHT = 1000
 SWIFT = b'{"name":{"formatted": "Taylor Swift"}}'
 BYTES = bytes(range(256))
-
-
-def name_record(name: str, digest: bytes | None) -> NameRecord:
-    """A registered name that holds ``digest``."""
-    return NameRecord(
-        name=name,
-        value_hash=digest,
-        sender=b"\x76\xa9\x14" + bytes(20) + b"\x88\xac",
-        sender_pubkey=None,
-        address="1F2nHEDLRJ39XxAvSxwQhJsaVzvS5RHDRM",
-        block_number=500,
-        preorder_block_number=499,
-        first_registered=500,
-        last_renewed=500,
-        revoked=False,
-        op="+",
-        txid=bytes(range(32)),
-        vtxindex=1,
-        op_fee=Fraction(100),
-        importer=None,
-        importer_address=None,
-        consensus_hash=None,
-        preorder_hash=bytes(20),
-        imported=False,
-        update_consensus_hash=None,
-    )
 
 
 @dataclass

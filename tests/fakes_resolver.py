@@ -6,7 +6,6 @@ shares no code with what wrote them.
 
 import asyncio
 from dataclasses import dataclass, field
-from fractions import Fraction
 from types import SimpleNamespace
 
 import dns.edns
@@ -45,7 +44,7 @@ def name_record(name: str, digest: bytes | None, *, revoked: bool = False) -> Na
         op="~" if revoked else "+",
         txid=name.encode().ljust(32, b"."),
         vtxindex=1,
-        op_fee=Fraction(0),
+        op_fee=0.0,
         importer=None,
         importer_address=None,
         consensus_hash=None,
