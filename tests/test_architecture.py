@@ -41,6 +41,7 @@ PURE = frozenset(
         "indexer/transactions.py",
         "indexer/view.py",
         "indexer/registrar/compose.py",
+        "indexer/registrar/signers.py",
         "indexer/registrar/wallet.py",
         "zonefiles/dht_messages.py",
         "zonefiles/recordsets.py",

@@ -1,0 +1,121 @@
+"""Whoever holds the keys: what the registrar asks of a signer, and why a signer may say no.
+
+What must stay true: a signer never sends anything; what it signs is exactly what it was given;
+every refusal is a sentence that says what to do next, and no secret is in it. Pure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from indexer.registrar.compose import Coin, Unsigned
+from indexer.transactions import TxOut
+
+
+class SignerError(Exception):
+    """Nothing was signed or paid; ``str()`` says why, and what to do next."""
+
+
+class SignerUnavailable(SignerError):
+    """The signer or its node cannot be asked now: trying again later may help."""
+
+
+class WalletLocked(SignerError):
+    """The wallet is encrypted and locked: somebody must unlock it."""
+
+
+class NoWallet(SignerError):
+    """The node has no wallet, or not the one that was named."""
+
+
+class NoLegacyAddresses(SignerError):
+    """The wallet makes no p2pkh addresses, which are the only ones that can send operations."""
+
+
+class InsufficientFunds(SignerError):
+    """The coins do not pay for what is asked; the text says how much is missing."""
+
+
+class WrongNetwork(SignerError):
+    """A key, an address or a wallet of another network."""
+
+
+class NotSigned(SignerError):
+    """The signer lacks a key, refused, or gave back something else than what it was to sign."""
+
+
+class NeedsSignature(SignerError):
+    """Somebody else must sign: ``psbt`` (BIP 174, base64) is what to sign, ``unsigned`` the same.
+
+    No failure, but the way in which a signer without keys answers.
+    """
+
+    def __init__(self, psbt: str, unsigned: Unsigned) -> None:
+        super().__init__(
+            "this step waits for a signature; sign the PSBT where the keys are and hand it back"
+        )
+        self.psbt = psbt
+        self.unsigned = unsigned
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """An ordinary payment, signed and not sent: its bytes, its txid, what it spends and pays."""
+
+    raw: bytes
+    txid: bytes
+    unsigned: Unsigned
+
+
+class Signer(Protocol):
+    """Holds keys, or knows who does. May block on a node; its methods raise SignerError."""
+
+    @property
+    def kind(self) -> str:
+        """node-wallet, key-file or offline."""
+        ...
+
+    def fresh_script(self, label: str) -> bytes:
+        """A p2pkh scriptPubKey that it can sign for; ``label`` is what a wallet shows with it.
+
+        New at each call where the signer can make keys, else one of those it has. Raises
+        NoLegacyAddresses, WalletLocked, NoWallet.
+        """
+        ...
+
+    def owns(self, script: bytes) -> bool:
+        """Whether it can sign for a scriptPubKey, alone or (offline) by whoever it hands to."""
+        ...
+
+    def coins(self, script: bytes) -> list[Coin]:
+        """The unspent, mature, confirmed coins of this very p2pkh or p2sh script, largest first.
+
+        Without those that the mempool spends or that are kept by somebody else's ``keep``.
+        """
+        ...
+
+    def sign(self, unsigned: Unsigned) -> bytes:
+        """The signed raw transaction, checked to be ``unsigned`` but for its signatures.
+
+        Raises NeedsSignature, NotSigned, WalletLocked.
+        """
+        ...
+
+    def pay(
+        self, outputs: Sequence[TxOut], fee_rate: float, *, spending: Sequence[Coin] = ()
+    ) -> Payment:
+        """An ordinary payment of ``outputs``, in this order, with change of its own.
+
+        ``fee_rate``: satoshis a virtual byte. It spends every coin of ``spending`` (so that it
+        excludes another payment that spends one of them, or replaces it) and whatever else it
+        takes, of any script that it owns. Raises InsufficientFunds and what ``sign`` raises.
+        """
+        ...
+
+    def keep(self, coins: Sequence[Coin]) -> None:
+        """Let nobody else spend these coins (a wallet's lockunspent). Safe to repeat."""
+        ...
+
+    def let_go(self, coins: Sequence[Coin]) -> None:
+        """Take ``keep`` back. Safe to repeat, and for coins that are spent by now."""
+        ...
