@@ -51,6 +51,8 @@ class Basis:
     its grace period or expires. None: no such height."""
     at_height: bool = False
     """It speaks of the height itself (SOA serial, texts), and so ends with the next block."""
+    seconds: int | None = None
+    """How long it is good for where its TTLs do not tell: what ordinary DNS said (RFC 2308)."""
 
 
 @dataclass(frozen=True, slots=True)

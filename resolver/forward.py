@@ -164,7 +164,7 @@ class Forwarder:
         if reply is not None and reply.rcode in _ANSWERS:
             answer = as_answer(reply, trust_ad=self._trust_ad)
             self._cache.put(question, answer, least_ttl(reply) or 0, now)
-            return answer
+            return self._cache.get(question, now) or answer
         self.outcomes["failed"] += 1
         self._cache.refresh_failed(question, now)
         stale = self._cache.stale(question, now)

@@ -9,7 +9,7 @@ what was asked for longest ago goes first.
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
-from resolver.answer import Answer, ExtendedError
+from resolver.answer import Answer, Basis, ExtendedError
 from resolver.codes import ErrorCode, Rcode
 from resolver.forward_query import Question
 from resolver.lookup import RecordSet
@@ -53,7 +53,8 @@ class ForwardCache:
         if entry is None or now - entry.stored >= entry.ttl:
             return None
         self._entries.move_to_end(question)
-        return _aged(entry.answer, int(now - entry.stored))
+        age = now - entry.stored
+        return replace(_aged(entry.answer, int(age)), basis=Basis(seconds=int(entry.ttl - age)))
 
     def stale(self, question: Question, now: float) -> Answer | None:
         """An answer past its time, marked as such, if it is not too old and no failure."""

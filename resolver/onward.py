@@ -11,7 +11,7 @@ is sent what was found. What must stay true:
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
-from resolver.answer import Answer, ExtendedError
+from resolver.answer import Answer, Basis, ExtendedError
 from resolver.chase import Chase, Delivery, Wanted
 from resolver.codes import ErrorCode, Rcode, Rtype
 from resolver.forward_query import Question
@@ -108,7 +108,16 @@ def _continued(ours: Answer, theirs: Answer) -> Answer:
         errors=(ours.errors if chain else ()) + theirs.errors,
         authenticated=theirs.authenticated and not chain,
         forwarded=True,
+        basis=_common_basis(ours, theirs),
     )
+
+
+def _common_basis(ours: Answer, theirs: Answer) -> Basis | None:
+    """What ends an answer of both sides. Nothing of ours stands behind one that we had refused."""
+    made_of = Basis() if ours.rcode == Rcode.REFUSED else ours.basis
+    if made_of is None or theirs.basis is None:
+        return None
+    return replace(made_of, seconds=theirs.basis.seconds)
 
 
 def _come_back(before: Answer, ours: Answer) -> Answer:
@@ -163,4 +172,4 @@ def without_going_on(first: Chase) -> Answering:
     answer = yield from first
     if answer.onward is None:
         return answer
-    return replace(answer, onward=None, basis=None)  # with RD it would have been another
+    return replace(answer, onward=None)

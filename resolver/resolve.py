@@ -73,8 +73,9 @@ MAX_NSID_BYTES = 200  # with the longest question it still fits 512 bytes
 LOG_ONE_KIND_EVERY = 60.0
 MAX_AGE = 300
 """Seconds that a reply without any TTL is kept."""
-RECURSING = b"\1"
-"""Behind the key of a reply for those whom ordinary DNS is asked for: it bears RA."""
+FORWARDED_FLAGS = tuple(bytes((number,)) for number in range(256))
+"""Behind the key of a reply for those whom ordinary DNS is asked for: it bears RA, and what it says
+may follow from RD, AD and CD."""
 MAX_ORIGINS = 1_024
 """Data whose source is remembered, for those who ask for it."""
 
@@ -239,12 +240,14 @@ class Resolver:
         except Exception as error:  # noqa: BLE001
             return self._failed(error, asked)
 
-    def ready(self, packet: bytes, limit: int) -> bytes | None:
-        """The reply to a datagram if the cache has it and it depends on nobody's address: the
+    def ready(self, packet: bytes, limit: int, address: str = "") -> bytes | None:
+        """The reply to a datagram from ``address`` if the cache has it and it holds no cookie: the
         short way for a door. Never raises."""
         asked = outline(packet, limit, stream=False, keeps_connection=False)
-        if asked is None or asked.cookie is not None or self._forwarder is not None:
-            return None  # with a forwarder the address decides what is offered
+        if asked is None or asked.cookie is not None:
+            return None
+        if self._forwarder is not None and self._forwarder.allows(address):
+            asked = _for_one_who_may_recurse(asked, packet)
         now = int(self._clock())
         if now != self._second:
             self._look_at_the_clock(now)
@@ -290,7 +293,7 @@ class Resolver:
         if asked is None:
             return None
         if asker.may_recurse:
-            asked = asked._replace(key=asked.key + RECURSING)
+            asked = _for_one_who_may_recurse(asked, packet)
         now = int(self._clock())
         if now != self._second:
             self._look_at_the_clock(now)
@@ -473,13 +476,16 @@ class Resolver:
             most = min(limit, PLAIN_ROOM if query.edns is None else UDP_LIMIT)
         reply = write_reply(query, answer, limit, self._options, asked.asker, room=most)
         now = int(self._clock())
+        basis = answer.basis or Basis()
         seconds = min((part.ttl for part in (*answer.answer, *answer.authority)), default=MAX_AGE)
+        if basis.seconds is not None:
+            seconds = min(seconds, basis.seconds)
         self._cache.keep(
             kept_as,
             reply,
             most,
             answer.rcode,
-            answer.basis or Basis(),
+            basis,
             asked.generation,
             asked.height,
             seconds,
@@ -502,3 +508,9 @@ class Resolver:
         if asked is None:
             return None
         return self._written(asked, Answer(Rcode.SERVFAIL))
+
+
+def _for_one_who_may_recurse(asked: Outline, packet: bytes) -> Outline:
+    """The outline with RD, AD and CD in its key."""
+    flags = FORWARDED_FLAGS[packet[2] & 0x01 | packet[3] & 0x30]
+    return Outline(asked.key + flags, asked.name_end, asked.room, asked.cookie)

@@ -131,7 +131,7 @@ class UdpDoor:
                 except OSError:
                     continue  # an ICMP error for an earlier reply; the next may be fine
                 received += 1
-                reply = ready(packet, UDP_LIMIT)
+                reply = ready(packet, UDP_LIMIT, peer[0])
                 if reply is None:
                     self._answer(packet, peer, None)
                     continue
@@ -161,7 +161,7 @@ class UdpDoor:
                 continue
             self.outcomes["received"] += 1
             source = [_as_source(*item) for item in ancillary]
-            reply = self._resolver.ready(packet, UDP_LIMIT)
+            reply = self._resolver.ready(packet, UDP_LIMIT, peer[0])
             if reply is None:
                 self._answer(packet, peer, source)
             else:

@@ -14,10 +14,13 @@ import uvloop
 
 from resolver.answer import Answer
 from resolver.asker import Asker
+from resolver.cache import ReplyCache
 from resolver.codes import Rcode
 from resolver.forward import MAX_STRANGE, Forwarder
 from resolver.forward_query import Question
+from resolver.listening import udp_socket
 from resolver.message import STREAM_LIMIT, UDP_LIMIT
+from resolver.udp import UdpDoor
 from tests.authority import Authority, serving, silent_port
 from tests.fakes_resolver import World, errors, lines
 
@@ -253,7 +256,8 @@ def test_when_nobody_answers_the_failure_says_so_and_is_kept_for_seconds():
         assert [(e.code, e.text) for e in answer.errors] == [
             (22, "none of 1 upstream resolvers answers")
         ]
-        assert forwarder.at_hand(question("www.example.test")) == answer
+        again = forwarder.at_hand(question("www.example.test"))
+        assert (again.rcode, again.errors) == (answer.rcode, answer.errors)
         bound.close()
 
     run(story())
@@ -335,12 +339,12 @@ def test_no_more_questions_are_under_way_than_allowed():
 
 
 @contextlib.asynccontextmanager
-async def world(zones=None, chain_first=(), **options):
+async def world(zones=None, chain_first=(), cache=None, **options):
     """A resolver with names of its own that forwards the rest."""
     from resolver.zones import Zones
 
     async with upstream(**options) as (authority, forwarder):
-        made = World(zones, forwarder=forwarder)
+        made = World(zones, forwarder=forwarder, cache=cache)
         made.resolver._zones = Zones.from_settings(zones or {"bs": "id"}, chain_first=chain_first)
         made.zonefile(
             "alice.id",
@@ -568,5 +572,127 @@ def test_a_long_forwarded_answer_is_cut_for_udp_and_whole_over_tcp():
             whole = await ask("big.example.test", "TXT", tcp=True)
             assert len(whole.answer[0]) == 10
             assert len(set(asked(authority))) == 1
+
+    run(story())
+
+
+# The replies kept ready
+
+
+@contextlib.asynccontextmanager
+async def kept_world(**options):
+    """A resolver that forwards and keeps replies, and what a datagram finds ready."""
+    async with world(cache=ReplyCache(1 << 20), **options) as (authority, made, ask):
+
+        def ready(qname, rtype="A", *, address="127.0.0.1", flags="RD", do=False):
+            query = dns.message.make_query(qname, rtype, use_edns=0, want_dnssec=do)
+            query.flags = dns.flags.from_text(flags)
+            wire = made.resolver.ready(query.to_wire(), UDP_LIMIT, address)
+            if wire is None:
+                return None
+            reply = dns.message.from_wire(wire)
+            assert query.is_response(reply)
+            return reply
+
+        yield authority, made, ask, ready
+
+
+@pytest.mark.parametrize(
+    "qname", ["www.alice.bs", "nobody.bs", "www.example.test", "alias.example.test",
+              "no.example.test", "away.alice.bs", "there.alice.bs"],
+)  # fmt: skip
+def test_a_reply_given_before_is_ready_for_the_next_who_asks_whosever_the_name_is(qname):
+    async def story():
+        async with kept_world() as (authority, _, ask, ready):
+            assert ready(qname) is None
+            long_way = await ask(qname)
+            short_way = ready(qname.upper())
+            assert short_way.flags == long_way.flags
+            assert short_way.rcode() == long_way.rcode()
+            assert short_way.answer == long_way.answer
+            assert short_way.authority == long_way.authority
+            assert errors(short_way) == errors(long_way)
+            assert len(authority.asked) <= 1
+
+    run(story())
+
+
+def test_what_is_ready_for_some_is_not_what_others_get():
+    async def story():
+        async with kept_world() as (_, _, ask, ready):
+            for qname in ("www.alice.bs", "www.example.test"):
+                await ask(qname)
+                await ask(qname, address="192.0.2.99")
+            assert ready("www.alice.bs").flags & dns.flags.RA
+            assert not ready("www.alice.bs", address="192.0.2.99").flags & dns.flags.RA
+            assert ready("www.example.test").rcode() == dns.rcode.NOERROR
+            assert ready("www.example.test", address="192.0.2.99") is None
+            assert ready("www.example.test", flags="") is None
+            assert (await ask("www.example.test", flags="")).rcode() == dns.rcode.REFUSED
+            assert ready("www.example.test", flags="RD CD") is None
+            assert (await ask("www.example.test", flags="RD CD")).flags & dns.flags.CD
+            assert not ready("www.example.test").flags & dns.flags.CD
+            assert ready("www.example.test", do=True) is None
+
+    run(story())
+
+
+def test_what_is_ready_of_ordinary_dns_ends_when_it_may_be_kept_no_longer():
+    async def story():
+        async with kept_world() as (authority, made, ask, ready):
+            made.resolver._clock = authority.clock
+            for qname in ("www.example.test", "no.example.test"):
+                await ask(qname)
+            authority.clock.added = 100
+            assert 199 <= ready("www.example.test").answer[0].ttl <= 201
+            authority.clock.added = 121  # the SOA allows 120, though its own TTL is 300
+            assert ready("no.example.test") is None
+            authority.clock.added = 301
+            assert ready("www.example.test") is None
+            assert len(authority.asked) == 2
+
+    run(story())
+
+
+def test_a_block_ends_what_is_ready_of_an_alias_of_its_name_and_a_stale_answer_never_is():
+    async def story():
+        async with kept_world(timeout=0.3) as (authority, made, ask, ready):
+            made.resolver._clock = authority.clock
+            for qname in ("away.alice.bs", "www.example.test"):
+                await ask(qname)
+            made.resolver.blocks_came(made.snapshot.height + 1, ["alice.id"])
+            assert ready("away.alice.bs") is None
+            assert ready("www.example.test") is not None
+            made.resolver.blocks_came(made.snapshot.height, [])
+            authority.twist = lambda reply: None
+            authority.clock.added = 400
+            for _ in range(2):
+                assert errors(await ask("www.example.test"))[0][0] == 3
+                assert ready("www.example.test") is None
+
+    run(story())
+
+
+def test_the_udp_door_takes_the_short_way_where_others_are_asked_too():
+    async def story():
+        async with kept_world() as (_, made, _, _):
+            loop = asyncio.get_running_loop()
+            door = UdpDoor(None, udp_socket("127.0.0.1", 0), made.resolver)
+            loop.add_reader(door, door.doRead)
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            client.setblocking(False)
+            client.connect((door.host, door.port))
+            for qname in ("www.alice.bs", "www.example.test"):
+                query = dns.message.make_query(qname, "A", use_edns=0)
+                for turn in range(3):
+                    before = door.outcomes["from memory"]
+                    await loop.sock_sendall(client, query.to_wire())
+                    reply = dns.message.from_wire(await loop.sock_recv(client, 65_535))
+                    assert reply.answer
+                    assert reply.flags & dns.flags.RA
+                    assert door.outcomes["from memory"] - before == (turn > 0)
+            loop.remove_reader(door)
+            door._socket.close()
+            client.close()
 
     run(story())
