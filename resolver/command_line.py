@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 PID_NAME = "blockstored.pid"
 STATUS_NAME = "blockstored.json"
 """Both lie in the working directory while a daemon runs."""
+TOKEN_NAME = "api-token"
+"""In the working directory: who can read it may have names registered and handed over."""
 CONSENSUS_HEX = 32
 """Hex digits of a consensus hash."""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -69,6 +69,7 @@ PURE = frozenset(
         "resolver/outline.py",
         "resolver/rates.py",
         "resolver/refusals.py",
+        "resolver/status_lines.py",
         "resolver/reply.py",
         "resolver/settings.py",
         "resolver/settings_text.py",

@@ -1,0 +1,296 @@
+"""What every command of ``blockstore-cli`` shares: asking the daemon, printing, and failing.
+
+What must stay true: results go to stdout, everything else to stderr with a next step; each way to
+fail has an exit code of its own (``resolver/refusals.py``); what a server says is printed without
+its control characters; a token goes to the daemon's own machine only, and into no message.
+"""
+
+import http
+import http.client
+import ipaddress
+import json
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import click
+
+from resolver import refusals
+from resolver.command_line import CONTEXT, TOKEN_NAME
+from resolver.refusals import Refusal
+
+MAX_REPLY = 4 * 2**20
+MAX_TOKEN_BYTES = 256
+
+Json = dict[str, Any]
+Lines = Iterable[str]
+
+
+@dataclass
+class Daemon:
+    """The API of one blockstored, and how what it says is printed."""
+
+    host: str
+    port: int
+    timeout: float
+    token_file: Path | None = None
+    human: bool | None = None
+    """Text for people rather than JSON; None: where stdout is a terminal."""
+
+    @property
+    def place(self) -> str:
+        """The daemon's place in words."""
+        return f"{self.host} port {self.port}"
+
+    def get(self, path: str, *, secret: bool = False) -> Any:
+        """The JSON of a page. Ends the program with a message where there is none.
+
+        ``secret``: the page is only for who has the token.
+        """
+        return self.ask("GET", path, None, secret=secret)
+
+    def post(self, path: str, body: bytes) -> Any:
+        """The JSON that answers ``body``, which is data and no wish; as ``get``."""
+        return self.ask("POST", path, body)
+
+    def order(self, path: str, wish: Mapping[str, Any]) -> Any:
+        """The JSON that answers ``wish``, which needs the token; as ``get``."""
+        return self.ask("POST", path, json.dumps(wish).encode(), secret=True)
+
+    def ask(self, method: str, path: str, body: bytes | None, *, secret: bool = False) -> Any:
+        """The JSON of the reply where its status is 200; else the program ends."""
+        status, answer = self.try_asking(method, path, body, secret=secret)
+        if status != 200:
+            self.refused(answer)
+        return answer
+
+    def try_asking(
+        self, method: str, path: str, body: bytes | None, *, secret: bool = False
+    ) -> tuple[int, Any]:
+        """(status, JSON) of the reply. Ends the program where nobody answers, or with nonsense."""
+        if not secret:
+            headers = {} if body is None else {"Content-Type": "application/octet-stream"}
+            return self._exchange(method, path, body, headers)
+        for token in self._tokens():
+            headers = {"Authorization": f"Bearer {token}"}
+            if body is not None:
+                headers["Content-Type"] = "application/json"
+            status, answer = self._exchange(method, path, body, headers)
+            if status != http.HTTPStatus.UNAUTHORIZED:
+                break
+        return status, answer
+
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
+        try:
+            connection.request(method, path, body, dict(headers))
+            response = connection.getresponse()
+            status = response.status
+            content = response.read(MAX_REPLY + 1)
+        except TimeoutError:
+            fail(
+                refusals.NO_ANSWER,
+                f"blockstored at {self.place} did not answer within {self.timeout:g} seconds",
+                "try again, or allow more with --timeout",
+            )
+        except OSError as error:
+            fail(
+                refusals.NOT_RUNNING,
+                f"blockstored does not run at {self.place} ({error.strerror or error})",
+                "start it with `blockstored start`, or name its place with --host and --port",
+            )
+        except http.client.HTTPException:
+            self.nonsense()
+        finally:
+            connection.close()
+        try:
+            answer = json.loads(content) if len(content) <= MAX_REPLY else None
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict) and not (status == 200 and _is_listing(answer)):
+            self.nonsense()
+        return status, answer
+
+    def nonsense(self) -> NoReturn:
+        """End the program: what answered is not blockstored."""
+        fail(
+            refusals.FAILED,
+            f"what answers at {self.place} is not blockstored's API",
+            "check --host and --port; the API's port is `api_port` in `blockstored config`",
+        )
+
+    def refused(self, answer: Any) -> NoReturn:
+        """End the program with what the daemon said of a request that it refused."""
+        said = answer if isinstance(answer, dict) else {}
+        refusal = Refusal.__members__.get(str(said.get("code", "")).upper())
+        if refusal is None or not isinstance(said.get("error"), str):
+            self.nonsense()
+        fail(refusal.exit_code, said["error"], str(said.get("hint") or refusal.hint))
+
+    def show(self, value: Any, human: Callable[[Any], Lines] | None = None) -> None:
+        """Print ``value``: as JSON, or as the lines that ``human`` makes of it."""
+        for_people = sys.stdout.isatty() if self.human is None else self.human
+        if not for_people:
+            click.echo(json.dumps(value, indent=4, sort_keys=True))
+            return
+        for line in (human or described)(value):
+            click.echo(printable(line))
+
+    def _tokens(self) -> list[str]:
+        """What may open the daemon's door, the likeliest first."""
+        if not _is_loopback(self.host):
+            fail(
+                refusals.USAGE,
+                f"{self.host} is another machine, and the token would cross the network",
+                "run this on the machine of the daemon, or through `ssh -L`",
+            )
+        if self.token_file is not None:
+            return [read_token(self.token_file)]
+        files = [file for file in usual_token_files() if file.exists()]
+        if not files:
+            fail(
+                refusals.USAGE,
+                "this needs the token of the daemon, and there is none in its usual place",
+                "set `api_token_file` and restart blockstored, or name the file with --token-file",
+            )
+        return [read_token(file) for file in files]
+
+
+def _is_listing(answer: Any) -> bool:
+    """Whether it is a page of names, or of operations."""
+    return isinstance(answer, list) and all(isinstance(one, str | dict) for one in answer)
+
+
+def read_token(path: Path) -> str:
+    """The token in the file at ``path``; ends the program where it cannot be used."""
+    try:
+        with path.open("rb") as source:
+            mode = os.fstat(source.fileno()).st_mode
+            token = source.read(MAX_TOKEN_BYTES + 1).strip()
+    except OSError as error:
+        fail(
+            refusals.USAGE,
+            f"the token file {path} cannot be read ({error.strerror})",
+            "run this as the user of the daemon",
+        )
+    if stat.S_IMODE(mode) & 0o077:
+        fail(refusals.USAGE, f"others may read the token file {path}", f"chmod 600 {path}")
+    if not 16 <= len(token) <= MAX_TOKEN_BYTES or not token.isascii() or b" " in token:
+        fail(refusals.USAGE, f"{path} holds no token", "remove it and restart blockstored")
+    return token.decode("ascii")
+
+
+def usual_token_files() -> tuple[Path, ...]:
+    """Where a daemon keeps its token unless told otherwise, on each network."""
+    folder = Path.home() / ".blockstore"
+    folders = (folder, *(folder / network for network in ("sandbox", "testnet", "regtest")))
+    return tuple(place / TOKEN_NAME for place in folders)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def fail(exit_code: int, sentence: str, hint: str) -> NoReturn:
+    """Say why and what to do next on stderr, and end."""
+    click.echo(f"blockstore-cli: {printable(sentence)}", err=True)
+    click.echo(f"Next: {printable(hint)}", err=True)
+    sys.exit(exit_code)
+
+
+def printable(text: str) -> str:
+    """``text`` without what a terminal would obey."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def described(value: Any, indent: str = "") -> Lines:
+    """Any JSON as lines for people: a member a line, what is nested indented."""
+    if isinstance(value, dict):
+        width = max((len(str(key)) for key in value), default=0)
+        for key, member in value.items():
+            label = str(key).replace("_", " ")
+            if isinstance(member, dict | list) and member:
+                yield f"{indent}{label}:"
+                yield from described(member, indent + "    ")
+            else:
+                yield f"{indent}{label + ':':<{width + 2}}{_scalar(member)}"
+    elif isinstance(value, list):
+        for member in value:
+            if isinstance(member, dict | list):
+                first, *rest = list(described(member, "")) or [""]
+                yield f"{indent}- {first}"
+                yield from (f"{indent}  {line}" for line in rest)
+            else:
+                yield f"{indent}{_scalar(member)}"
+    else:
+        yield f"{indent}{_scalar(value)}"
+
+
+def _scalar(value: Any) -> str:
+    if value is None or value in ({}, []):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> Lines:
+    """Rows under their headings, each column as wide as its widest entry."""
+    texts = [header, *(tuple(_scalar(entry) for entry in row) for row in rows)]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
+    for row in texts:
+        yield "  ".join(f"{text:<{w}}" for text, w in zip(row, widths, strict=True)).rstrip()
+
+
+def _print_so(context: click.Context, _option: click.Parameter, value: bool | None) -> None:
+    if value is not None:
+        context.obj.human = value
+
+
+class PrintingCommand(click.Command):
+    """A command that may be told how to print behind its own name, as well as before it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["context_settings"] = CONTEXT | (kwargs.get("context_settings") or {})
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(
+                ["--human/--json"],
+                default=None,
+                expose_value=False,
+                callback=_print_so,
+                help="Text for people, or JSON; by itself text on a terminal.",
+            )
+        )
+
+
+class PrintingGroup(click.Group):
+    """A group of such commands."""
+
+    command_class = PrintingCommand
+
+
+class TimeSpan(click.ParamType[float]):
+    """A span of time such as 60d, 2w or 12h, as seconds; a bare number is days."""
+
+    name = "span"
+    _SECONDS: ClassVar = {"h": 3600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_556_952.0}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Seconds; ends with a usage error where ``value`` is no span."""
+        text = str(value)
+        number, unit = (text[:-1], text[-1]) if text[-1:] in self._SECONDS else (text, "d")
+        if not (number.isascii() and number.isdecimal() and 0 < len(number) <= 5):
+            self.fail(f"{text!r} is no span of time; write 60d, 2w or 12h", param, ctx)
+        return int(number) * self._SECONDS[unit]

@@ -1,0 +1,401 @@
+"""The commands of ``blockstore-cli`` that tell of names: look-ups, owners, prices, histories.
+
+What must stay true: nothing here changes anything, and none needs more than the API of a daemon;
+JSON has the shapes of the API (protocol spec sections 7.3 and 7.5), text says dates beside heights.
+"""
+
+import base64
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import click
+
+from resolver import refusals
+from resolver.cli_daemon import (
+    Daemon,
+    Json,
+    Lines,
+    PrintingCommand,
+    TimeSpan,
+    described,
+    fail,
+    table,
+    usual_token_files,
+)
+from resolver.refusals import Refusal
+
+MAX_BYTES = 40_960  # protocol: what a name may hold; the daemon checks it again
+NOT_THERE = (Refusal.NOT_REGISTERED, Refusal.EXPIRED)
+
+
+def page_path(path: str, *parts: str, **query: Any) -> str:
+    """``path`` with each ``{}`` replaced by a part, and those of ``query`` that are given."""
+    escaped = path.format(*(quote(part, safe="") for part in parts))
+    named = {key: value for key, value in query.items() if value not in (None, False)}
+    words = {key: "true" if value is True else value for key, value in named.items()}
+    return f"{escaped}?{urlencode(words)}" if words else escaped
+
+
+@click.command(cls=PrintingCommand)
+@click.argument("name")
+@click.option("--raw", is_flag=True, help="Write the data itself, byte for byte, not JSON.")
+@click.pass_obj
+def lookup(daemon: Daemon, name: str, raw: bool) -> None:
+    """Print the verified data of NAME.
+
+    NAME is a name on the chain, such as alice.id; a bare label means LABEL.id. Data that is not
+    text is printed in base64 under "data_base64".
+    """
+    answer = daemon.get(page_path("/v1/lookup/{}", name))
+    if raw:
+        write_raw(answer, "data")
+        return
+    shown = {key: answer[key] for key in ("data", "data_base64") if key in answer}
+    daemon.show(shown, lambda seen: seen.get("data", seen.get("data_base64", "")).splitlines())
+
+
+def write_raw(answer: Json, key: str) -> None:
+    """Write what the API gives as text or in base64 under ``key``, byte for byte."""
+    encoded = answer.get(f"{key}_base64")
+    data = base64.b64decode(encoded) if encoded is not None else str(answer[key]).encode()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+@click.command(cls=PrintingCommand)
+@click.argument("value_hash", metavar="HASH")
+@click.option("--raw", is_flag=True, help="Write the data itself, byte for byte, not JSON.")
+@click.pass_obj
+def get(daemon: Daemon, value_hash: str, raw: bool) -> None:
+    """Print the data that has HASH, 40 hex digits, where a live name announces it.
+
+    A name in the place of HASH gives the data of the name, as `lookup` does.
+    """
+    of_hash = len(value_hash) == 40 and set(value_hash) <= set("0123456789abcdef")
+    path, key = ("/v1/zonefiles/{}", "zonefile") if of_hash else ("/v1/lookup/{}", "data")
+    answer = daemon.get(page_path(path, value_hash))
+    if raw:
+        write_raw(answer, key)
+        return
+    ending = "_base64" if f"{key}_base64" in answer else ""
+    shown = {f"data{ending}": answer[key + ending]}
+    daemon.show(shown, lambda seen: next(iter(seen.values())).splitlines())
+
+
+@click.command(cls=PrintingCommand)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path, allow_dash=True))
+@click.pass_obj
+def put(daemon: Daemon, file: Path) -> None:
+    """Hand in the data of a name from FILE (- for standard input).
+
+    It is taken when a live name announces its hash on the chain, kept by blockstored and
+    published to the network.
+    """
+    daemon.show(daemon.post("/v1/data", read_data(file)))
+
+
+def read_data(file: Path) -> bytes:
+    """The bytes of ``file``; ends the program where they cannot be read or are too many."""
+    try:
+        if str(file) == "-":
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with file.open("rb") as source:
+                data = source.read(MAX_BYTES + 1)
+    except OSError as error:
+        fail(refusals.USAGE, f"{file} cannot be read ({error.strerror})", "check the path")
+    if len(data) > MAX_BYTES:
+        refusal = Refusal.TOO_LARGE
+        fail(refusal.exit_code, f"{file} has more than {MAX_BYTES} bytes", refusal.hint)
+    return data
+
+
+@click.command(cls=PrintingCommand)
+@click.argument("name")
+@click.pass_obj
+def whois(daemon: Daemon, name: str) -> None:
+    """Tell who owns NAME, since when, until when, and the hash of its data."""
+    page = daemon.get(page_path("/v1/names/{}", name))
+    record = daemon.get(page_path("/v1/blockchains/bitcoin/names/{}", page["name"]))
+    daemon.show(
+        {
+            "name": page["name"],
+            "status": page["status"],
+            "block_preordered_at": record["preorder_block_number"],
+            "block_registered_at": record["first_registered"],
+            "block_renewed_at": record["last_renewed"],
+            "expire_block": page["expire_block"],
+            "expires_about": page.get("expires_about"),
+            "renewal_deadline": page["renewal_deadline"],
+            "grace_period": page["grace_period"],
+            "has_zonefile": page["zonefile_hash"] is not None,
+            "zonefile_hash": page["zonefile_hash"],
+            "last_transaction_id": page["last_txid"],
+            "owner_address": page["address"],
+            "owner_script": record["sender"],
+        }
+    )
+
+
+@click.command(cls=PrintingCommand)
+@click.argument("name")
+@click.pass_obj
+def availability(daemon: Daemon, name: str) -> None:
+    """Tell whether NAME can be registered now, at what price, and if not, why and until when."""
+    status, page = daemon.try_asking("GET", page_path("/v1/names/{}", name), None)
+    if status == 200:
+        until = page["renewal_deadline"]
+        when = "for ever" if until is None else f"until block {until}"
+        verb = "was revoked and cannot be had" if page["status"] == "revoked" else "is taken"
+        answer = {
+            "name": page["name"],
+            "available": False,
+            "status": page["status"],
+            "until_block": until,
+            "reason": f"{page['name']} {verb} {when}",
+        }
+    elif page.get("status") == "available":
+        priced = daemon.get(page_path("/v1/prices/names/{}", name))["name_price"]
+        answer = {
+            "name": name if "." in name else f"{name}.id",
+            "available": True,
+            "status": "available",
+            "price_satoshis": priced["satoshis"],
+            "reason": page["error"],
+        }
+    else:
+        daemon.refused(page)
+    daemon.show(answer)
+
+
+@click.command(cls=PrintingCommand)
+@click.argument("name")
+@click.pass_obj
+def price(daemon: Daemon, name: str) -> None:
+    """Print what registering or renewing NAME costs, without the miner's fee."""
+    daemon.show(daemon.get(page_path("/v1/prices/names/{}", name)))
+
+
+@click.command("namespace-price", cls=PrintingCommand)
+@click.argument("namespace")
+@click.pass_obj
+def namespace_price(daemon: Daemon, namespace: str) -> None:
+    """Print what opening NAMESPACE costs, without the miner's fee."""
+    daemon.show(daemon.get(page_path("/v2/prices/namespaces/{}", namespace)))
+
+
+@click.command(cls=PrintingCommand)
+@click.option("--namespace", help="Only the names in this namespace.")
+@click.option("--owner", metavar="ADDRESS", help="Only the names of this address.")
+@click.option("--mine", is_flag=True, help="Only the names of the daemon's own wallet.")
+@click.option(
+    "--expiring",
+    type=TimeSpan(),
+    metavar="SPAN",
+    help="Only names that lapse within this time, such as 60d or 2w; the soonest first.",
+)
+@click.option("--all", "everything", is_flag=True, help="Also names that lapsed or were revoked.")
+@click.option("--page", type=click.IntRange(0, 10**6), default=0, show_default=True)
+@click.pass_obj
+def names(
+    daemon: Daemon,
+    namespace: str | None,
+    owner: str | None,
+    mine: bool,
+    expiring: float | None,
+    everything: bool,
+    page: int,
+) -> None:
+    """List names, a hundred a page.
+
+    With --expiring each comes with the block and the date about which it lapses.
+    """
+    if expiring is not None:
+        days = max(1, round(expiring / 86_400))
+        asked = {"expiring": days, "page": page or None, "namespace": namespace, "address": owner}
+        path = "/v1/registrar/names" if mine else "/v1/names"
+        daemon.show(daemon.get(page_path(path, **asked), secret=mine), _expiring_lines)
+        return
+    if mine:
+        path = page_path("/v1/registrar/names", page=page or None)
+        daemon.show(daemon.get(path, secret=True), _expiring_lines)
+        return
+    if owner is not None:
+        path = page_path("/v1/addresses/bitcoin/{}", owner, all=everything)
+    elif namespace is not None:
+        path = page_path("/v1/namespaces/{}/names", namespace, page=page, all=everything)
+    else:
+        path = page_path("/v1/names", page=page, all=everything)
+    answer = daemon.get(path)
+    daemon.show(answer["names"] if isinstance(answer, dict) else answer)
+
+
+def _expiring_lines(answer: Any) -> Lines:
+    found = answer["names"] if isinstance(answer, dict) else answer
+    if not found:
+        return ["None."]
+    rows = [
+        (
+            one["name"],
+            one["phase"],
+            one["expire_block"],
+            one["expires_about"],
+            one["renewal_deadline"],
+            one["gone_about"],
+        )
+        for one in found
+    ]
+    heading = ("NAME", "IS", "EXPIRES AT", "ABOUT", "GONE AT", "ABOUT")
+    return table(heading, rows)
+
+
+@click.command(cls=PrintingCommand)
+@click.argument("address")
+@click.option("--all", "everything", is_flag=True, help="Also names that lapsed or were revoked.")
+@click.pass_obj
+def owned(daemon: Daemon, address: str, everything: bool) -> None:
+    """List the names that ADDRESS owns."""
+    path = page_path("/v1/addresses/bitcoin/{}", address, all=everything)
+    daemon.show(daemon.get(path), lambda answer: answer["names"] or ["None."])
+
+
+@click.command(cls=PrintingCommand)
+@click.argument("name")
+@click.option("--refused", is_flag=True, help="Every operation about it, with why it was refused.")
+@click.option("--page", type=click.IntRange(0, 1000), default=0, show_default=True)
+@click.pass_obj
+def history(daemon: Daemon, name: str, refused: bool, page: int) -> None:
+    """Print what became of NAME, operation by operation."""
+    if refused:
+        answer = daemon.get(page_path("/v1/names/{}/verdicts", name))
+        daemon.show(answer, lambda said: _verdict_lines(said["verdicts"]))
+        return
+    daemon.show(daemon.get(page_path("/v1/names/{}/history", name, page=page)), _history_lines)
+
+
+def _history_lines(answer: Mapping[str, Any]) -> Lines:
+    rows = [
+        (state["block_id"], state["opcode"], state["address"], state["value_hash"], state["txid"])
+        for height in sorted(answer, key=int)
+        for state in answer[height]
+    ]
+    return table(("BLOCK", "OP", "OWNER", "VALUE HASH", "TXID"), rows)
+
+
+@click.command(cls=PrintingCommand)
+@click.argument("height", type=click.IntRange(0, 2**32 - 2))
+@click.option("--page", type=click.IntRange(0, 1000), default=0, show_default=True)
+@click.pass_obj
+def operations(daemon: Daemon, height: int, page: int) -> None:
+    """Print the operations of the block at HEIGHT, refused ones too."""
+    path = page_path("/v1/blockchains/bitcoin/operations/{}", str(height), page=page or None)
+    answer = daemon.get(path)
+    daemon.show(
+        answer,
+        lambda said: _verdict_lines(said["operations"] if isinstance(said, dict) else said),
+    )
+
+
+def _verdict_lines(verdicts: Any) -> Lines:
+    rows = [
+        (one["height"], one["opcode"], one["subject"], one["reason"] or "accepted", one["txid"])
+        for one in verdicts
+    ]
+    return table(("BLOCK", "OP", "ABOUT", "VERDICT", "TXID"), rows)
+
+
+@click.command(cls=PrintingCommand)
+@click.argument("height", type=click.IntRange(0, 2**32 - 2), required=False)
+@click.pass_obj
+def consensus(daemon: Daemon, height: int | None) -> None:
+    """Print the consensus hash of the block at HEIGHT, or of the last one."""
+    path = "/v1/blockchains/bitcoin/consensus" + ("" if height is None else f"/{height}")
+    answer = daemon.get(path)
+    daemon.show(
+        {"block_height": answer.get("height", height), "consensus": answer["consensus_hash"]}
+        | {key: answer[key] for key in ("computed_here", "consensus_frozen_at") if key in answer}
+    )
+
+
+@click.command(cls=PrintingCommand)
+@click.pass_obj
+def getinfo(daemon: Daemon) -> None:
+    """Print what blockstored knows: heights, consensus hash, node, peers, counts."""
+    daemon.show(daemon.get("/v1/info"))
+
+
+@click.command(cls=PrintingCommand)
+@click.pass_obj
+def status(daemon: Daemon) -> None:
+    """Say in a few lines how blockstored is; exit code 10 where it does not follow the chain."""
+    from resolver.status_lines import status_lines
+
+    info = daemon.get("/v1/info")
+    index = info["index"]
+    short = {
+        "state": index["state"],
+        "height": index["height"],
+        "node_height": info["node"]["height"],
+        "consensus": info["consensus"],
+        "names": info["names"],
+        "network": info["network"],
+        "peers": info["dht"]["peers"],
+        "error": info["node"]["error"],
+    }
+    daemon.show(short, lambda _short: status_lines(info["pid"], info))
+    if not index["caught_up"] or index["stopped_at"] is not None:
+        sys.exit(Refusal.INDEX_BEHIND.exit_code)
+
+
+@click.command(cls=PrintingCommand)
+@click.pass_obj
+def ping(daemon: Daemon) -> None:
+    """Ask whether blockstored is alive."""
+    daemon.show(daemon.get("/v1/ping"))
+
+
+@click.command(cls=PrintingCommand)
+@click.pass_obj
+def config(daemon: Daemon) -> None:
+    """Print where this command asks, and with which token file."""
+    found = next((str(file) for file in usual_token_files() if file.exists()), None)
+    daemon.show(
+        {
+            "host": daemon.host,
+            "port": daemon.port,
+            "timeout": daemon.timeout,
+            "token_file": str(daemon.token_file) if daemon.token_file else found,
+            "output": {None: "by terminal", True: "text", False: "json"}[daemon.human],
+        },
+        described,
+    )
+
+
+COMMANDS: tuple[tuple[click.Command, str], ...] = (
+    (lookup, "lookup"),
+    (get, "get"),
+    (put, "put"),
+    (whois, "whois"),
+    (availability, "availability"),
+    (price, "price"),
+    (namespace_price, "namespace-price"),
+    (names, "names"),
+    (owned, "owned"),
+    (history, "history"),
+    (operations, "operations"),
+    (consensus, "consensus"),
+    (getinfo, "getinfo"),
+    (status, "status"),
+    (ping, "ping"),
+    (config, "config"),
+)
+FORMER_NAMES: tuple[tuple[click.Command, str], ...] = (
+    (get, "getdata"),
+    (put, "storedata"),
+    (price, "cost"),
+    (getinfo, "info"),
+)
+"""What the first releases called some of them: they work still, and are not listed."""
