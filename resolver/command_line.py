@@ -4,6 +4,7 @@ Imports nothing of ours while it runs, so that a command which only asks starts 
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
@@ -23,3 +24,18 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 SettingFlags = Callable[..., Callable[[Command], Command]]
 ReadSettings = Callable[[Mapping[str, Any]], "Settings"]
 Fail = Callable[[int, str], NoReturn]
+
+
+def unwritable(error: OSError, settings: "Settings") -> str:
+    """Why the working folder or the log cannot be written, and which setting chooses another."""
+    place = Path(error.filename or settings.working_dir)
+    of_log = settings.log_file.is_relative_to(place)
+    flag = "--log-file" if of_log and not settings.working_dir.is_relative_to(place) else ""
+    another = f"choose another with {flag or '--working-dir'}"
+    if isinstance(error, FileExistsError):
+        return f"{place} is not a folder; {another}"
+    if isinstance(error, NotADirectoryError):
+        return f"{place} cannot be made, for what it would be in is a file; {another}"
+    if isinstance(error, IsADirectoryError):
+        return f"{place} is a folder and no file; {another}"
+    return f"cannot write in {place} ({error.strerror}); mend its permissions or {another}"
