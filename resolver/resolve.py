@@ -78,6 +78,8 @@ FORWARDED_FLAGS = tuple(bytes((number,)) for number in range(256))
 may follow from RD, AD and CD."""
 MAX_ORIGINS = 1_024
 """Data whose source is remembered, for those who ask for it."""
+MAX_MISSED = 16_384
+"""Data of which somebody was told that it is missing, so that its coming ends what was said."""
 
 Reply = bytes | None
 LaterReply = Coroutine[Any, Any, Reply]
@@ -164,6 +166,7 @@ class Resolver:
         self._contents = Contents() if contents is None else contents
         self._facts = Facts(status or self._own_status, self._data_from)
         self._origins: OrderedDict[bytes, str] = OrderedDict()
+        self._missed: OrderedDict[bytes, bool] = OrderedDict()
         self._cache = ReplyCache(0) if cache is None else cache
         self._caching = cache is not None
         self._cache.height = table().height
@@ -274,8 +277,10 @@ class Resolver:
         self._second = -1
 
     def data_came(self, digests: Iterable[bytes]) -> None:
-        """The archive has this data now."""
-        self._cache.touch(digests)
+        """The archive has this data now: whoever was told that it is missing may ask again."""
+        missed = [digest for digest in digests if self._missed.pop(digest, False)]
+        if missed:
+            self._cache.touch(missed)
 
     async def close(self) -> None:
         """Give up the questions that wait; whoever runs them sees them cancelled."""
@@ -444,6 +449,13 @@ class Resolver:
             found = await self._source.get(wanted.digest, self._fetch_timeout)
         finally:
             self._waiters.discard(waiter)
+        if isinstance(found, Missing):
+            data = self._source.peek(wanted.digest)
+            if data is not None:  # somebody brought it meanwhile
+                return self._contents.add(wanted.digest, wanted.chain_name, data)
+            self._missed[wanted.digest] = True
+            if len(self._missed) > MAX_MISSED:
+                self._missed.popitem(last=False)
         if isinstance(found, Found):
             self._origins[wanted.digest] = found.source
             if len(self._origins) > MAX_ORIGINS:

@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,16 @@ class Service:
             raise StartError(f"{error.filename}: {error.strerror}; mend its permissions") from error
         self.table = NameTable(folder / "names", self.network)
         self._closers.append(("name table", self.table.close))
-        self.archive = Archive(folder / "archive", max_bytes=self.settings.archive_max_bytes)
+        loop = asyncio.get_running_loop()
+
+        def on_kept(digests: Sequence[bytes]) -> None:
+            """In the archive's thread, whoever brought the data."""
+            with contextlib.suppress(RuntimeError):  # the loop is closed: we are stopping
+                loop.call_soon_threadsafe(self._data_came, digests)
+
+        self.archive = Archive(
+            folder / "archive", max_bytes=self.settings.archive_max_bytes, on_kept=on_kept
+        )
         self._closers.append(("archive", self.archive.close))
 
     async def _join_network(self) -> None:
@@ -475,7 +484,6 @@ class Service:
     async def _keep(self, digest: bytes, data: bytes) -> None:
         try:
             await self.archive.keep(digest, data)
-            self.resolver.data_came([digest])
         except ArchiveFull as error:
             raise Refused(Refusal.ARCHIVE_FULL, str(error)) from error
         except TooLarge as error:
@@ -500,6 +508,10 @@ class Service:
             self._last_block_came = self._clock()
         if self.settings.replicate:
             self.replicator.announce(digests)
+
+    def _data_came(self, digests: Sequence[bytes]) -> None:
+        if hasattr(self, "resolver"):  # data comes before the doors are open
+            self.resolver.data_came(digests)
 
     async def _announce_backlog(self, stopping: threading.Event) -> None:
         """Hand what all live names announce to the replicator, once."""

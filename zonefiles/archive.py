@@ -15,7 +15,7 @@ import asyncio
 import logging
 import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import plyvel
@@ -70,12 +70,21 @@ class Archive:
     """Zone files and other records of at most 40,960 bytes by HASH160, in one LevelDB directory.
 
     Any thread may call it. ``max_bytes`` bounds the data held, not the space on disk, which is
-    a few per cent more. Raises ArchiveInUse, ArchiveNewer or ArchiveUnusable when opened.
+    a few per cent more. ``on_kept`` is told the hashes of what was not there before and is on disk
+    now, in whatever thread wrote it; it must not raise. Raises ArchiveInUse, ArchiveNewer or
+    ArchiveUnusable when opened.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        on_kept: Callable[[Sequence[bytes]], None] | None = None,
+    ) -> None:
         self.path = path
         self.max_bytes = max_bytes
+        self._on_kept = on_kept
         self._lock = threading.Lock()
         self._writer = ArchiveWriter(self.put_many)
         self._db = _open(path)
@@ -131,6 +140,8 @@ class Archive:
                 outcomes.append(outcome)
             if taken:
                 self._write(taken, (), self._count + len(taken), held)
+        if taken and self._on_kept is not None:
+            self._on_kept(list(taken))
         return outcomes
 
     def keep(self, digest: bytes, data: bytes) -> asyncio.Future[bool]:

@@ -155,6 +155,30 @@ def test_a_failure_is_remembered_for_seconds_and_forgotten_when_the_data_comes(k
     assert kept.world.ask("lost.bs", "TXT").rcode() == dns.rcode.NOERROR
 
 
+def test_data_that_came_while_it_was_looked_for_in_vain_is_answered_with(kept):
+    digest = kept.world.name("lost.id", "some data", lies="nowhere")
+
+    async def story() -> dns.message.Message:
+        kept.world.source.gate = asyncio.Event()
+        query = dns.message.make_query("lost.bs", "TXT").to_wire()
+        asked = asyncio.ensure_future(kept.world.resolver.reply_to(query, UDP_LIMIT))
+        while not kept.world.source.asked:
+            await asyncio.sleep(0)
+        kept.world.source.archive[digest] = b"some data"
+        kept.world.resolver.data_came([digest])
+        kept.world.source.gate.set()
+        return dns.message.from_wire(await asked)
+
+    assert asyncio.run(story()).rcode() == dns.rcode.NOERROR
+
+
+def test_data_that_nobody_missed_leaves_what_is_kept_as_it_is(kept):
+    kept.world.ask("www.alice.bs")
+    generation = kept.cache.generation
+    kept.world.resolver.data_came([bytes(20)])
+    assert kept.cache.generation == generation
+
+
 def test_an_answer_begun_before_a_block_is_not_kept_after_it(kept):
     kept.world.name("late.id", "old", lies="network")
 

@@ -1,15 +1,20 @@
 """The whole service: several in one process, and nothing left behind by one that fails to start."""
 
+import asyncio
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from indexer.sandbox import SandboxNode
 from resolver.daemon import EXIT_CODES
 from resolver.refusals import Refusal, exit_code_rows
+from resolver.service import build
+from resolver.settings import load
 from tests.conftest import ROOT
 from tests.fakes_process import run_module
+from zonefiles.zonefile import value_hash
 
 
 @pytest.mark.live
@@ -29,6 +34,22 @@ def test_services_share_a_process_and_a_failed_one_gives_everything_back(tmp_pat
     assert "--api-port" in seen["refused"]
     assert seen["started again"] is True
     assert seen["status files"] == []
+
+
+def test_whoever_brings_data_to_the_archive_the_resolver_hears_of_it(tmp_path):
+    service = build(load({}, {}, {"working_dir": str(tmp_path), "network": "regtest"}))
+    came: list[bytes] = []
+    one, two = value_hash(b"one"), value_hash(b"two")
+
+    async def story() -> None:
+        service._open_databases()
+        await service.archive.keep(one, b"one")  # the doors are not open yet
+        service.resolver = SimpleNamespace(data_came=came.extend)
+        await service.archive.keep(two, b"two")
+        await service.stop()
+
+    asyncio.run(story())
+    assert came == [two]
 
 
 def test_the_readme_has_every_exit_code_and_refusal():

@@ -196,6 +196,22 @@ def test_in_a_batch_each_record_is_judged_by_itself(tmp_path):
     archive.close()
 
 
+def test_what_is_new_on_disk_is_told_whoever_brought_it_and_nothing_else_is(tmp_path):
+    told: list[bytes] = []
+    archive = Archive(tmp_path / "a", max_bytes=1 << 20, on_kept=told.extend)
+    one, two, three = (value_hash(data) for data in (b"one", b"two", b"three"))
+    archive.put(one, b"one")
+    archive.put(one, b"one")
+    archive.put_many([(one, b"one"), (two, b"two"), (three, b"other")])
+
+    async def story() -> None:
+        await archive.keep(three, b"three")
+
+    asyncio.run(story())
+    archive.close()
+    assert told == [one, two, three]
+
+
 def test_what_waits_for_the_disk_is_bounded_and_written_before_the_archive_closes(
     tmp_path, monkeypatch
 ):
