@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from resolver.command_line import unwritable
 from resolver.logs import ReopeningFile, bridge_twisted, open_log
 from resolver.pidfile import AlreadyRunning, PidFile
 from resolver.settings import VERSION, Settings
@@ -84,10 +85,7 @@ def run(
         settings.working_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         log_file = open_log(settings, stderr=ready_fd is None, stderr_level=stderr_level)
     except OSError as error:
-        return report.failed(
-            f"cannot write in {error.filename or settings.working_dir} ({error.strerror});"
-            " mend its permissions or choose another place with --working-dir"
-        )
+        return report.failed(unwritable(error, settings))
     pid_file = PidFile(pid_path)
     try:
         pid_file.acquire()

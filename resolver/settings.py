@@ -51,6 +51,8 @@ __all__ = ["Settings", "SettingsError", "load", "rows"]
 VERSION = "0.1.0"
 ENV_PREFIX = "BLOCKSTORE_"
 CONFIG_NAME = "blockstore.toml"
+FROM_FILE = "settings file"
+MAX_SHOWN_PATH = 1000
 
 # The ports that bitcoind itself chooses for JSON-RPC.
 _NODE_URLS = {
@@ -371,16 +373,19 @@ def load(
 ) -> Settings:
     """The effective settings. ``flags`` holds only what was given. Raises SettingsError."""
     known = list(Settings.model_fields)
+    file, _ = config_path(environ, flags, cwd)
     problems: list[str] = []
     values: dict[str, object] = {}
     sources: dict[str, str] = {}
 
     for key, value in toml.items():
         if key in known:
-            values[key], sources[key] = value, "settings file"
+            values[key], sources[key] = value, FROM_FILE
         else:
             near = _nearest(key, known)
-            problems.append(f"{printable(key)}: no such setting (in the settings file){near}")
+            problems.append(
+                f"{printable(key)}: no such setting (in {_origin(FROM_FILE, file)}){near}"
+            )
     for variable, text in environ.items():
         if not variable.startswith(ENV_PREFIX):
             continue
@@ -459,7 +464,7 @@ def _catch_up_processes(cores: int) -> int:
 
 def _validate(values: Mapping[str, object], sources: Mapping[str, str]) -> Settings:
     problems = [
-        _line(key, value, sources, "true and false mean nothing here")
+        _line(key, values, sources, "true and false mean nothing here")
         for key, value in values.items()
         if isinstance(value, bool) and not is_switch(key)
     ]
@@ -471,9 +476,9 @@ def _validate(values: Mapping[str, object], sources: Mapping[str, str]) -> Setti
         for flaw in error.errors():
             key = str(flaw["loc"][0])
             if not any(line.startswith(f"{key}: ") for line in problems):
-                problems.append(_line(key, values.get(key), sources, _allowed(flaw)))
+                problems.append(_line(key, values, sources, _allowed(flaw)))
         raise SettingsError(problems) from None
-    problems = [_line(key, values.get(key), sources, why) for key, why in _clashes(settings)]
+    problems = [_line(key, values, sources, why) for key, why in _clashes(settings)]
     if problems:
         raise SettingsError(problems)
     settings._sources.update(sources)
@@ -490,12 +495,19 @@ def _allowed(flaw: Any) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _line(key: str, value: object, sources: Mapping[str, str], allowed: str) -> str:
-    origin = sources.get(key, "default")
+def _line(key: str, values: Mapping[str, object], sources: Mapping[str, str], allowed: str) -> str:
+    origin = _origin(sources.get(key, "default"), values.get("config"))
     if is_secret(key):
         return f"{key}: the value from {origin} cannot be used: {allowed}"
-    shown = without_credentials(as_text(value) or "(empty)")
+    shown = without_credentials(as_text(values.get(key)) or "(empty)")
     return f"{key}: {printable(shown)} (from {origin}) cannot be used: {allowed}"
+
+
+def _origin(source: str, file: object) -> str:
+    """Where a value came from, with the name of the file to open."""
+    if source != FROM_FILE or file is None:
+        return source
+    return f"{FROM_FILE} {printable(str(file), MAX_SHOWN_PATH)}"
 
 
 def _clashes(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -157,10 +157,10 @@ def without_credentials(text: str) -> str:
     return _CREDENTIALS.sub(f"{HIDDEN}@", text)
 
 
-def printable(text: str) -> str:
-    """``text`` fit for one line of a message."""
+def printable(text: str, at_most: int = 80) -> str:
+    """``text`` fit for one line of a message, in so many signs at most."""
     shown = "".join(sign if sign.isprintable() else "?" for sign in text)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
+    return shown if len(shown) <= at_most else shown[: at_most - 3] + "..."
 
 
 def as_text(value: object) -> str:

@@ -26,6 +26,7 @@ from resolver.command_line import (
     Fail,
     ReadSettings,
     SettingFlags,
+    unwritable,
 )
 from resolver.pidfile import AlreadyRunning, PidFile, owner
 from resolver.settings import Settings
@@ -310,7 +311,7 @@ def _alone(settings: Settings, fail: Fail) -> Iterator[None]:
     except AlreadyRunning as error:
         fail(UNUSABLE, f"blockstored is {error} and holds the index; run `blockstored stop` first")
     except OSError as error:
-        fail(UNUSABLE, f"cannot write in {settings.working_dir} ({error.strerror})")
+        fail(UNUSABLE, unwritable(error, settings))
     try:
         yield
     finally:

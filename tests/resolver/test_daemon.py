@@ -107,9 +107,10 @@ def test_config_speaks_json_too(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("dns_port = 70000", "dns_port: 70000 (from settings file)"),
-        ("dns_prot = 1", "did you mean dns_port?"),
-        ("dns_port = ", "is not TOML"),
+        ("dns_port = 70000", "dns_port: 70000 (from settings file {file}) cannot be used"),
+        ("dns_prot = 1", "(in settings file {file}); did you mean dns_port?"),
+        ("min_ttl = 9\nmax_ttl = 8", "min_ttl: 9 (from settings file {file})"),
+        ("dns_port = ", "{file} is not TOML"),
         ("\ufeff\u0000", "is not TOML"),
     ],
 )
@@ -118,7 +119,7 @@ def test_a_bad_settings_file_is_answered_in_one_line(tmp_path, text, says):
     file.write_text(text)
     result = invoke(tmp_path, "config", "--config", str(file))
     assert result.exit_code == 2
-    assert says in result.stderr
+    assert says.replace("{file}", str(file)) in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -347,12 +348,26 @@ def test_a_database_of_another_network_or_a_newer_release_is_refused(make):
 
 
 @live
-def test_a_working_folder_that_cannot_be_is_refused(make, tmp_path):
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        (("--working-dir", "file"), "file is not a folder; choose another with --working-dir"),
+        (("--working-dir", "file/w"), "file/w cannot be made, for what it would be in is a file"),
+        (("--log-file", "file/log"), "file is not a folder; choose another with --log-file"),
+        (
+            ("--log-file", "folder"),
+            "folder is a folder and no file; choose another with --log-file",
+        ),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(make, tmp_path, place, says):
     (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
     one = make()
-    ended = one.command("start", *one.flags, "--working-dir", str(tmp_path / "file" / "w"))
+    flag, name = place
+    ended = one.start(flag, str(tmp_path / name))
     assert ended.returncode == 2
-    assert "--working-dir" in one_line(ended)
+    assert says in one_line(ended)
 
 
 class Foreground:

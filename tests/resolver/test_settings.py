@@ -155,7 +155,7 @@ def test_text_from_people_becomes_values(name, value, read):
 def test_a_bad_value_is_refused_in_one_line_with_its_name_origin_and_remedy(name, value, says):
     (line,) = refused(toml={name: value})
     assert line.startswith(f"{name}: ")
-    assert "(from settings file)" in line
+    assert "(from settings file /home/ada/.blockstore/blockstore.toml)" in line
     assert says in line
     assert "\n" not in line
 
