@@ -202,6 +202,11 @@ class SandboxNode:
             finally:
                 self._flush()
 
+    def evict(self, txid: bytes) -> None:
+        """Forget a waiting transaction and what builds upon it, as a full mempool does."""
+        with self._lock:
+            self._chain.mempool.drop(txid)
+
     def invalidate(self, block_hash: bytes) -> None:
         """Count a block as invalid and go to the best other branch; KeyError when unknown."""
         with self._lock:

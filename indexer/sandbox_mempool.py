@@ -1,10 +1,11 @@
 """Transactions that wait for a block of the sandbox.
 
 What must stay true: everything in here could be mined in the order in which it stands;
-no two entries spend the same output; the size is bounded.
+no two entries spend the same output, so a replacement (BIP 125) drops what it replaces together
+with all that built upon it; the size is bounded.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from indexer.sandbox_coins import (
@@ -25,9 +26,13 @@ from indexer.sandbox_policy import (
     is_final,
     refuse,
 )
-from indexer.transactions import Transaction, is_coinbase_input
+from indexer.transactions import Transaction, hash_hex, is_coinbase_input
 
 MAX_VERIFIED = 200_000
+MAX_REPLACEABLE_SEQUENCE = 0xFFFFFFFD
+MAX_REPLACED = 100
+INCREMENTAL_FEE = 1000
+"""Satoshis for 1000 bytes that a replacement pays beyond what it replaces (BIP 125, rule 4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +59,10 @@ class Mempool:
     """The waiting transactions in an order in which they can be mined."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._entries: dict[bytes, MempoolEntry] = {}
         self._spenders: dict[Outpoint, bytes] = {}
-        self._bytes = 0
+        self.bytes = 0
         self.verified: set[bytes] = set()
         """Txids whose signatures were found good: a txid names both what is signed and spent."""
 
@@ -100,17 +105,19 @@ class Mempool:
     ) -> None:
         """Take a transaction that could be in the block at ``height``; raises Rejected.
 
-        ``returning`` lifts the limits of relay for one that was mined before.
+        ``returning`` lifts the limits of relay for one that was mined before, which replaces
+        nothing.
         """
         check_transaction(transaction)
         if is_coinbase_input(transaction.inputs[0]):
             raise refuse("coinbase")
         if not returning:
-            check_standard(transaction, len(raw), self._limits.datacarrier_bytes)
+            check_standard(transaction, len(raw), self.limits.datacarrier_bytes)
         if not is_final(transaction, height, median_time_at(height - 1)):
             raise refuse("non-final")
         outpoints = [(i.previous_txid, i.previous_index) for i in transaction.inputs]
-        if any(outpoint in self._spenders for outpoint in outpoints):
+        rivals = self._rivals(outpoints)
+        if any(returning or not _is_replaceable(rival) for rival in rivals):
             raise refuse("txn-mempool-conflict")
         spent = spent_by(transaction, lambda o: coins.get(o) or self.coin(o, height))
         if not sequence_locks_hold(transaction, spent, height, median_time_at):
@@ -120,13 +127,15 @@ class Mempool:
             needed = -(-len(raw) * MIN_RELAY_FEE // 1000)
             if fee < needed:
                 raise refuse(f"min relay fee not met, {fee} < {needed}")
-            if len(self.ancestors(transaction)) >= self._limits.ancestors:
+            if len(self.ancestors(transaction)) >= self.limits.ancestors:
                 raise refuse(
                     "too-long-mempool-chain, too many unconfirmed ancestors "
-                    f"[limit: {self._limits.ancestors}]"
+                    f"[limit: {self.limits.ancestors}]"
                 )
-            if self._bytes + len(raw) > self._limits.total_bytes:
+            if self.bytes + len(raw) > self.limits.total_bytes:
                 raise refuse("mempool full")
+        if rivals:
+            self._check_replacement(transaction, len(raw), fee, rivals)
         if transaction.txid not in self.verified:
             check_scripts(transaction, spent)
         if max_fee_per_kb is not None and fee * 1000 > max_fee_per_kb * len(raw):
@@ -137,9 +146,54 @@ class Mempool:
         if len(self.verified) >= MAX_VERIFIED:
             self.verified.clear()
         self.verified.add(transaction.txid)
+        for rival in rivals:
+            self.drop(rival.transaction.txid)
         self._entries[transaction.txid] = MempoolEntry(transaction, raw, fee, now, height - 1)
         self._spenders.update(dict.fromkeys(outpoints, transaction.txid))
-        self._bytes += len(raw)
+        self.bytes += len(raw)
+
+    def _rivals(self, outpoints: Iterable[Outpoint]) -> list[MempoolEntry]:
+        """The entries that spend one of these outputs, each once."""
+        txids = dict.fromkeys(self._spenders[o] for o in outpoints if o in self._spenders)
+        return [self._entries[txid] for txid in txids]
+
+    def _check_replacement(
+        self, transaction: Transaction, size: int, fee: int, rivals: Sequence[MempoolEntry]
+    ) -> None:
+        """Rules 2 to 5 of BIP 125; raises Rejected in Core's words."""
+        wanted = hash_hex(transaction.txid)
+        doomed = self._with_descendants(rival.transaction.txid for rival in rivals)
+        if len(doomed) > MAX_REPLACED:
+            raise refuse(
+                f"too many potential replacements, rejecting replacement {wanted}; too many "
+                f"potential replacements ({len(doomed)} > {MAX_REPLACED})"
+            )
+        known = {spent.previous_txid for rival in rivals for spent in rival.transaction.inputs}
+        for spending in transaction.inputs:
+            if spending.previous_txid in doomed:
+                raise refuse(f"bad-txns-spends-conflicting-tx, {wanted} spends conflicting tx")
+            if spending.previous_txid in self._entries and spending.previous_txid not in known:
+                raise refuse(
+                    f"replacement-adds-unconfirmed, replacement {wanted} adds unconfirmed input"
+                )
+        reason = f"insufficient fee, rejecting replacement {wanted}"
+        for rival in rivals:
+            if fee * len(rival.raw) <= rival.fee * size:
+                rates = f"{_rate(fee, size)} <= old feerate {_rate(rival.fee, len(rival.raw))}"
+                raise refuse(f"{reason}; new feerate {rates}")
+        replaced = sum(self._entries[txid].fee for txid in doomed)
+        if fee < replaced:
+            paid = f"{fee / 1e8:.8f} < {replaced / 1e8:.8f}"
+            raise refuse(f"{reason}, less fees than conflicting txs; {paid}")
+        needed = -(-size * INCREMENTAL_FEE // 1000)
+        if fee - replaced < needed:
+            paid = f"{(fee - replaced) / 1e8:.8f} < {needed / 1e8:.8f}"
+            raise refuse(f"{reason}, not enough additional fees to relay; {paid}")
+
+    def is_replaceable(self, entry: MempoolEntry) -> bool:
+        """Whether the entry, or one that it builds upon, says that it may be replaced."""
+        ancestors = (self._entries[txid] for txid in self.ancestors(entry.transaction))
+        return _is_replaceable(entry) or any(map(_is_replaceable, ancestors))
 
     def ancestors(self, transaction: Transaction) -> set[bytes]:
         """The txids of all waiting transactions that this one builds upon."""
@@ -165,28 +219,43 @@ class Mempool:
             for spending in transaction.inputs:
                 rival = self._spenders.get((spending.previous_txid, spending.previous_index))
                 if rival is not None:
-                    self._drop_with_children(rival)
+                    self.drop(rival)
 
     def take_all(self) -> list[MempoolEntry]:
         """Empty the mempool, handing over what was in it."""
         entries = list(self._entries.values())
         self._entries.clear()
         self._spenders.clear()
-        self._bytes = 0
+        self.bytes = 0
         return entries
 
-    def _drop_with_children(self, txid: bytes) -> None:
-        doomed = [txid]
-        while doomed:
-            entry = self._entries.get(doomed.pop())
-            if entry is not None:
-                doomed += self.children(entry.transaction)
-                self._drop(entry.transaction.txid)
+    def drop(self, txid: bytes) -> None:
+        """Forget a waiting transaction and all that builds upon it, as a full mempool does."""
+        for doomed in self._with_descendants([txid]):
+            self._drop(doomed)
+
+    def _with_descendants(self, txids: Iterable[bytes]) -> set[bytes]:
+        found: set[bytes] = set()
+        waiting = list(txids)
+        while waiting:
+            entry = self._entries.get(waiting.pop())
+            if entry is not None and entry.transaction.txid not in found:
+                found.add(entry.transaction.txid)
+                waiting += self.children(entry.transaction)
+        return found
 
     def _drop(self, txid: bytes) -> None:
         entry = self._entries.pop(txid, None)
         if entry is None:
             return
-        self._bytes -= len(entry.raw)
+        self.bytes -= len(entry.raw)
         for spending in entry.transaction.inputs:
             self._spenders.pop((spending.previous_txid, spending.previous_index), None)
+
+
+def _is_replaceable(entry: MempoolEntry) -> bool:
+    return any(i.sequence <= MAX_REPLACEABLE_SEQUENCE for i in entry.transaction.inputs)
+
+
+def _rate(fee: int, size: int) -> str:
+    return f"{fee * 1000 // size / 1e8:.8f} BTC/kvB"

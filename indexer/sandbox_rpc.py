@@ -34,8 +34,8 @@ from indexer.sandbox_json import (
     script_json,
     transaction_json,
 )
-from indexer.sandbox_mempool import MempoolEntry
-from indexer.sandbox_policy import RPC_DESERIALIZATION
+from indexer.sandbox_mempool import INCREMENTAL_FEE, MempoolEntry
+from indexer.sandbox_policy import MIN_RELAY_FEE, RPC_DESERIALIZATION
 from indexer.sandbox_switches import Switches
 from indexer.transactions import CorruptTransaction, Transaction, hash_hex, parse_transaction
 
@@ -281,6 +281,22 @@ class SandboxRpc:
             return [hash_hex(entry.transaction.txid) for entry in entries]
         return {hash_hex(entry.transaction.txid): self._entry(entry) for entry in entries}
 
+    def getmempoolinfo(self) -> Json:
+        mempool = self._chain.mempool
+        return {
+            "loaded": True,
+            "size": len(mempool),
+            "bytes": mempool.bytes,
+            "usage": mempool.bytes,
+            "total_fee": amount(sum(entry.fee for entry in mempool)),
+            "maxmempool": mempool.limits.total_bytes,
+            "mempoolminfee": amount(MIN_RELAY_FEE),
+            "minrelaytxfee": amount(MIN_RELAY_FEE),
+            "incrementalrelayfee": amount(INCREMENTAL_FEE),
+            "unbroadcastcount": 0,
+            "fullrbf": False,
+        }
+
     def getmempoolentry(self, txid: object) -> Json:
         entry = self._chain.mempool.get(hash_of(txid, "txid"))
         if entry is None:
@@ -299,7 +315,7 @@ class SandboxRpc:
             "fees": {"base": amount(entry.fee), "modified": amount(entry.fee)},
             "depends": [hash_hex(txid) for txid in parents if txid in mempool],
             "spentby": [hash_hex(txid) for txid in mempool.children(entry.transaction)],
-            "bip125-replaceable": False,
+            "bip125-replaceable": mempool.is_replaceable(entry),
             "unbroadcast": False,
         }
 
@@ -376,8 +392,8 @@ class SandboxRpc:
             "networkactive": False,
             "connections": 0,
             "networks": [],
-            "relayfee": amount(1000),
-            "incrementalfee": amount(1000),
+            "relayfee": amount(MIN_RELAY_FEE),
+            "incrementalfee": amount(INCREMENTAL_FEE),
             "warnings": [],
         }
 
