@@ -126,6 +126,7 @@ FAILED = 1
 USAGE = 2
 NOT_RUNNING = 3
 NO_ANSWER = 15
+NOT_PROVEN = 16
 
 
 def exit_code_rows() -> list[tuple[int, str]]:
@@ -136,6 +137,7 @@ def exit_code_rows() -> list[tuple[int, str]]:
         (USAGE, "the command line is wrong"),
         (NOT_RUNNING, "blockstored does not run at that address"),
         (NO_ANSWER, "blockstored did not answer in time"),
+        (NOT_PROVEN, "a proof, or the data under it, is not what it should be"),
     ]
     rows += [(r.exit_code, r.meaning) for r in Refusal if r.exit_code != FAILED]
     return sorted(rows)

@@ -70,6 +70,7 @@ PURE = frozenset(
         "resolver/rates.py",
         "resolver/refusals.py",
         "resolver/status_lines.py",
+        "resolver/verified.py",
         "resolver/reply.py",
         "resolver/settings.py",
         "resolver/settings_text.py",
