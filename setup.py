@@ -41,6 +41,7 @@ setup(
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "pyzmq>=25",
+            "bdkpython>=2",
         ],
         "zmq": ["pyzmq>=25"],
         "lint": ["ruff>=0.9", "mypy>=1.14"],

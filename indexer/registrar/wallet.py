@@ -147,6 +147,34 @@ class KeyRing:
         ]
         return serialize_transaction(version, signed, outputs, locktime)
 
+    def redeem_script(self, script: bytes) -> bytes | None:
+        """The multisig script behind a p2sh scriptPubKey, where the ring has it."""
+        return self._redeem_scripts.get(script)
+
+    def partial_signatures(
+        self, unsigned: bytes, index: int, script: bytes, redeem_script: bytes | None = None
+    ) -> dict[bytes, bytes]:
+        """What the ring's keys can sign of one input: public key to signature, perhaps nothing.
+
+        ``unsigned``: the raw transaction without scriptSigs. ``redeem_script`` is believed only
+        where it is the one behind ``script``.
+        """
+        code = script
+        keys: tuple[bytes, ...] = ()
+        if script in self._keys:
+            keys = (self._keys[script].public_key,)
+        elif is_p2sh(script):
+            known = self._redeem_scripts.get(script) or redeem_script or b""
+            policy = _read_multisig(known) if script_of_redeem_script(known) == script else None
+            if policy is not None:
+                code, keys = known, policy[1]
+        ours = [self._by_public_key[key] for key in keys if key in self._by_public_key]
+        if not ours:
+            return {}
+        form = EmbitTransaction.read_from(BytesIO(unsigned))
+        digest = form.sighash_legacy(index, Script(code))
+        return {key.public_key: key.sign(digest) for key in ours}
+
     def _script_sig(self, form: EmbitTransaction, index: int, script: bytes) -> bytes:
         if is_p2pkh(script):
             key = self._keys.get(script)

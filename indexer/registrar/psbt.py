@@ -1,0 +1,310 @@
+"""Partially signed transactions (BIP 174): out to whoever holds the keys, and back.
+
+What must stay true: what comes back is used only when it is the very transaction that went out,
+every signature holds and covers all of it (SIGHASH_ALL). Nothing secret is ever in here. Pure
+but for embit, which reads and writes the format.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+
+from embit import ec
+from embit.hashes import hash160
+from embit.psbt import PSBT
+from embit.script import Script, Witness
+from embit.transaction import Transaction as EmbitTransaction
+
+from indexer.registrar.compose import Unsigned
+from indexer.registrar.wallet import SIGHASH_ALL, KeyRing, script_of_redeem_script
+from indexer.sandbox_script import (
+    ScriptFailed,
+    UnknownScript,
+    read_multisig,
+    read_pushes,
+    verify_input,
+)
+from indexer.transactions import (
+    CorruptTransaction,
+    Transaction,
+    is_p2pkh,
+    is_p2sh,
+    parse_transaction,
+    serialize_transaction,
+)
+
+VERSION, LOCKTIME = 1, 0
+"""Of every transaction that is made here."""
+MAX_PSBT_BYTES = 4_000_000
+MAX_COMBINED = 32
+_MAGIC = b"psbt\xff"
+
+
+class BadPsbt(ValueError):
+    """No PSBT, not ours, or not (rightly) signed; ``str()`` says which, and what to do."""
+
+
+class NotYetSigned(BadPsbt):
+    """The right transaction, with signatures missing: combine it with others, or sign on."""
+
+
+def raw_unsigned(unsigned: Unsigned) -> bytes:
+    """The transaction as it is before anybody signs."""
+    return serialize_transaction(VERSION, unsigned.inputs, unsigned.outputs, LOCKTIME)
+
+
+# Out
+
+
+def write_psbt(
+    unsigned: Unsigned, previous: Mapping[bytes, bytes], redeem_scripts: Iterable[bytes] = ()
+) -> str:
+    """The PSBT (version 0, base64) of a transaction that nobody has signed yet.
+
+    ``previous``: the raw transaction of each txid that is spent, whole: a signer learns the
+    amounts from it. ``redeem_scripts``: of multisig coins. BadPsbt where a coin is not in them.
+    """
+    psbt = PSBT(EmbitTransaction.read_from(BytesIO(raw_unsigned(unsigned))))
+    by_script = {script_of_redeem_script(script): script for script in redeem_scripts}
+    for scope, coin in zip(psbt.inputs, unsigned.coins, strict=True):
+        raw = previous.get(coin.txid, b"")
+        try:
+            spent = parse_transaction(raw)
+            held = spent.outputs[coin.index]
+        except (CorruptTransaction, IndexError):
+            raise BadPsbt("a transaction whose output is spent is missing or cut short") from None
+        if spent.txid != coin.txid or (held.value, held.script) != (coin.value, coin.script):
+            raise BadPsbt("a coin is not what its transaction says; ask the node for it again")
+        scope.non_witness_utxo = EmbitTransaction.read_from(BytesIO(raw))
+        if _has_witness(coin.script):
+            scope.witness_utxo = scope.non_witness_utxo.vout[coin.index]
+        if coin.script in by_script:
+            scope.redeem_script = Script(by_script[coin.script])
+    return str(psbt.to_base64())
+
+
+# Signing, by keys at hand
+
+
+def sign_psbt(psbt: str | bytes, ring: KeyRing) -> str:
+    """The PSBT (base64) with what ``ring`` can sign added; BadPsbt where that is nothing.
+
+    Signs what it is given: showing its outputs to the owner of the keys comes first.
+    """
+    form = _read(psbt)
+    bare = _transaction(form)
+    raw = serialize_transaction(bare.version, bare.inputs, bare.outputs, bare.locktime)
+    added = 0
+    for index, scope in enumerate(form.inputs):
+        script = _spent_script(form, index)
+        redeem_script = bytes(scope.redeem_script.data) if scope.redeem_script else None
+        if script is None or scope.sighash_type not in (None, SIGHASH_ALL):
+            continue
+        for public_key, signature in ring.partial_signatures(
+            raw, index, script, redeem_script
+        ).items():
+            scope.partial_sigs[ec.PublicKey.parse(public_key)] = signature
+            added += 1
+            known = ring.redeem_script(script)
+            if known is not None:
+                scope.redeem_script = Script(known)
+    if not added:
+        raise BadPsbt("none of the keys here belongs to an input of this PSBT; use another key")
+    return str(form.to_base64())
+
+
+def combine(psbts: Sequence[str | bytes]) -> str:
+    """The signatures of several copies of one PSBT in one (base64); BadPsbt if they differ."""
+    if not 1 <= len(psbts) <= MAX_COMBINED:
+        raise BadPsbt(f"one to {MAX_COMBINED} PSBTs can be combined")
+    first, *others = map(_read, psbts)
+    wanted = _transaction(first)
+    for other in others:
+        if _transaction(other) != wanted:
+            raise BadPsbt("these PSBTs are of different transactions; combine copies of one")
+        for mine, theirs in zip(first.inputs, other.inputs, strict=True):
+            mine.update(theirs)
+    return str(first.to_base64())
+
+
+# Back
+
+
+def signed_transaction(signed: str | bytes, unsigned: Unsigned) -> bytes:
+    """The raw transaction to send, out of a signed PSBT or a signed raw transaction.
+
+    ``signed``: a PSBT as bytes or base64, or a transaction as hex. Raises NotYetSigned where
+    signatures are missing, BadPsbt where it is another transaction than ``unsigned``, or a
+    signature is wrong or covers less than all of it.
+    """
+    content = _content(signed)
+    is_psbt = content.startswith(_MAGIC)
+    raw = _assembled(_parsed(content), unsigned) if is_psbt else content
+    check_signed(raw, unsigned)
+    return raw
+
+
+def check_signed(raw: bytes, unsigned: Unsigned) -> None:
+    """That ``raw`` is ``unsigned``, signed; raises NotYetSigned and BadPsbt as above."""
+    try:
+        transaction = parse_transaction(raw)
+        form = EmbitTransaction.read_from(BytesIO(raw))
+    except Exception:  # noqa: BLE001 - embit's reader raises whatever it stumbles over
+        raise BadPsbt("what came back is neither a PSBT nor a transaction") from None
+    _check_same(transaction, unsigned)
+    for index, coin in enumerate(unsigned.coins):
+        if is_p2pkh(coin.script) or (is_p2sh(coin.script) and not form.vin[index].witness.items):
+            _check_legacy(transaction, index, coin.script)
+        else:
+            _check_witness(form, index, coin.script, coin.value)
+
+
+def _check_same(transaction: Transaction, unsigned: Unsigned) -> None:
+    inputs = tuple(spent._replace(script_sig=b"") for spent in transaction.inputs)
+    if inputs != unsigned.inputs:
+        raise BadPsbt("what came back spends other coins than what was to be signed; sign again")
+    if transaction.outputs != unsigned.outputs:
+        raise BadPsbt("what came back pays something else than what was to be signed; sign again")
+    if (transaction.version, transaction.locktime) != (VERSION, LOCKTIME):
+        raise BadPsbt("what came back has another version or lock time; sign the PSBT unchanged")
+
+
+def _check_legacy(transaction: Transaction, index: int, script: bytes) -> None:
+    script_sig = transaction.inputs[index].script_sig
+    if not script_sig:
+        raise NotYetSigned(f"input {index} is not signed yet; sign it and hand it in again")
+    try:
+        verify_input(transaction, index, script)
+        pushes = read_pushes(script_sig)
+    except (ScriptFailed, UnknownScript) as failure:
+        raise BadPsbt(f"the signature of input {index} does not hold: {failure}") from None
+    signatures = pushes[:1] if is_p2pkh(script) else pushes[1:-1]
+    if any(signature[-1:] != bytes((SIGHASH_ALL,)) for signature in signatures):
+        raise BadPsbt(f"the signature of input {index} covers only a part; sign with SIGHASH_ALL")
+
+
+def _check_witness(form: EmbitTransaction, index: int, script: bytes, value: int) -> None:
+    """p2wpkh is verified; of other kinds the node that relays it is the judge."""
+    items = form.vin[index].witness.items
+    if not items:
+        raise NotYetSigned(f"input {index} is not signed yet; sign it and hand it in again")
+    if not (len(script) == 22 and script[:2] == b"\x00\x14"):
+        return
+    good = len(items) == 2 and hash160(items[1]) == script[2:] and items[0][-1:] == b"\x01"
+    if good:
+        code = Script(b"\x76\xa9\x14" + script[2:] + b"\x88\xac")
+        digest = form.sighash_segwit(index, code, value)
+        try:
+            signature = ec.Signature.parse(items[0][:-1])
+            good = bool(ec.PublicKey.parse(items[1]).verify(signature, digest))
+        except Exception:  # noqa: BLE001 - whatever is no key or no signature
+            good = False
+    if not good:
+        raise BadPsbt(f"the signature of input {index} does not hold; sign the PSBT again")
+
+
+def _assembled(form: PSBT, unsigned: Unsigned) -> bytes:
+    """The transaction of a PSBT with its final fields, or the signatures that are there."""
+    _check_same(_transaction(form), unsigned)
+    transaction = form.tx
+    for index, (scope, coin) in enumerate(zip(form.inputs, unsigned.coins, strict=True)):
+        spending = transaction.vin[index]
+        if scope.final_scriptsig is not None or scope.final_scriptwitness is not None:
+            spending.script_sig = scope.final_scriptsig or Script(b"")
+            spending.witness = scope.final_scriptwitness or Witness([])
+            continue
+        signatures = {bytes(key.sec()): bytes(s) for key, s in scope.partial_sigs.items()}
+        if is_p2sh(coin.script) and scope.redeem_script is not None:
+            redeem_script = bytes(scope.redeem_script.data)
+            spending.script_sig = Script(_multisig_script_sig(index, redeem_script, signatures))
+            continue
+        for public_key, signature in signatures.items():
+            digest = hash160(public_key)
+            if is_p2pkh(coin.script) and digest == coin.script[3:23]:
+                spending.script_sig = Script(_push(signature) + _push(public_key))
+            elif coin.script == b"\x00\x14" + digest:
+                spending.witness = Witness([signature, public_key])
+    return bytes(transaction.serialize())
+
+
+def _multisig_script_sig(
+    index: int, redeem_script: bytes, signatures: Mapping[bytes, bytes]
+) -> bytes:
+    policy = read_multisig(redeem_script)
+    if policy is None:
+        raise BadPsbt(
+            f"input {index} is not of m-of-n multisig; finalise the PSBT where it is known"
+        )
+    required, public_keys = policy
+    present = [signatures[key] for key in public_keys if key in signatures][:required]
+    if len(present) < required:
+        raise NotYetSigned(
+            f"input {index} has {len(present)} of {required} signatures; let more keys sign it"
+        )
+    return b"\x00" + b"".join(map(_push, present)) + _push(redeem_script)
+
+
+# Reading
+
+
+def _read(psbt: str | bytes) -> PSBT:
+    content = _content(psbt)
+    if not content.startswith(_MAGIC):
+        raise BadPsbt("this is no PSBT: it does not begin as one")
+    return _parsed(content)
+
+
+def _content(given: str | bytes) -> bytes:
+    """The bytes of a PSBT or transaction, given as such, in base64 or in hex."""
+    if len(given) > 2 * MAX_PSBT_BYTES:
+        raise BadPsbt("this is too large for a PSBT of ours")
+    if isinstance(given, bytes) and given.startswith(_MAGIC):
+        return given
+    try:
+        text = given if isinstance(given, str) else given.decode("ascii")
+        text = "".join(text.split())
+        if text and all(c in "0123456789abcdefABCDEF" for c in text):
+            return bytes.fromhex(text)
+        return base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        raise BadPsbt("this is neither a PSBT nor a transaction in hex") from None
+
+
+def _parsed(content: bytes) -> PSBT:
+    try:
+        form = PSBT.read_from(BytesIO(content))
+        form.verify(ignore_missing=True)
+        return form
+    except Exception:  # noqa: BLE001 - embit raises whatever it stumbles over
+        raise BadPsbt("this PSBT cannot be read; export it again") from None
+
+
+def _transaction(form: PSBT) -> Transaction:
+    try:
+        return parse_transaction(bytes(form.tx.serialize()))
+    except Exception:  # noqa: BLE001 - as above
+        raise BadPsbt("this PSBT holds no whole transaction; export it again") from None
+
+
+def _spent_script(form: PSBT, index: int) -> bytes | None:
+    """The script that a legacy input spends, as its whole previous transaction proves it."""
+    scope = form.inputs[index]
+    if scope.non_witness_utxo is None or not scope.is_verified:
+        return None
+    outputs = scope.non_witness_utxo.vout
+    if scope.vout >= len(outputs):
+        return None
+    return bytes(outputs[scope.vout].script_pubkey.data)
+
+
+def _has_witness(script: bytes) -> bool:
+    return not (is_p2pkh(script) or is_p2sh(script))
+
+
+def _push(payload: bytes) -> bytes:
+    if len(payload) < 0x4C:
+        return bytes((len(payload),)) + payload
+    if len(payload) < 0x100:
+        return bytes((0x4C, len(payload))) + payload
+    return b"\x4d" + len(payload).to_bytes(2, "little") + payload
