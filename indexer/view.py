@@ -72,6 +72,19 @@ class BlockView:
             return self.writes[key]
         return self._stored(key)
 
+    def scan(self, prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
+        """All rows whose key begins with ``prefix`` as they are now, in the order of their keys.
+
+        So a view is a ``Store`` itself, to the block that would come after it.
+        """
+        rows = {key: row for key, row in self._store.scan(prefix) if key not in self.writes}
+        rows |= {
+            key: row
+            for key, row in self.writes.items()
+            if row is not None and key.startswith(prefix)
+        }
+        return sorted(rows.items())
+
     def _stored(self, key: bytes) -> bytes | None:
         if key not in self._before:
             self._before[key] = self._store.get(key)
@@ -231,6 +244,15 @@ class BlockView:
         self._write(key, schema.NAME_ROW, record)
         self._put_new(schema.history_key(record.name, self.height, vtxindex), self.writes[key])
         self.touched.add(record.name)
+
+    def note_creation(self, record: NameRecord, vtxindex: int) -> None:
+        """Number a name that was registered or imported anew among those of its owner's script."""
+        row = self.get(schema.creations_key(record.sender))
+        number = 0 if row is None else int.from_bytes(row, "big")
+        self.put(schema.creations_key(record.sender), schema.height_bytes(number + 1))
+        place = schema.height_bytes(self.height) + schema.height_bytes(vtxindex)
+        entry = place + record.name.encode()
+        self._put_new(schema.creation_key(record.sender, number), entry)
 
     def put_namespace(self, record: NamespaceRecord) -> None:
         """Make ``record`` the state of its namespace."""
