@@ -217,6 +217,8 @@ def _take_effect(effect: Effect, operation: Operation, view: BlockView) -> None:
     if effect.name is not None:
         _note_past_value(effect.name, operation.vtxindex, view)
         view.put_name(effect.name, operation.vtxindex)
+        if isinstance(operation, Register | Import) and effect.name.first_registered == view.height:
+            view.note_creation(effect.name, operation.vtxindex)
     if effect.namespace is not None:
         view.put_namespace(effect.namespace)
         namespace_id = effect.namespace.namespace_id

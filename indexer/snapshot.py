@@ -6,7 +6,8 @@ pages: a page says where the next one begins, and "" where there is none.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -49,6 +50,17 @@ class State:
     height: int
     vtxindex: int
     record: NameRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """A registration, or the first import, of a name: the ``number``-th (from 0) for ``script``."""
+
+    script: bytes
+    number: int
+    height: int
+    vtxindex: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +129,12 @@ class Snapshot:
     def _is_present(self, name: str) -> bool:
         found = self.name_status(name)
         return found is not None and found[1].phase in _PRESENT
+
+    def holds_or_held(self, name: str, digest: bytes) -> bool:
+        """Whether the value hash of a name is ``digest``, or ever was."""
+        key = schema.value_prefix(digest) + name.encode()
+        held = schema.past_value_prefix(digest) + name.encode() + b"\0"
+        return self._rows.get(key) is not None or any(True for _ in self._under(held))
 
     def announced_values(self) -> Iterator[bytes]:
         """Every value hash that a live name holds, each once. Walks the whole index of values."""
@@ -253,6 +271,30 @@ class Snapshot:
         stop = prefix + schema.height_bytes(min(height, 2**32 - 2) + 1)
         return next(self._rows.between(prefix, stop, reverse=True), None)
 
+    def creation(self, script: bytes, number: int) -> Creation | None:
+        """The name that was created as number ``number`` for ``script``; None: not so many."""
+        row = self._rows.get(schema.creation_key(script, number)) if number < 2**32 else None
+        if row is None:
+            return None
+        return Creation(script, number, *schema.place_of_key(row[:8]), row[8:].decode())
+
+    def creation_of(self, name: str) -> Creation | None:
+        """The creation that the present record of a name goes back to; None: never registered."""
+        record = self.name(name)
+        state = None if record is None else self.state_at(name, record.first_registered)
+        if state is None:
+            return None
+        script = state.record.sender
+        row = self._rows.get(schema.creations_key(script)) or b""
+        wanted = schema.height_bytes(state.height) + schema.height_bytes(state.vtxindex)
+
+        def place(number: int) -> bytes:
+            return (self._rows.get(schema.creation_key(script, number)) or b"")[:8]
+
+        number = bisect_left(range(int.from_bytes(row, "big")), wanted, key=place)
+        creation = self.creation(script, number)
+        return creation if creation is not None and creation.name == name else None
+
     # --- listings, in the order of names
 
     def owned_by(
@@ -280,14 +322,37 @@ class Snapshot:
         self, names: Iterable[tuple[str, bytes | None]], limit: int, live_only: bool
     ) -> Page[str]:
         entries: list[str] = []
+        namespaces = _Remembered(self.namespace)
         walked, last = 0, ""
-        for name, _ in names:
+        for name, row in names:
             if len(entries) == limit or walked == schema.PAGE_ROWS:
                 return Page(tuple(entries), last)
             walked, last = walked + 1, name
-            if not live_only or self._is_present(name):
+            if not live_only or self._is_live(name, row, namespaces):
                 entries.append(name)
         return Page(tuple(entries), "")
+
+    def _is_live(self, name: str, row: bytes | None, namespaces: "_Remembered") -> bool:
+        """Whether a name, whose row is at hand or not, is neither lapsed nor revoked."""
+        record = self.name(name) if row is None else schema.NAME_ROW.read(row)
+        if record is None:
+            return False
+        namespace = namespaces[name.partition(".")[2]]
+        return status_at(record, namespace, self.network, self.height).phase in _PRESENT
+
+    def names(self, after: str = "", limit: int = PAGE, *, live_only: bool = True) -> Page[str]:
+        """The names of all namespaces, one namespace after the other; live only: as above."""
+        begin = schema.name_key(after) + b"\0" if after else b"N"
+        names = ((schema.name_of_key(key), row) for key, row in self._from(begin, b"N"))
+        return self._names(names, limit, live_only)
+
+    def standings(self) -> Iterator[tuple[NameRecord, NameStatus]]:
+        """Every name and what it means at this height. Walks the whole table."""
+        namespaces = _Remembered(self.namespace)
+        for _, row in self._under(b"N"):
+            record = schema.NAME_ROW.read(row)
+            namespace = namespaces[record.name.partition(".")[2]]
+            yield record, status_at(record, namespace, self.network, self.height)
 
     def namespaces(self, after: str = "", limit: int = PAGE) -> Page[str]:
         """Every namespace that was ever revealed."""
@@ -315,6 +380,18 @@ class Snapshot:
 
     def _after(self, prefix: bytes, place: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._from(prefix + place, prefix)
+
+
+class _Remembered(dict[str, NamespaceRecord | None]):
+    """The namespaces met on one walk, each read once."""
+
+    def __init__(self, read: Callable[[str], NamespaceRecord | None]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, namespace_id: str) -> NamespaceRecord | None:
+        found = self[namespace_id] = self._read(namespace_id)
+        return found
 
 
 def _end(prefix: bytes) -> bytes:
