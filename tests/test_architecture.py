@@ -52,6 +52,7 @@ PURE = frozenset(
         "indexer/registrar/wishes.py",
         "zonefiles/dht_messages.py",
         "zonefiles/recordsets.py",
+        "zonefiles/edits.py",
         "zonefiles/zonefile.py",
         "resolver/answer.py",
         "resolver/cache.py",
