@@ -51,6 +51,7 @@ PURE = frozenset(
         "indexer/registrar/wallet.py",
         "indexer/registrar/wishes.py",
         "zonefiles/dht_messages.py",
+        "zonefiles/plain_lines.py",
         "zonefiles/recordsets.py",
         "zonefiles/edits.py",
         "zonefiles/zonefile.py",

@@ -18,24 +18,45 @@ Labels = tuple[bytes, ...]
 """Labels of a name, leftmost first, without the root label."""
 
 MAX_NAME_OCTETS: Final = 255
+MAX_RECORDS: Final = 4_096
+"""Of one zone file."""
+MAX_NAME_WORK: Final = 500_000
+"""Sum of the squared label counts of all names of one zone file: 13,000 names of six labels."""
+MAX_TTL: Final = 2**31 - 1  # RFC 2181 section 8
+DEFAULT_TTL: Final = 3_600
 
 _NO_RECORDS: Mapping[int, RRset] = MappingProxyType({})
-_TARGET_FIELD = {
-    dns.rdatatype.CNAME: "target",
-    dns.rdatatype.DNAME: "target",
-    dns.rdatatype.NS: "target",
-    dns.rdatatype.PTR: "target",
-    dns.rdatatype.SRV: "target",
-    dns.rdatatype.SVCB: "target",
-    dns.rdatatype.HTTPS: "target",
-    dns.rdatatype.MX: "exchange",
+_TARGET_AT: Mapping[int, int] = {
+    dns.rdatatype.CNAME: 0,
+    dns.rdatatype.DNAME: 0,
+    dns.rdatatype.NS: 0,
+    dns.rdatatype.PTR: 0,
+    dns.rdatatype.MX: 2,
+    dns.rdatatype.SVCB: 2,
+    dns.rdatatype.HTTPS: 2,
+    dns.rdatatype.SRV: 6,
 }
+"""Of each type whose records point to a name, the octets of RDATA before it."""
 
 
 class Record(NamedTuple):
-    rdata: dns.rdata.Rdata
-    wire: bytes | None  # the RDATA where it holds no name of the zone file's own
-    longest: int  # octets of the longest relative name in the RDATA, without a root label
+    """One record. ``moves``: its RDATA holds names of the zone file's own."""
+
+    wire: bytes
+    """The RDATA; of a record that moves, what stands before the suffix of the name that ends it,
+    and nothing where ``rdata`` is there to write it."""
+    moves: bool = False
+    longest: int = 0
+    """Octets of the longest of those names, without the suffix and the root label."""
+    rdata: dns.rdata.Rdata | None = None
+
+    def under(self, anchor_wire: bytes, anchor: Labels) -> bytes:
+        """The uncompressed RDATA under ``anchor``, which is ``anchor_wire`` with its root label."""
+        if not self.moves:
+            return self.wire
+        if self.rdata is None:
+            return self.wire + anchor_wire
+        return rdata_wire(self.rdata, dns.name.Name((*anchor, b"")))
 
 
 class RRset:
@@ -59,14 +80,12 @@ class RRset:
         """The uncompressed RDATA of each record, the zone file's own names put under ``anchor``.
 
         A record in which a name would outgrow 255 octets there is left out. ``anchor`` must be a
-        legal name itself (ValueError otherwise).
+        legal name itself.
         """
-        origin = dns.name.Name((*anchor, b""))
-        room = MAX_NAME_OCTETS - octets(origin.labels)
+        wire = labels_wire(anchor) + b"\0"
+        room = MAX_NAME_OCTETS - len(wire)
         return tuple(
-            record.wire if record.wire is not None else rdata_wire(record.rdata, origin)
-            for record in self._records
-            if record.longest <= room
+            [record.under(wire, anchor) for record in self._records if record.longest <= room]
         )
 
     def targets(self, anchor: Labels) -> tuple[Labels, ...]:
@@ -75,18 +94,10 @@ class RRset:
         Of CNAME, DNAME, NS, PTR, SRV, MX, SVCB and HTTPS records, aligned with ``to_wire``; none
         for other types. ``()`` is the root (as in a null MX).
         """
-        field = _TARGET_FIELD.get(dns.rdatatype.RdataType(self.rtype))
-        if field is None:
+        at = _TARGET_AT.get(self.rtype)
+        if at is None:
             return ()
-        room = MAX_NAME_OCTETS - 1 - sum(len(label) + 1 for label in anchor)
-        found: list[Labels] = []
-        for record in self._records:
-            target = getattr(record.rdata, field, None)
-            if record.longest > room or not isinstance(target, dns.name.Name):
-                continue
-            labels = target.labels[:-1] if target.is_absolute() else (*target.labels, *anchor)
-            found.append(tuple(label.lower() for label in labels))
-        return tuple(found)
+        return tuple([_lower_labels(rdata, at) for rdata in self.to_wire(anchor)])
 
 
 class Zonefile:
@@ -131,8 +142,18 @@ def rdata_wire(rdata: dns.rdata.Rdata, origin: dns.name.Name) -> bytes:
     return wire
 
 
-def octets(labels: Labels) -> int:
-    return sum(len(label) + 1 for label in labels)
+def labels_wire(labels: Labels) -> bytes:
+    """Labels as a name on the wire has them, without a root label."""
+    return b"".join([bytes((len(label),)) + label for label in labels])
+
+
+def _lower_labels(rdata: bytes, at: int) -> Labels:
+    """The labels of the uncompressed name at this offset, in lower case."""
+    labels: list[bytes] = []
+    while length := rdata[at]:
+        labels.append(rdata[at + 1 : at + 1 + length].lower())
+        at += 1 + length
+    return tuple(labels)
 
 
 def _with_ancestors(owners: Mapping[Labels, object]) -> frozenset[Labels]:

@@ -25,13 +25,17 @@ import dns.tokenizer
 import dns.ttl
 from embit.hashes import hash160
 
+from zonefiles.plain_lines import read_plain_lines
 from zonefiles.recordsets import (
+    DEFAULT_TTL,
     MAX_NAME_OCTETS,
+    MAX_NAME_WORK,
+    MAX_RECORDS,
+    MAX_TTL,
     Labels,
     Record,
     RRset,
     Zonefile,
-    octets,
     rdata_wire,
 )
 
@@ -48,12 +52,7 @@ __all__ = [
 MAX_BYTES: Final = 40_960
 """The largest zone file that nodes of the chain ever accepted (protocol spec section 6.4)."""
 
-MAX_RECORDS: Final = 4_096
-DEFAULT_TTL: Final = 3_600
-MAX_TTL: Final = 2**31 - 1  # RFC 2181 section 8
-
 _MAX_NAME_TEXT = 4 * MAX_NAME_OCTETS + 1  # each octet may be written \DDD
-_MAX_NAME_WORK = 500_000  # sum of squared label counts: 13,000 names of six labels
 _MAX_REASON = 200
 
 _CLASSES = {"IN": True, "CH": False, "HS": False, "CS": False, "ANY": False, "NONE": False}
@@ -94,6 +93,12 @@ def parse_zonefile(data: bytes, name: str) -> Zonefile:
     """
     if len(data) > MAX_BYTES:
         raise ZonefileError(1, f"{len(data)} bytes are more than the {MAX_BYTES} allowed")
+    plain = read_plain_lines(data, name)
+    return read_all_lines(data, name) if plain is None else plain
+
+
+def read_all_lines(data: bytes, name: str) -> Zonefile:
+    """``parse_zonefile`` by way of dnspython, whatever the lines are. Raises ZonefileError."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -124,7 +129,7 @@ class _Tokens(dns.tokenizer.Tokenizer):
         # Writing a name costs dnspython the square of its labels, and "$ORIGIN a.a.a..." makes
         # each short name of the file a long one: without a budget 40 KB cost seconds.
         self._name_work += len(name.labels) ** 2
-        if self._name_work > _MAX_NAME_WORK:
+        if self._name_work > MAX_NAME_WORK:
             raise _Unreadable("too many names of too many labels")
         return name
 
@@ -258,8 +263,8 @@ class _Reader:
             why = str(error).replace("Text input is malformed.", "its fields do not fit the type")
             shown = dns.rdatatype.to_text(rtype)
             raise _Unreadable(f"unreadable {shown} record: {why}") from None
-        own_names = [n for n in _names_in(rdata) if not n.is_absolute()]
-        longest = max((octets(n.labels) for n in own_names), default=0)
+        own_names = [n.labels for n in _names_in(rdata) if not n.is_absolute()]
+        longest = max((sum(map(len, n)) + len(n) for n in own_names), default=0)
         wire = rdata_wire(rdata, self._zone)
         if len(wire) > 0xFFFF:
             raise _Unreadable("a record is longer than 65,535 bytes")
@@ -276,7 +281,10 @@ class _Reader:
         self._count += 1
         if self._count > MAX_RECORDS:
             raise _Unreadable(f"more than {MAX_RECORDS} records")
-        growing.records[key] = Record(rdata, None if own_names else wire, longest)
+        if own_names:
+            growing.records[key] = Record(b"", moves=True, longest=longest, rdata=rdata)
+        else:
+            growing.records[key] = Record(wire)
 
     def _check_company(
         self,
