@@ -1,8 +1,9 @@
-"""Names that are not ours: asked of the configured resolvers, over UDP and, if need be, TCP.
+"""Names that are not ours: asked of the configured resolvers, over UDP and TCP, or over TLS.
 
 What must stay true:
 - each question leaves from a port and with an ID and a case of its own, all thrown anew (RFC 5452),
   to an address the kernel holds the socket to; when strangers' guesses come in, TCP is asked;
+- an upstream that is to be asked over TLS is asked in no other way;
 - one question is asked once, however many wait for it; the number under way is bounded;
 - an upstream that fails costs one wait and then stands at the end; when none answers, an answer
   past its time is better than none (RFC 8767);
@@ -15,6 +16,7 @@ import ipaddress
 import logging
 import secrets
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,8 +35,10 @@ from resolver.forward_query import (
     match,
     random_octets_needed,
 )
+from resolver.forward_tls import CertificateRefused, NoReply, TlsUpstream, client_context
 from resolver.onward import as_answer
 from resolver.reply import Reply, least_ttl
+from resolver.upstreams import Upstream
 from resolver.zones import name_text
 
 log = logging.getLogger("blockstore.resolver")
@@ -47,7 +51,7 @@ MAX_STRANGE = 8
 MAX_DATAGRAM = 4_096
 ROUNDS = 3
 PORT_TRIES = 8
-LEAST_TCP_WAIT = 1.0
+LEAST_STREAM_WAIT = 1.0
 LOG_ONE_EVERY = 60.0
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -55,27 +59,30 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ANSWERS = (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.YXDOMAIN)
 
 
-class _NoReply(Exception):
-    """The upstream gave no reply that can be used."""
-
-
 class Forwarder:
-    """Asks ``upstreams`` (IP address, port) in the order given. ``timeout`` is in seconds."""
+    """Asks ``upstreams`` in the order given. ``timeout`` is in seconds; ``tls`` is how those are
+    spoken to that are asked over TLS."""
 
     def __init__(
         self,
-        upstreams: Sequence[tuple[str, int]],
+        upstreams: Sequence[Upstream],
         *,
         allow: Sequence[Network] = (),
         trust_ad: bool = False,
         cache: ForwardCache | None = None,
+        tls: ssl.SSLContext | None = None,
         timeout: float = 5.0,
         max_under_way: int = MAX_UNDER_WAY,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.monotonic,
         random_octets: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        self._upstreams = [(str(ipaddress.ip_address(host)), port) for host, port in upstreams]
+        self._upstreams = tuple(upstreams)
+        self._over_tls = {
+            number: TlsUpstream(upstream, tls or client_context(), random_octets=random_octets)
+            for number, upstream in enumerate(upstreams)
+            if upstream.tls
+        }
         self._allow = tuple(allow)
         self._trust_ad = trust_ad
         self._cache = ForwardCache(16 * 2**20) if cache is None else cache
@@ -86,11 +93,12 @@ class Forwarder:
         self._random_octets = random_octets
         self._health = Health(len(self._upstreams))
         self._under_way: dict[Question, asyncio.Task[Answer]] = {}
-        self._last_logged = float("-inf")
+        self._last_logged: dict[str, float] = {}
         self._allowed = lru_cache(maxsize=4_096)(self._look_up_allowed)
         self.outcomes: Counter[str] = Counter()
-        """"asked" (packets sent to upstreams), "over TCP", "strange" (packets that are no reply),
-        "no reply", "merged", "from memory", "stale", "kept here", "failed", "overloaded"."""
+        """"asked" (packets sent to upstreams), "over TCP", "over TLS", "strange" (packets that are
+        no reply), "no reply", "certificate refused", "merged", "from memory", "stale", "kept here",
+        "failed", "overloaded"."""
 
     def allows(self, address: str) -> bool:
         """Whether the client at ``address`` is served."""
@@ -138,11 +146,13 @@ class Forwarder:
         return _failure(ErrorCode.NETWORK_ERROR, "the server is being stopped")
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Give up what is under way, and end the connections."""
         tasks = list(self._under_way.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for upstream in self._over_tls.values():
+            await upstream.close()
 
     @property
     def upstreams(self) -> int:
@@ -189,7 +199,13 @@ class Forwarder:
                 wait = min(self._health.wait(number, tries), left)
                 try:
                     reply = await self._exchange(number, question, wait, left)
-                except (OSError, TimeoutError, EOFError, _NoReply):
+                except CertificateRefused as error:
+                    self.outcomes["certificate refused"] += 1
+                    self._health.failed(number, self._clock())
+                    refused.add(number)  # it will be no other within seconds
+                    self._warn(f"{error}.", self._clock())
+                    continue
+                except (OSError, TimeoutError, EOFError, NoReply):
                     self.outcomes["no reply"] += 1
                     self._health.failed(number, self._clock())
                     continue
@@ -202,6 +218,15 @@ class Forwarder:
         return refusal
 
     async def _exchange(self, number: int, question: Question, wait: float, left: float) -> Reply:
+        if number in self._over_tls:
+            self.outcomes["asked"] += 1
+            self.outcomes["over TLS"] += 1
+            return await self._over_tls[number].ask(
+                question,
+                ask_ad=self._trust_ad,
+                wait=min(left, max(wait, LEAST_STREAM_WAIT)),
+                left=left,
+            )
         sent = compose(
             question, self._random_octets(random_octets_needed(question)), ask_ad=self._trust_ad
         )
@@ -210,10 +235,10 @@ class Forwarder:
         if reply is not None and not reply.truncated:
             return reply
         self.outcomes["over TCP"] += 1
-        async with asyncio.timeout(min(left, max(wait, LEAST_TCP_WAIT))):
+        async with asyncio.timeout(min(left, max(wait, LEAST_STREAM_WAIT))):
             return await self._over_tcp(self._upstreams[number], sent)
 
-    async def _over_udp(self, upstream: tuple[str, int], sent: Sent) -> Reply | None:
+    async def _over_udp(self, upstream: Upstream, sent: Sent) -> Reply | None:
         """The reply; None where TCP should be asked."""
         loop = asyncio.get_running_loop()
         bound = self._random_socket(upstream)
@@ -225,7 +250,7 @@ class Forwarder:
                 if isinstance(found, Reply):
                     return found
                 if found is Verdict.BROKEN:
-                    raise _NoReply
+                    raise NoReply
                 self.outcomes["strange"] += 1
                 if found is Verdict.OTHER_CASE:
                     return None
@@ -233,22 +258,22 @@ class Forwarder:
         finally:
             bound.close()
 
-    async def _over_tcp(self, upstream: tuple[str, int], sent: Sent) -> Reply:
-        reader, writer = await asyncio.open_connection(*upstream)
+    async def _over_tcp(self, upstream: Upstream, sent: Sent) -> Reply:
+        reader, writer = await asyncio.open_connection(upstream.host, upstream.port)
         try:
             writer.write(len(sent.packet).to_bytes(2, "big") + sent.packet)
             self.outcomes["asked"] += 1
             length = int.from_bytes(await reader.readexactly(2), "big")
             found = match(await reader.readexactly(length), sent, stream=True)
             if isinstance(found, Verdict):
-                raise _NoReply
+                raise NoReply
             return found
         finally:
             writer.transport.abort()
 
-    def _random_socket(self, upstream: tuple[str, int]) -> socket.socket:
+    def _random_socket(self, upstream: Upstream) -> socket.socket:
         """A socket on a port that was thrown, which takes datagrams of the upstream alone."""
-        v6 = ":" in upstream[0]
+        v6 = ":" in upstream.host
         bound = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
         try:
             bound.setblocking(False)
@@ -259,18 +284,22 @@ class Forwarder:
                     break
                 except OSError:
                     continue  # somebody has it; where all are taken the kernel chooses
-            bound.connect(upstream)
+            bound.connect((upstream.host, upstream.port))
         except OSError:
             bound.close()
             raise
         return bound
 
     def _nobody_answers(self, now: float) -> Answer:
-        if now - self._last_logged >= LOG_ONE_EVERY:
-            self._last_logged = now
-            log.warning("None of the %d upstream resolvers answers.", len(self._upstreams))
+        self._warn(f"None of the {len(self._upstreams)} upstream resolvers answers.", now)
         text = f"none of {len(self._upstreams)} upstream resolvers answers"
         return _failure(ErrorCode.NO_REACHABLE_AUTHORITY, text)
+
+    def _warn(self, line: str, now: float) -> None:
+        """Say it in the log, once a minute at most."""
+        if now - self._last_logged.get(line, float("-inf")) >= LOG_ONE_EVERY:
+            self._last_logged[line] = now
+            log.warning("%s", line)
 
     def _look_up_allowed(self, address: str) -> bool:
         try:

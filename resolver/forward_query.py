@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from enum import Enum
 
-from resolver.codes import IN, Rcode, Rtype
+from resolver.codes import IN, Option, Rcode, Rtype
 from resolver.message import UDP_LIMIT
 from resolver.reply import AD, CD, RD, BadReply, Reply, read_reply
 from resolver.zones import Labels, name_wire
@@ -51,20 +51,27 @@ def random_octets_needed(question: Question) -> int:
     return 2 + sum(len(label) for label in question.qname) // 8 + 1
 
 
-def compose(question: Question, random_octets: bytes, *, ask_ad: bool) -> Sent:
+def compose(question: Question, random_octets: bytes, *, ask_ad: bool, block: int = 0) -> Sent:
     """The packet for ``question``: its ID and its case come from ``random_octets``.
 
-    ``ask_ad`` sets AD, by which a validating upstream is asked to say so (RFC 6840 5.7).
+    ``ask_ad`` sets AD, by which a validating upstream is asked to say so (RFC 6840 5.7). With
+    ``block`` the packet is padded to a multiple of it (RFC 7830).
     """
     ident = int.from_bytes(random_octets[:2], "big")
     qname = throw_case(question.qname, int.from_bytes(random_octets[2:], "big"))
     flags = RD | (CD if question.unchecked else 0) | (AD if ask_ad else 0)
-    packet = (
+    dnssec = 0x8000 if question.wants_dnssec else 0
+    asked = (
         struct.pack("!HHHHHH", ident, flags, 1, 0, 0, 1)
         + name_wire(qname)
         + struct.pack("!HH", question.qtype, IN)
-        + struct.pack("!BHHIH", 0, Rtype.OPT, UDP_LIMIT, 0x8000 if question.wants_dnssec else 0, 0)
+        + struct.pack("!BHHI", 0, Rtype.OPT, UDP_LIMIT, dnssec)
     )
+    options = b""
+    if block:
+        padding = -(len(asked) + 6) % block
+        options = struct.pack("!HH", Option.PADDING, padding) + bytes(padding)
+    packet = asked + struct.pack("!H", len(options)) + options
     return Sent(ident, qname, question.qtype, packet)
 
 

@@ -42,6 +42,7 @@ from resolver.encrypted import EncryptedDoors
 from resolver.export import Exports
 from resolver.forward import Forwarder
 from resolver.forward_cache import ForwardCache
+from resolver.forward_tls import client_context
 from resolver.listening import PortUnavailable
 from resolver.lookup import TtlLimits
 from resolver.meta import NodeStatus
@@ -338,14 +339,25 @@ class Service:
         if not settings.forward:
             return None
         allow = [ipaddress.ip_network(prefix) for prefix in settings.allow_forward]
+        try:
+            tls = client_context(settings.forward_ca)
+        except OSError as error:
+            raise StartError(
+                f"forward_ca: {settings.forward_ca} holds no certificates in PEM form that can be"
+                f" read ({error.strerror or error})"
+            ) from error
         self.forwarder = Forwarder(
             settings.forward,
             allow=allow,
             trust_ad=settings.trust_ad == "yes",
             cache=ForwardCache(settings.forward_cache_bytes),
+            tls=tls,
             timeout=settings.forward_timeout,
         )
         self._closers.append(("forwarding", self.forwarder.close))
+        plain = [upstream for upstream in settings.forward if not upstream.tls]
+        if plain and len(plain) < len(settings.forward):
+            log.warning("Where others fail, %s is asked in the clear.", plain[0].place)
         if any(prefix.prefixlen == 0 for prefix in allow):
             log.warning("Other names are looked up for everybody: this is an open forwarder.")
         return self.forwarder

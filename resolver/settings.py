@@ -31,6 +31,7 @@ from resolver.settings_types import (
     Ipv4,
     Names,
     Port,
+    Resolver,
     Seconds,
     SettingsError,
     Size,
@@ -39,7 +40,6 @@ from resolver.settings_types import (
     check_prefixes,
     check_url,
     check_zones,
-    is_address,
     printable,
     split_list,
     split_table,
@@ -76,6 +76,7 @@ PATHS = (
     "config",
     "tls_certificate",
     "tls_key",
+    "forward_ca",
 )
 """Settings that are paths: those that are relative begin where the command was given."""
 
@@ -182,10 +183,16 @@ class Settings(BaseModel):
         "Served suffixes whose unregistered names are asked of ordinary DNS; others' never are.",
         max_length=64,
     )
-    forward: Annotated[tuple[HostPort, ...], BeforeValidator(split_list)] = _setting(
+    forward: Annotated[tuple[Resolver, ...], BeforeValidator(split_list)] = _setting(
         (),
-        "Resolvers asked for all other names, as ADDRESS:PORT, in order; none: such are refused.",
+        "Resolvers asked for all other names, in order: ADDRESS, ADDRESS:PORT, or over TLS"
+        " `tls://ADDRESS#NAME`; none: such are refused.",
         max_length=16,
+    )
+    forward_ca: Path | None = _setting(
+        None,
+        "Certificates (PEM) of those who vouch for the `tls://` resolvers.",
+        shown="those this machine trusts",
     )
     allow_forward: Annotated[
         tuple[str, ...], BeforeValidator(split_list), AfterValidator(check_prefixes)
@@ -541,11 +548,12 @@ def _clashes(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "chain_first", f"{unserved[0]!r} is none of the zones"
     elif settings.chain_first and not settings.forward:
         yield "chain_first", "it needs somebody to ask, forward"
-    for host, port in settings.forward:
-        if not is_address(host):
-            yield "forward", f"{host} is no IP address, and who is to look it up?"
-        elif host in settings.listen and port == settings.dns_port:
-            yield "forward", f"{host} port {port} is this server itself"
+    for upstream in settings.forward:
+        port = settings.dot_port if upstream.tls else settings.dns_port
+        if upstream.host in settings.listen and upstream.port == port:
+            yield "forward", f"{upstream.host} port {upstream.port} is this server itself"
+    if settings.forward_ca is not None and not any(one.tls for one in settings.forward):
+        yield "forward_ca", "it is for resolvers asked over TLS, tls://ADDRESS#NAME in forward"
     dns_hosts = set(settings.listen)
     for key, host in (("api_port", settings.api_host), ("dht_port", settings.dht_host)):
         if getattr(settings, key) == settings.dns_port != 0 and host in dns_hosts:

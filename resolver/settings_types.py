@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from resolver.upstreams import Upstream, read_upstream
 from resolver.zones import Zones
 
 HIDDEN = "******"
@@ -93,14 +94,6 @@ def check_address(value: str) -> str:
         raise ValueError("IPv4 or IPv6 addresses are needed, such as 127.0.0.1 or ::1") from None
 
 
-def is_address(value: str) -> bool:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        return False
-    return True
-
-
 def check_prefixes(values: tuple[str, ...]) -> tuple[str, ...]:
     """Address prefixes in their usual form. Raises ValueError."""
     try:
@@ -149,6 +142,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Address = Annotated[str, AfterValidator(check_address)]
 Ipv4 = Annotated[str, AfterValidator(check_ipv4)]
 HostPort = Annotated[tuple[str, int], BeforeValidator(read_host_port)]
+Resolver = Annotated[Upstream, BeforeValidator(read_upstream)]
 Names = Annotated[tuple[str, ...], BeforeValidator(split_list)]
 
 
@@ -177,5 +171,7 @@ def as_text(value: object) -> str:
 
 
 def host_port(pair: tuple[Any, ...]) -> str:
+    if isinstance(pair, Upstream):
+        return str(pair)
     host, port = pair
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

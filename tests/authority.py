@@ -1,15 +1,17 @@
 """An ordinary DNS server on loopback, of dnspython's make, that does what a test tells it to.
 
-It answers for the records it is given, remembers what it was asked, and can be slow, silent,
-truncate, lie, or be drowned by a forger.
+It answers for the records it is given, over UDP, TCP and TLS, remembers what it was asked, and can
+be slow, silent, truncate, lie, hang up, or be drowned by a forger.
 """
 
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import dns.exception
 import dns.flags
@@ -38,6 +40,13 @@ class Authority(asyncio.DatagramProtocol):
         self.forge: Callable[[bytes], list[bytes]] | None = None
         """Packets that are sent before the reply to a query."""
         self.port = 0
+        self.stream_twist: Twist | None = None
+        """As ``twist``, for TCP and TLS."""
+        self.late: set[str] = set()
+        """Names for which replies on streams wait for the gate, while others overtake them."""
+        self.tls_port = 0
+        self.streams: list[asyncio.StreamWriter] = []
+        """Every connection there was."""
 
     def add(self, owner: str, ttl: int, rtype: str, *rdatas: str) -> None:
         self.records[owner.lower(), rtype] = dns.rrset.from_text(
@@ -96,15 +105,55 @@ class Authority(asyncio.DatagramProtocol):
             self.transport.sendto(reply, peer)
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(EOFError, ConnectionError):
+        self.streams.append(writer)
+        replies = []
+        with contextlib.suppress(EOFError, OSError):
             while True:
                 (length,) = struct.unpack("!H", await reader.readexactly(2))
                 query = dns.message.from_wire(await reader.readexactly(length))
                 self.asked.append(query)
                 self.over_tcp += 1
-                wire = self.answer(query).to_wire(max_size=65_535)
-                writer.write(struct.pack("!H", len(wire)) + wire)
+                replies.append(asyncio.ensure_future(self._reply_on_stream(query, writer)))
+        for reply in replies:
+            reply.cancel()
         writer.close()
+
+    async def _reply_on_stream(
+        self, query: dns.message.Message, writer: asyncio.StreamWriter
+    ) -> None:
+        name = query.question[0].name.to_text(omit_final_dot=True).lower()
+        if self.gate is not None and name in self.late:
+            await self.gate.wait()
+        reply: dns.message.Message | bytes | None = self.answer(query)
+        if self.stream_twist is not None:
+            assert isinstance(reply, dns.message.Message)
+            reply = self.stream_twist(reply)
+        if isinstance(reply, dns.message.Message):
+            reply = reply.to_wire(max_size=65_535)
+        if reply is not None and not writer.is_closing():
+            writer.write(struct.pack("!H", len(reply)) + reply)
+
+    def hang_up(self) -> None:
+        """End every connection there is."""
+        for writer in self.streams:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def serving_tls(authority: Authority, certificate: Path, key: Path) -> AsyncIterator[None]:
+    """``authority`` over TLS as well, on ``tls_port`` of 127.0.0.1, for the length of a block."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["dot"])
+    server = await asyncio.start_server(
+        authority.connected, "127.0.0.1", authority.tls_port, ssl=context
+    )
+    authority.tls_port = server.sockets[0].getsockname()[1]
+    try:
+        yield
+    finally:
+        server.close()
+        authority.hang_up()
 
 
 @contextlib.asynccontextmanager
@@ -131,13 +180,18 @@ async def serving(authority: Authority | None = None) -> AsyncIterator[Authority
 
 
 @contextlib.contextmanager
-def serving_in_thread(authority: Authority) -> Iterator[Authority]:
-    """The same, beside a test that waits for other programs."""
+def serving_in_thread(
+    authority: Authority, certificate: tuple[Path, Path] | None = None
+) -> Iterator[Authority]:
+    """The same, beside a test that waits for other programs; with a certificate over TLS too."""
     loop = asyncio.new_event_loop()
     ready, done = threading.Event(), asyncio.Event()
 
     async def live() -> None:
-        async with serving(authority):
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(serving(authority))
+            if certificate is not None:
+                await stack.enter_async_context(serving_tls(authority, *certificate))
             ready.set()
             await done.wait()
 

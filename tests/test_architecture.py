@@ -84,6 +84,7 @@ PURE = frozenset(
         "resolver/settings.py",
         "resolver/settings_text.py",
         "resolver/settings_types.py",
+        "resolver/upstreams.py",
         "resolver/zones.py",
     ]
 )

@@ -59,6 +59,7 @@ def main() -> None:
     from resolver.tcp import open_tcp
     from resolver.tls import open_tls
     from resolver.udp import open_udp
+    from resolver.upstreams import Upstream
     from tests.fakes_api import World as ApiWorld
     from tests.fakes_resolver import World
 
@@ -67,7 +68,7 @@ def main() -> None:
     forwarder = None
     if "forward" in options:
         loopback = [ipaddress.ip_network("127.0.0.0/8")]
-        forwarder = Forwarder([("127.0.0.1", options["forward"])], allow=loopback)
+        forwarder = Forwarder([Upstream("127.0.0.1", options["forward"])], allow=loopback)
     world = World(forwarder=forwarder)
     world.zonefile("alice.id", '@ TXT "hello"\nwww A 192.0.2.1\nwww AAAA 2001:db8::1')
     world.name("big.id", bytes(range(32, 127)) * 400)

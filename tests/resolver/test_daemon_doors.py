@@ -104,3 +104,35 @@ def test_a_daemon_with_upstreams_forwards_and_counts(tmp_path):
             assert one.stop().returncode == 0
         finally:
             one.kill()
+
+
+def test_a_daemon_asks_over_tls_whom_it_is_told_to_trust_and_says_whom_it_does_not(tmp_path, files):
+    authority = Authority()
+    authority.add("www.example.test", 300, "A", "192.0.2.80")
+    with serving_in_thread(authority, files):
+        place = f"tls://127.0.0.1:{authority.tls_port}"
+        for name, rcode in (("dns.test", dns.rcode.NOERROR), ("other.test", dns.rcode.SERVFAIL)):
+            folder = tmp_path / name
+            more = ("--forward", f"{place}#{name}", "--forward-ca", str(files[0]))
+            one = Blockstored(folder, NOWHERE, *more, network="regtest")
+            try:
+                started = one.start()
+                assert started.returncode == 0, started.stderr.decode()
+                assert one.dig("www.example.test", "A").rcode() == rcode
+                log = one.log.read_text()
+                wrong = rcode != dns.rcode.NOERROR
+                assert ("is refused, it is not for other.test: give the name" in log) is wrong
+                assert one.stop().returncode == 0
+            finally:
+                one.kill()
+    assert len(authority.asked) == 1
+    assert authority.ports == []
+
+
+def test_a_file_of_issuers_that_holds_none_is_one_line_at_the_start(tmp_path, files):
+    more = ("--forward", "tls://192.0.2.1", "--forward-ca", str(files[1]))
+    one = Blockstored(tmp_path / "w", NOWHERE, *more, network="regtest")
+    ended = one.start()
+    assert ended.returncode == 2
+    (line,) = ended.stderr.decode().splitlines()
+    assert line.startswith(f"blockstored: forward_ca: {files[1]} holds no certificates in PEM form")

@@ -21,6 +21,7 @@ from resolver.forward_query import Question
 from resolver.listening import udp_socket
 from resolver.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.udp import UdpDoor
+from resolver.upstreams import Upstream
 from tests.authority import Authority, serving, silent_port
 from tests.fakes_resolver import World, errors, lines
 
@@ -58,7 +59,8 @@ async def upstream(*more: tuple[str, int], **options):
         authority.add("www.alice.bs", 60, "A", "192.0.2.66")  # what upstream says of our names
         authority.clock = Clock()
         options = {"allow": LOOPBACK, "timeout": 3.0, "clock": authority.clock} | options
-        forwarder = Forwarder([*more, ("127.0.0.1", authority.port)], **options)
+        places = [*more, ("127.0.0.1", authority.port)]
+        forwarder = Forwarder([Upstream(*place) for place in places], **options)
         try:
             yield authority, forwarder
         finally:
@@ -250,7 +252,7 @@ def test_when_the_first_upstream_fails_the_second_is_asked(first):
 def test_when_nobody_answers_the_failure_says_so_and_is_kept_for_seconds():
     async def story():
         bound, port = silent_port()
-        forwarder = Forwarder([("127.0.0.1", port)], timeout=0.3)
+        forwarder = Forwarder([Upstream("127.0.0.1", port)], timeout=0.3)
         answer = await forwarder.answer(question("www.example.test"))
         assert answer.rcode == Rcode.SERVFAIL
         assert [(e.code, e.text) for e in answer.errors] == [

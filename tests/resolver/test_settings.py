@@ -104,7 +104,15 @@ def test_a_missing_home_matters_only_where_it_is_needed():
         ("dns_port", "0", 0),
         ("nsid", "", ""),
         ("dot_port", "8853", 8853),
-        ("forward", "192.0.2.53:53,[2001:db8::53]:53", (("192.0.2.53", 53), ("2001:db8::53", 53))),
+        (
+            "forward",
+            "192.0.2.53,[2001:db8::53]:5353,tls://9.9.9.9#dns.quad9.net",
+            (
+                ("192.0.2.53", 53, False, ""),
+                ("2001:db8::53", 5353, False, ""),
+                ("9.9.9.9", 853, True, "dns.quad9.net"),
+            ),
+        ),
         ("allow_forward", "10.0.0.0/8, fd00::/8", ("10.0.0.0/8", "fd00::/8")),
         ("trust_ad", "yes", "yes"),
         ("doh_port", "off", "off"),
@@ -142,8 +150,11 @@ def test_text_from_people_becomes_values(name, value, read):
         ("nsid", "n" * 65, "64"),
         ("log_level", "loud", "'error'"),
         ("dot_port", "never", "integer"),
-        ("forward", "192.0.2.53", "HOST:PORT"),
+        ("forward", "192.0.2.53:x", "ADDRESS:PORT"),
         ("forward", "dns.example:53", "no IP address"),
+        ("forward", "tls://dns.quad9.net", "tls://9.9.9.9#dns.quad9.net"),
+        ("forward", "https://9.9.9.9/dns-query", "tls://ADDRESS#NAME"),
+        ("forward_ca", "/ca.pem", "asked over TLS"),
         ("forward", "127.0.0.1:6253", "this server itself"),
         ("allow_forward", "10.0.0.1/8", "prefixes"),
         ("trust_ad", "maybe", "yes"),
@@ -226,7 +237,8 @@ def test_a_secret_is_in_no_output():
 
 def test_what_config_prints_can_be_read_back_and_means_the_same():
     flags = {"zones": "bs=id,x.example=podcast", "dht_bootstrap": "1.2.3.4:5,[::1]:6"}
-    flags |= {"forward": "1.2.3.4:53,[::1]:5353", "chain_first": "bs", "doh_port": "off"}
+    flags |= {"forward": "1.2.3.4:53,[::1]:5353,tls://[::2]#a.b,tls://1.1.1.1"}
+    flags |= {"chain_first": "bs", "doh_port": "off"}
     settings = load({"hostname": 'a "quoted" \\ name'}, HOME, flags)
     again = load(tomllib.loads(to_toml(settings)), HOME, {})
     assert again.model_dump() == settings.model_dump()
