@@ -41,6 +41,7 @@ PURE = frozenset(
         "indexer/subjects.py",
         "indexer/transactions.py",
         "indexer/view.py",
+        "indexer/registrar/coins.py",
         "indexer/registrar/compose.py",
         "indexer/registrar/dates.py",
         "indexer/registrar/payment.py",

@@ -1,11 +1,11 @@
-"""Wishes to transactions: the outputs that carry an operation, and the coins that pay for them.
+"""Operations to outputs, and the coins that pay for them.
 
-Pure: nothing is signed, sent or looked up here. What is composed here, ``read_operation`` reads
-back. Output positions carry meaning, so each operation has its own list (protocol spec 1.7-1.18).
+What must stay true: what is composed here, ``read_operation`` reads back; the coin of input 0 is
+the sender's. Pure. Output positions carry meaning, so each operation has its own list (protocol
+spec 1.7-1.18).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from indexer.networks import Network
 from indexer.operations import (
@@ -20,40 +20,38 @@ from indexer.operations import (
     Transfer,
 )
 from indexer.payloads import write_operation
-from indexer.transactions import TxIn, TxOut, is_p2pkh, is_p2sh, p2pkh_script
+from indexer.registrar.coins import (
+    DUST,
+    FINAL_SEQUENCE,
+    RELAY_DUST,
+    CannotPay,
+    Coin,
+    FeeTooHigh,
+    Form,
+    ScriptSigSize,
+    Terms,
+    Unsigned,
+    terms_of,
+    transaction_size,
+    usual_script_sig_size,
+)
+from indexer.transactions import TxOut, is_p2pkh, is_p2sh, p2pkh_script
 
-DUST = 5500
-"""Satoshis of an output that only names a script; what the original's clients paid."""
-INPUT_BYTES = 149  # a signed p2pkh input, uncompressed scripts apart
-FINAL_SEQUENCE = 0xFFFFFFFD  # the fee may be raised later (BIP 125)
-
-
-class CannotPay(ValueError):
-    """The coins given do not pay for the transaction; ``str()`` says how much is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Coin:
-    """An unspent output."""
-
-    txid: bytes
-    index: int
-    value: int
-    script: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Unsigned:
-    """A transaction before it is signed: what it spends, and its outputs."""
-
-    coins: tuple[Coin, ...]
-    outputs: tuple[TxOut, ...]
-    fee: int
-
-    @property
-    def inputs(self) -> tuple[TxIn, ...]:
-        """The inputs, without signatures."""
-        return tuple(TxIn(coin.txid, coin.index, b"", FINAL_SEQUENCE) for coin in self.coins)
+__all__ = [
+    "DUST",
+    "FINAL_SEQUENCE",
+    "RELAY_DUST",
+    "CannotPay",
+    "Coin",
+    "FeeTooHigh",
+    "Unsigned",
+    "compose",
+    "raise_fee",
+    "take_back",
+    "transaction_size",
+    "usual_script_sig_size",
+    "write_outputs",
+]
 
 
 def write_outputs(
@@ -63,25 +61,43 @@ def write_outputs(
 
     Raises ``ValueError`` where a field does not fit the wire.
     """
+    form = _form(operation, network, change_script)
+    return list(form.outputs), form.change
+
+
+def _form(
+    operation: Operation, network: Network, change_script: bytes, returned: TxOut | None = None
+) -> Form:
+    """``returned``: the sender's coin on its way back, where somebody else pays and gets the
+    change; its places are those of the original's later clients."""
     payload = write_operation(operation, network.magic)
     if len(payload) > 80:
         raise ValueError(f"the payload has {len(payload)} bytes; nodes relay at most 80")
     push = bytes((len(payload),)) if len(payload) < 76 else bytes((76, len(payload)))
     first = TxOut(0, b"\x6a" + push + payload)
     change = TxOut(0, change_script)
+    tail = (change,) if returned is None else (returned, change)
+    outputs: tuple[TxOut, ...]
     match operation:
         case Preorder() | NamespacePreorder():
-            return [first, change, TxOut(operation.op_fee, operation.fee_script)], 1
-        case Register() | NamespaceReveal() | Transfer() | TokenTransfer():
-            return [first, TxOut(DUST, operation.recipient), change], 2
+            outputs = (first, change, TxOut(operation.op_fee, operation.fee_script))
+            return Form(outputs, 1)
+        case Register() | NamespaceReveal():
+            return Form((first, TxOut(DUST, operation.recipient), change), 2)
+        case Transfer() | TokenTransfer():
+            outputs = (first, TxOut(DUST, operation.recipient), *tail)
         case Renew():
             owner = TxOut(DUST, operation.recipient)
-            return [first, owner, change, TxOut(operation.op_fee, operation.fee_script)], 2
+            fee = TxOut(operation.op_fee, operation.fee_script)
+            if returned is None:
+                return Form((first, owner, change, fee), 2)
+            outputs = (first, owner, returned, fee, change)
         case Import():
             disguised = TxOut(DUST, p2pkh_script(operation.value_hash))
-            return [first, TxOut(DUST, operation.recipient), disguised, change], 3
+            outputs = (first, TxOut(DUST, operation.recipient), disguised, *tail)
         case _:
-            return [first, change], 1
+            outputs = (first, *tail)
+    return Form(outputs, len(outputs) - 1)
 
 
 def compose(
@@ -91,26 +107,124 @@ def compose(
     change_script: bytes,
     *,
     fee_rate: float,
+    first: Coin | None = None,
+    replaces: Unsigned | None = None,
+    script_sig_size: ScriptSigSize = usual_script_sig_size,
+    max_fee: int | None = None,
 ) -> Unsigned:
-    """A transaction for ``operation``, paid with as many of ``coins`` as it takes, in their order.
+    """A transaction for ``operation``, paid with as few of ``coins`` as will do.
 
-    The first coin decides who the sender is. ``fee_rate`` is in satoshis a byte. Raises
-    ``CannotPay``, and ``ValueError`` for coins that the protocol does not let sign.
+    The sender is ``operation.sender``, or else whoever owns ``first``, or the first of ``coins``.
+    Coins of other scripts are used only where the sender's are too few; then their script gets
+    the change and, where the operation has room for it, the sender's coin comes back whole.
+    ``first``: the coin that input 0 must spend. ``replaces``: a transaction that this one takes
+    the place of: all of its coins are spent again, and the fee rises as BIP 125 asks; the coins
+    must be confirmed then. ``fee_rate``: satoshis a virtual byte; ``max_fee``: satoshis.
+
+    Raises ``CannotPay``, ``FeeTooHigh``, and ``ValueError`` for what the protocol does not let
+    sign or does not fit the wire.
     """
-    outputs, change_index = write_outputs(operation, network, change_script)
-    needed = sum(output.value for output in outputs)
-    size = 10 + sum(9 + len(output.script) for output in outputs)
-    spent: list[Coin] = []
-    for coin in coins:
-        if not (is_p2pkh(coin.script) or is_p2sh(coin.script)):
-            raise ValueError("only p2pkh and p2sh coins can send an operation")
-        spent.append(coin)
-        fee = int((size + INPUT_BYTES * len(spent)) * fee_rate) + 1
-        change = sum(c.value for c in spent) - needed - fee
-        if change >= DUST:
-            outputs[change_index] = TxOut(change, change_script)
-            return Unsigned(tuple(spent), tuple(outputs), fee)
-    have = sum(coin.value for coin in coins)
+    fixed = _fixed(first, replaces)
+    everything = [*fixed, *coins]
+    if not all(is_p2pkh(coin.script) or is_p2sh(coin.script) for coin in everything):
+        raise ValueError("only p2pkh and p2sh coins can send an operation")
+    if not everything:
+        raise CannotPay("there is no coin to pay with")
+    sender = operation.sender or everything[0].script
+    ours = [coin for coin in coins if coin.script == sender]
+    others = [coin for coin in coins if coin.script != sender]
+    if fixed and fixed[0].script != sender:
+        raise ValueError("the first coin is not the sender's")
+    if not fixed and not ours:
+        raise CannotPay("there is no coin of the sender, who must spend one", DUST)
+    terms = terms_of(fee_rate, replaces, script_sig_size, max_fee)
+    form = _form(operation, network, change_script)
+    helped = any(coin.script != sender for coin in fixed)
+    found: Unsigned | int = 0
+    if not helped:
+        found = terms.choose(fixed, ours, form)
+        if isinstance(found, Unsigned):
+            return found
+    if helped or others:
+        funder = next(c.script for c in (*fixed, *others) if c.script != sender)
+        lead = fixed or [_smallest(ours)]
+        returned = TxOut(lead[0].value, sender)
+        helpers = _form(operation, network, funder, returned)
+        if returned.value >= RELAY_DUST and len(helpers.outputs) > len(form.outputs):
+            found = terms.choose(lead, others, helpers)
+            if isinstance(found, Unsigned):
+                return found
+        lead = fixed or [max(ours, key=lambda coin: coin.value)]
+        found = terms.choose(lead, [*ours, *others], form)
+        if isinstance(found, Unsigned):
+            return found
+    assert isinstance(found, int), "what was found has been returned"
+    have = sum({(c.txid, c.index): c.value for c in everything}.values())
     raise CannotPay(
-        f"the coins given hold {have} satoshis, but {needed} and the miner's fee are needed"
+        f"the coins given hold {have} satoshis; {found} more are needed for outputs of "
+        f"{form.needed} satoshis and the miner's fee",
+        found,
     )
+
+
+def _fixed(first: Coin | None, replaces: Unsigned | None) -> list[Coin]:
+    if replaces is None:
+        return [] if first is None else [first]
+    if first not in (None, replaces.coins[0]):
+        raise ValueError("a replacement keeps the first coin of what it replaces")
+    return list(replaces.coins)
+
+
+def _smallest(coins: Sequence[Coin]) -> Coin:
+    """The coin that names the sender and comes back: the smallest that can be an output again."""
+    fit = [coin for coin in coins if coin.value >= RELAY_DUST] or list(coins)
+    return min(fit, key=lambda coin: (coin.value, coin.txid, coin.index))
+
+
+def raise_fee(
+    previous: Unsigned,
+    coins: Sequence[Coin],
+    change_script: bytes,
+    *,
+    fee_rate: float,
+    script_sig_size: ScriptSigSize = usual_script_sig_size,
+    max_fee: int | None = None,
+) -> Unsigned:
+    """``previous`` with a higher fee: the same coins and outputs, but for the change.
+
+    The change pays, and where it is too little, more of ``coins`` (confirmed ones). Raises
+    ``CannotPay`` and ``FeeTooHigh``.
+    """
+    if previous.change is None:
+        form = Form((*previous.outputs, TxOut(0, change_script)), len(previous.outputs))
+    else:
+        outputs = list(previous.outputs)
+        outputs[previous.change] = outputs[previous.change]._replace(value=0)
+        form = Form(tuple(outputs), previous.change)
+    return _replaced(previous, coins, form, terms_of(fee_rate, previous, script_sig_size, max_fee))
+
+
+def take_back(
+    previous: Unsigned,
+    change_script: bytes,
+    coins: Sequence[Coin] = (),
+    *,
+    fee_rate: float,
+    script_sig_size: ScriptSigSize = usual_script_sig_size,
+    max_fee: int | None = None,
+) -> Unsigned:
+    """A payment of all that ``previous`` spends to ``change_script``, in the place of it: once this
+    is mined, ``previous`` never can be. Raises ``CannotPay`` and ``FeeTooHigh``."""
+    form = Form((TxOut(0, change_script),), 0)
+    return _replaced(previous, coins, form, terms_of(fee_rate, previous, script_sig_size, max_fee))
+
+
+def _replaced(previous: Unsigned, coins: Sequence[Coin], form: Form, terms: Terms) -> Unsigned:
+    found = terms.choose(previous.coins, coins, form)
+    if isinstance(found, int):
+        raise CannotPay(
+            f"to replace the transaction by one with a higher fee, {found} satoshis more "
+            "are needed",
+            found,
+        )
+    return found

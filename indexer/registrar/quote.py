@@ -14,13 +14,11 @@ from indexer.names import check_namespace, hash_name, parse_name
 from indexer.networks import BLOCKS_PER_YEAR, INFINITE_LIFETIME
 from indexer.prices import name_price_satoshis, namespace_price
 from indexer.records import NameRecord, NamespaceRecord, Phase, PreorderRecord, status_at
+from indexer.registrar.coins import RELAY_DUST
 from indexer.registrar.dates import Tip, When, when
 from indexer.rules import Refused
 from indexer.transactions import address_script, script_address
 from indexer.view import BlockView
-
-RELAY_DUST = 546
-"""Satoshis below which nodes relay no p2pkh output (540 for p2sh), at their usual setting."""
 
 
 class Standing(Enum):
