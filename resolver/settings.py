@@ -1,337 +1,54 @@
-"""Every setting of Blockstore: name, default, meaning and check, and the four places it comes from.
+"""Where the value of each setting comes from: a flag, the environment, the file, or the default.
 
-The class ``Settings`` is the table; flags, environment names, the README's table and the checks
-all follow from it. ``load`` is pure: the file, the environment and the flags are arguments.
-A value given by flag beats the environment, which beats the file, which beats the default,
-and each effective value remembers where it came from. No message ever shows a secret.
+``load`` is pure: the file, the environment and the flags are arguments. A value given by flag beats
+the environment, which beats the file, which beats the default, and each effective value remembers
+where it came from. No message ever shows a secret.
 """
 
 import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-)
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 
 from indexer.networks import NETWORKS
-from resolver.settings_types import (
-    Address,
-    Duration,
-    HostPort,
-    Ipv4,
-    Names,
-    Port,
-    Resolver,
-    Seconds,
-    SettingsError,
-    Size,
-    as_text,
-    check_cookie_secret,
-    check_prefixes,
-    check_url,
-    check_zones,
-    printable,
-    split_list,
-    split_table,
-    without_credentials,
+from resolver.settings_table import (
+    CONFIG_NAME,
+    COOKIE_FILES,
+    ENV_PREFIX,
+    FROM_FILE,
+    MAX_SHOWN_PATH,
+    NODE_URLS,
+    PATHS,
+    VERSION,
+    Settings,
+    default_text,
+    env_name,
+    flag_name,
+    is_secret,
+    is_switch,
+    rows,
+    takes_many,
 )
+from resolver.settings_types import SettingsError, as_text, printable, without_credentials
 
-__all__ = ["Settings", "SettingsError", "load", "rows"]
-
-VERSION = "0.1.0"
-ENV_PREFIX = "BLOCKSTORE_"
-CONFIG_NAME = "blockstore.toml"
-FROM_FILE = "settings file"
-MAX_SHOWN_PATH = 1000
-
-# The ports that bitcoind itself chooses for JSON-RPC.
-_NODE_URLS = {
-    "mainnet": "http://127.0.0.1:8332",
-    "testnet": "http://127.0.0.1:18332",
-    "regtest": "http://127.0.0.1:18443",
-    "sandbox": "http://127.0.0.1:18443",
-}
-_COOKIE_FILES = {
-    "mainnet": ".bitcoin/.cookie",
-    "testnet": ".bitcoin/testnet3/.cookie",
-    "regtest": ".bitcoin/regtest/.cookie",
-}
-
-
-PATHS = (
-    "working_dir",
-    "log_file",
-    "node_cookie_file",
-    "blocks_dir",
-    "config",
-    "tls_certificate",
-    "tls_key",
-    "forward_ca",
-)
-"""Settings that are paths: those that are relative begin where the command was given."""
-
-
-MANY = (
-    "listen",
-    "api_names",
-    "dht_bootstrap",
-    "zones",
-    "chain_first",
-    "forward",
-    "allow_forward",
-)
-"""Settings that hold several values."""
-
-
-def _setting(default: Any, meaning: str, **more: Any) -> Any:
-    """A row of the table. ``shown``: the default in words; ``secret``: never shown, no flag."""
-    extra: dict[str, Any] = {key: more.pop(key) for key in ("shown", "secret") if key in more}
-    return Field(default, description=meaning, json_schema_extra=extra, **more)
-
-
-class Settings(BaseModel):
-    """The effective settings; frozen. ``source_of(name)`` says where a value came from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    network: Literal["mainnet", "testnet", "regtest", "sandbox"] = _setting(
-        "mainnet", "The chain to follow: mainnet, testnet, regtest or sandbox."
-    )
-    working_dir: Path = _setting(
-        ..., "Folder of databases, log and pid file.", shown="~/.blockstore, or .../NETWORK in it"
-    )
-    config: Path = _setting(..., "The settings file (TOML).", shown=f"WORKING_DIR/{CONFIG_NAME}")
-
-    node_url: Annotated[str, AfterValidator(check_url)] = _setting(
-        ..., "JSON-RPC address of the Bitcoin node.", shown="http://127.0.0.1 and bitcoind's port"
-    )
-    node_user: str | None = _setting(None, "User at the node; without one the cookie file is read.")
-    node_password: str | None = _setting(
-        None, "Password at the node; by file or environment only.", secret=True
-    )
-    node_cookie_file: Path | None = _setting(
-        None, "bitcoind's cookie file, read when there is no node_user.", shown="~/.bitcoin/.cookie"
-    )
-    node_timeout: Duration = _setting(
-        30.0, "How long the node may take to answer.", shown="30 s", ge=0.1, le=600
-    )
-    wait_for_node: bool = _setting(
-        False, "Start although the node cannot be reached yet, and wait for it."
-    )
-    confirmations: int = _setting(
-        ..., "Confirmations a block needs to be indexed.", ge=1, le=144, shown="6; 1 on regtest"
-    )
-    poll_interval: Duration = _setting(
-        ...,
-        "Time between questions for new blocks.",
-        ge=0.01,
-        le=3600,
-        shown="10 s; 0.5 s on regtest",
-    )
-
-    blocks_dir: Path | None = _setting(
-        None, "bitcoind's folder `blocks`, to read old blocks from rather than over RPC."
-    )
-    catch_up_processes: int = _setting(
-        ...,
-        "Processes that read blocks ahead while catching up; 0: threads of the daemon do.",
-        ge=0,
-        le=16,
-        shown="half of the cores: 2 or 3; 0 on one core",
-    )
-
-    listen: Annotated[tuple[Address, ...], BeforeValidator(split_list)] = _setting(
-        ("127.0.0.1",), "Addresses of the DNS doors (UDP and TCP).", min_length=1, max_length=64
-    )
-    dns_port: Port = _setting(6253, "Port of the DNS doors; 0 takes a free one.")
-    tls_certificate: Path | None = _setting(
-        None, "Certificate chain (PEM) of DNS over TLS and HTTPS; without one neither is offered."
-    )
-    tls_key: Path | None = _setting(None, "Its private key (PEM, without a password).")
-    dot_port: Port | Literal["off"] = _setting(
-        853, "Port of DNS over TLS, on the addresses of `listen`; 0 takes a free one, or off."
-    )
-    doh_port: Port | Literal["off"] = _setting(
-        443, "Port of DNS over HTTPS, on the addresses of `listen`; 0 takes a free one, or off."
-    )
-    api_host: Address = _setting("127.0.0.1", "Address of the HTTP API.")
-    api_port: Port = _setting(6264, "Port of the HTTP API; 0 takes a free one.")
-    api_names: Names = _setting(
-        (), "Host names the HTTP API answers to beside loopback ones.", max_length=64
-    )
-    dht_host: Ipv4 = _setting("127.0.0.1", "IPv4 address of the DHT node.")
-    dht_port: Port = _setting(6265, "UDP port of the DHT node; 0 takes a free one.")
-    dht_bootstrap: Annotated[tuple[HostPort, ...], BeforeValidator(split_list)] = _setting(
-        (), "DHT nodes to begin with, as HOST:PORT.", max_length=256
-    )
-
-    zones: Annotated[dict[str, str], BeforeValidator(split_table), AfterValidator(check_zones)] = (
-        _setting({"bs": "id"}, "Which DNS suffix serves which namespace.")
-    )
-    chain_first: Names = _setting(
-        (),
-        "Served suffixes whose unregistered names are asked of ordinary DNS; others' never are.",
-        max_length=64,
-    )
-    forward: Annotated[tuple[Resolver, ...], BeforeValidator(split_list)] = _setting(
-        (),
-        "Resolvers asked for all other names, in order: ADDRESS, ADDRESS:PORT, or over TLS"
-        " `tls://ADDRESS#NAME`; none: such are refused.",
-        max_length=16,
-    )
-    forward_ca: Path | None = _setting(
-        None,
-        "Certificates (PEM) of those who vouch for the `tls://` resolvers.",
-        shown="those this machine trusts",
-    )
-    allow_forward: Annotated[
-        tuple[str, ...], BeforeValidator(split_list), AfterValidator(check_prefixes)
-    ] = _setting(
-        ("127.0.0.0/8", "::1/128"), "Address prefixes of those it is done for.", max_length=256
-    )
-    forward_timeout: Duration = _setting(
-        5.0, "How long the resolvers of `forward` may take together.", shown="5 s", ge=0.1, le=30
-    )
-    forward_cache_bytes: Size = _setting(
-        32 * 2**20, "Memory for what they answered.", ge=2**16, le=2**40, shown="32MiB"
-    )
-    trust_ad: Literal["yes", "no"] = _setting(
-        "no", "Pass on that they have validated an answer (AD): yes or no."
-    )
-    min_ttl: Seconds = _setting(60, "Least TTL of an answer, in seconds.", ge=0, le=604800)
-    max_ttl: Seconds = _setting(86400, "Greatest TTL of an answer, in seconds.", ge=1, le=604800)
-    soa_mname: str = _setting("localhost", "Primary name server in the SOA record.", max_length=253)
-    soa_rname: str = _setting(
-        "nobody.invalid", "Mailbox of the zone's keeper in the SOA record.", max_length=253
-    )
-    version_text: str = _setting(
-        f"Blockstore {VERSION}", "Answer to version.bind; empty: refused.", max_length=255
-    )
-    hostname: str = _setting("", "Answer to hostname.bind; empty: refused.", max_length=255)
-    nsid: str = _setting("", "Name server identifier (EDNS NSID); empty: none.", max_length=64)
-
-    query_timeout: Duration = _setting(
-        3.0, "How long a question may wait for data from the network.", shown="3 s", ge=0.01, le=30
-    )
-    stale_after: Duration = _setting(
-        7200.0, "Without a new block for so long, answers say so.", shown="2h", ge=1
-    )
-    refuse_after: Duration = _setting(
-        86400.0, "Without a new block for so long, nothing is answered.", shown="24h", ge=1
-    )
-    max_queries_waiting: int = _setting(
-        1000, "Questions that may wait for data at once.", ge=1, le=100_000
-    )
-    reply_cache_bytes: Size = _setting(
-        32 * 2**20, "Memory for replies ready to send; 0: none.", ge=0, le=2**40, shown="32MiB"
-    )
-    rate_limit: float = _setting(
-        50.0,
-        "Like replies a second over UDP to one network (/24, /56); 0: no limit. Not for loopback.",
-        ge=0,
-        le=1e6,
-    )
-    rate_limit_slip: int = _setting(
-        2, "One in so many replies above the limit is TC or BADCOOKIE; 0: none.", ge=0, le=100
-    )
-    rate_computed: float = _setting(
-        500.0, "Replies a second to one network that are not in memory; 0: no limit.", ge=0, le=1e6
-    )
-    rate_fetched: float = _setting(
-        20.0, "Look-ups a second in the DHT for one network; 0: no limit.", ge=0, le=1e6
-    )
-    cookie_secret: Annotated[str | None, AfterValidator(check_cookie_secret)] = _setting(
-        None,
-        "Secret of DNS cookies, 32 hex digits, shared by servers of one address; after a comma"
-        " the last one. None: drawn, and anew each day.",
-        secret=True,
-    )
-    tcp_connections: int = _setting(1000, "TCP connections at once.", ge=1, le=60_000)
-    tcp_connections_per_address: int = _setting(
-        50, "TCP connections at once from one address.", ge=1, le=60_000
-    )
-    tcp_idle_timeout: Duration = _setting(
-        10.0, "A TCP connection silent for so long is closed.", shown="10 s", ge=0.1, le=600
-    )
-
-    replicate: bool = _setting(
-        True, "Fetch the data of every live name when it is announced, not only when it is asked."
-    )
-    archive_max_bytes: Size = _setting(
-        2**30, "Most data this node keeps, in bytes or as 1GiB.", ge=2**16, le=2**50, shown="1GiB"
-    )
-    zone_cache_entries: int = _setting(
-        10_000, "Parsed zone files kept in memory.", ge=1, le=10_000_000
-    )
-
-    log_level: Literal["error", "warning", "info", "debug"] = _setting(
-        "info", "Least level written to the log: error, warning, info or debug."
-    )
-    log_file: Path = _setting(..., "The log file.", shown="WORKING_DIR/blockstored.log")
-    log_max_bytes: Size = _setting(
-        10 * 2**20, "Size at which the log is rotated; 0: never.", ge=0, le=2**40, shown="10MiB"
-    )
-    log_backups: int = _setting(5, "Rotated logs kept.", ge=1, le=1000)
-
-    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
-
-    def source_of(self, name: str) -> str:
-        """Where the value of ``name`` came from, in words."""
-        return self._sources.get(name, "default")
-
-    def with_values(self, source: str, **values: Any) -> "Settings":
-        """A copy with some values replaced and checked; ``source`` is remembered for them."""
-        merged = {name: getattr(self, name) for name in type(self).model_fields} | values
-        changed = _validate(merged, self._sources | dict.fromkeys(values, source))
-        return changed
-
-
-def rows() -> Iterator[tuple[str, FieldInfo]]:
-    """The table: (name, row) in the order in which people read it."""
-    yield from Settings.model_fields.items()
-
-
-def is_secret(name: str) -> bool:
-    """Whether the value of this setting is never shown and never taken as a flag."""
-    return bool(_extra(Settings.model_fields[name]).get("secret"))
-
-
-def takes_many(name: str) -> bool:
-    """Whether this setting holds several values (its flag may be repeated)."""
-    return name in MANY
-
-
-def env_name(name: str) -> str:
-    """The environment variable of a setting."""
-    return ENV_PREFIX + name.upper()
-
-
-def flag_name(name: str) -> str:
-    """The command line flag of a setting."""
-    return "--" + name.replace("_", "-")
-
-
-def default_text(name: str) -> str:
-    """The default of a setting, in words."""
-    row = Settings.model_fields[name]
-    shown = _extra(row).get("shown")
-    if shown:
-        return str(shown)
-    return as_text(row.default) or "none"
-
-
-def _extra(row: FieldInfo) -> dict[str, Any]:
-    return row.json_schema_extra if isinstance(row.json_schema_extra, dict) else {}
+__all__ = [
+    "VERSION",
+    "Settings",
+    "SettingsError",
+    "config_path",
+    "default_dir",
+    "default_text",
+    "env_name",
+    "flag_name",
+    "is_secret",
+    "is_switch",
+    "load",
+    "rows",
+    "takes_many",
+]
 
 
 def default_dir(network: str, home: Path) -> Path:
@@ -449,19 +166,13 @@ def _add_defaults(
     here = folder if isinstance(folder, Path) else cwd
     values.setdefault("config", file or here / CONFIG_NAME)
     values.setdefault("log_file", here / "blockstored.log")
-    values.setdefault("node_url", _NODE_URLS[network])
+    values.setdefault("node_url", NODE_URLS[network])
     values.setdefault("confirmations", NETWORKS[network].confirmations)
     values.setdefault("catch_up_processes", _catch_up_processes(os.cpu_count() or 1))
     values.setdefault("poll_interval", 10.0 if NETWORKS[network].confirmations > 1 else 0.5)
     has_user = "node_user" in values or "@" in str(values["node_url"])
-    if not has_user and home is not None and network in _COOKIE_FILES:
-        values.setdefault("node_cookie_file", home / _COOKIE_FILES[network])
-
-
-def is_switch(name: str) -> bool:
-    """Whether a setting is on or off, so that its flag needs no value."""
-    field = Settings.model_fields.get(name)
-    return field is not None and field.annotation is bool
+    if not has_user and home is not None and network in COOKIE_FILES:
+        values.setdefault("node_cookie_file", home / COOKIE_FILES[network])
 
 
 def _catch_up_processes(cores: int) -> int:

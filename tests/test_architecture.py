@@ -83,6 +83,7 @@ PURE = frozenset(
         "resolver/verified.py",
         "resolver/reply.py",
         "resolver/settings.py",
+        "resolver/settings_table.py",
         "resolver/settings_text.py",
         "resolver/settings_types.py",
         "resolver/upstreams.py",

@@ -244,16 +244,6 @@ def test_what_config_prints_can_be_read_back_and_means_the_same():
     assert again.model_dump() == settings.model_dump()
 
 
-def test_a_copy_with_other_values_is_checked_too():
-    settings = load({}, HOME, {"dht_bootstrap": "1.2.3.4:5"})
-    changed = settings.with_values("sandbox", dns_port=0)
-    assert (changed.dns_port, changed.source_of("dns_port")) == (0, "sandbox")
-    assert changed.dht_bootstrap == settings.dht_bootstrap
-    assert settings.dns_port == 6253
-    with pytest.raises(SettingsError, match="sandbox"):
-        settings.with_values("sandbox", dns_port=-1)
-
-
 def test_the_settings_file_is_looked_for_in_the_working_folder():
     assert config_path(HOME, {}) == (Path("/home/ada/.blockstore/blockstore.toml"), False)
     assert config_path(HOME, {"working_dir": "/w"}) == (Path("/w/blockstore.toml"), False)
