@@ -31,6 +31,7 @@ setup(
         "plyvel>=1.5.1",
         "embit>=0.8.0",
         "siphash24>=1.9",
+        "tqdm>=4.67",
         "click>=8.1",
         "pydantic>=2.10",
     ],

@@ -29,7 +29,7 @@ log = logging.getLogger("blockstore.follower")
 
 BLOCKS_A_PLAN = 2000  # readers see progress of a long catch-up after this many blocks
 PROGRESS_SECONDS = 10.0  # between two lines of the log while catching up
-STATUS_BLOCKS = 20  # applied between two looks at how fast it goes
+STATUS_SECONDS = 0.2  # between two looks at how fast it goes
 STOP_LOOK = 0.1  # seconds after which a pause notices that it shall end
 RETRY_AFTER_STOP = 60.0  # seconds until a block that could not be used is asked for again
 
@@ -94,7 +94,7 @@ class Follower:
         self._checked_chain = False
         self._reader = Reader(node, network.magic, lanes)
         self._meter = Meter()
-        self._told_progress = 0.0
+        self._told_progress = self._looked = 0.0
         self._wake = threading.Event()
         self._said: str | None = None  # the trouble that was logged last
         self._moved = False  # whether the table is not what readers were last given
@@ -211,11 +211,11 @@ class Follower:
             caught_up=caught_up,
             last_error=None,
             last_contact=self._clock(),
-            progress=None if reached else self._meter.progress(time.monotonic(), target),
+            progress=None if reached else self._progress(time.monotonic(), target),
         )
         if reached:
             self._meter.forget()
-            self._told_progress = 0.0
+            self._told_progress = self._looked = 0.0
 
     def _check_chain(self, info: ChainInfo) -> None:
         """Refuse a node that follows another chain than the index, and an index gone wrong."""
@@ -352,12 +352,18 @@ class Follower:
         target = self.status.target
         if target is None or self.status.state != "catching up":
             return
+        if now - self._looked < STATUS_SECONDS:
+            return
+        self._looked = now
+        progress = self._progress(now, target)
+        self.status = replace(self.status, progress=progress)
         if now - self._told_progress >= PROGRESS_SECONDS:
             if self._told_progress:
-                log.info("catching up: %s", self._meter.progress(now, target))
+                log.info("catching up: %s", progress, extra={"progress": progress})
             self._told_progress = now
-        if block.height % STATUS_BLOCKS == 0:
-            self.status = replace(self.status, progress=self._meter.progress(now, target))
+
+    def _progress(self, now: float, target: int) -> Progress | None:
+        return self._meter.progress(now, target, self._table.name_count)
 
 
 def _tell_verdicts(outcome: Outcome) -> None:

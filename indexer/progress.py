@@ -18,6 +18,8 @@ class Progress:
 
     height: int
     target: int
+    names: int
+    """Known to the index at that block."""
     block_time: int
     blocks_per_second: float
     megabytes_per_second: float
@@ -29,7 +31,7 @@ class Progress:
         left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
         return (
             f"block {self.height} of {self.target} ({date}), {self.blocks_per_second:.1f} blocks/s,"
-            f" {self.megabytes_per_second:.1f} MB/s{left}"
+            f" {self.megabytes_per_second:.1f} MB/s, {self.names} names{left}"
         )
 
 
@@ -55,16 +57,15 @@ class Meter:
     def count(self, now: float, height: int, size: int, block_time: int) -> None:
         """A block of ``size`` bytes was applied. ``now``: seconds of any clock that only rises."""
         self._height, self._block_time = height, block_time
-        if not self._samples:
-            self._samples.append((now, self._blocks, self._bytes))
         self._blocks += 1
         self._bytes += size
-        if now - self._samples[-1][0] >= SAMPLE_SECONDS:
+        # The first block only starts the clock: nobody knows how long it took.
+        if not self._samples or now - self._samples[-1][0] >= SAMPLE_SECONDS:
             self._samples.append((now, self._blocks, self._bytes))
             while now - self._samples[0][0] > WINDOW_SECONDS and len(self._samples) > 2:
                 self._samples.popleft()
 
-    def progress(self, now: float, target: int) -> Progress | None:
+    def progress(self, now: float, target: int, names: int) -> Progress | None:
         """What is known at ``now``; None before the first block."""
         if not self._samples:
             return None
@@ -72,13 +73,15 @@ class Meter:
         seconds = max(now - began, 1e-3)
         rate = (self._blocks - blocks) / seconds
         behind = target - self._height
+        is_known = rate > 0 and behind >= 0 and seconds >= SAMPLE_SECONDS
         return Progress(
             height=self._height,
             target=target,
+            names=names,
             block_time=self._block_time,
             blocks_per_second=rate,
             megabytes_per_second=(self._bytes - size) / seconds / 1e6,
-            seconds_left=behind / rate if rate > 0 and behind >= 0 else None,
+            seconds_left=behind / rate if is_known else None,
         )
 
     def forget(self) -> None:

@@ -99,6 +99,12 @@ class NameTable:
         row = self.get(schema.TIP_KEY)
         return None if row is None else int.from_bytes(row, "big")
 
+    @property
+    def name_count(self) -> int:
+        """How many names were ever registered or imported, up to the last height connected."""
+        row = self.get(schema.NAME_COUNT_KEY)
+        return 0 if row is None else int.from_bytes(row, "big")
+
     def block_hashes(self, heights: Iterable[int]) -> dict[int, bytes]:
         """The hashes of the blocks that the table holds at ``heights``."""
         headers = ((height, self.get(schema.header_key(height))) for height in heights)

@@ -171,20 +171,24 @@ def cli() -> None:
 
 @cli.command(context_settings=CONTEXT, epilog=_EPILOG)
 @click.option("--foreground", is_flag=True, help="Stay in the foreground and log to stderr too.")
+@click.option("--quiet", is_flag=True, help="In the foreground, write warnings and errors only.")
 @click.option("--ready-fd", type=int, hidden=True)
 @setting_flags()
-def start(foreground: bool, ready_fd: int | None, **flags: Any) -> None:
+def start(foreground: bool, quiet: bool, ready_fd: int | None, **flags: Any) -> None:
     """Start the daemon; return when it answers.
 
     Without --foreground it goes on in the background, and this command ends with the reason if
     it could not start, such as a Bitcoin node that cannot be reached; --wait-for-node waits for
     it instead. A node that goes away later is waited for in any case; `blockstored status` tells.
+    With --foreground a terminal is shown a bar while the index catches up, unless NO_COLOR is set
+    or --quiet given.
     """
     settings = read_settings(flags)
     if foreground:
         from resolver.run import run_service
 
-        sys.exit(run_service(settings, settings.working_dir / PID_NAME, ready_fd=ready_fd))
+        pid_path = settings.working_dir / PID_NAME
+        sys.exit(run_service(settings, pid_path, ready_fd=ready_fd, quiet=quiet))
     running = _owner(settings.working_dir / PID_NAME)
     if running is not None:
         folder = settings.working_dir

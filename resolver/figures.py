@@ -87,6 +87,9 @@ def _progress(progress: "Progress | None") -> Json | None:
         return None
     left = progress.seconds_left
     return {
+        "height": progress.height,
+        "target": progress.target,
+        "names": progress.names,
         "block_time": progress.block_time,
         "blocks_per_second": round(progress.blocks_per_second, 2),
         "megabytes_per_second": round(progress.megabytes_per_second, 2),

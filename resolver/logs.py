@@ -8,7 +8,6 @@ import copy
 import logging
 import logging.handlers
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable
 
@@ -105,10 +104,8 @@ class ReopeningFile(logging.handlers.RotatingFileHandler):
             self.release()
 
 
-def open_log(
-    settings: Settings, *, stderr: bool, stderr_level: int = logging.NOTSET
-) -> ReopeningFile:
-    """Direct all logging to the log file (and stderr, from ``stderr_level`` on). Raises OSError."""
+def open_log(settings: Settings, terminal: logging.Handler | None = None) -> ReopeningFile:
+    """Direct all logging to the log file, and to ``terminal`` in the same form. Raises OSError."""
     settings.log_file.parent.mkdir(parents=True, exist_ok=True)
     file = ReopeningFile(
         settings.log_file,
@@ -118,9 +115,8 @@ def open_log(
         errors="backslashreplace",
     )
     outputs: list[logging.Handler] = [file]
-    if stderr:
-        outputs.append(logging.StreamHandler(sys.stderr))
-        outputs[-1].setLevel(stderr_level)
+    if terminal is not None:
+        outputs.append(terminal)
     secrets = [settings.node_password or ""]
     limit = RepeatLimit()
     root = logging.getLogger()

@@ -13,12 +13,15 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from resolver.command_line import unwritable
 from resolver.logs import ReopeningFile, bridge_twisted, open_log
 from resolver.pidfile import AlreadyRunning, PidFile
 from resolver.settings import VERSION, Settings
+
+if TYPE_CHECKING:
+    from resolver.progress_bar import ProgressBar
 
 log = logging.getLogger("blockstore.daemon")
 
@@ -49,8 +52,21 @@ def install_reactor() -> Any:
     return reactor
 
 
-def run_service(settings: Settings, pid_path: Path, *, ready_fd: int | None = None) -> int:
-    """Run the service of ``settings`` until a signal; the exit code."""
+def run_service(
+    settings: Settings, pid_path: Path, *, ready_fd: int | None = None, quiet: bool = False
+) -> int:
+    """Run the service of ``settings`` until a signal; the exit code.
+
+    While the index catches up a terminal is shown a bar, unless it shall be ``quiet``: then only
+    warnings and errors are written there.
+    """
+
+    bar: ProgressBar | None = None
+    if ready_fd is None and not quiet and sys.stderr.isatty():
+        from resolver import progress_bar
+
+        if progress_bar.is_drawable(sys.stderr, os.environ):
+            bar = progress_bar.ProgressBar(sys.stderr)
 
     def build() -> Startable:
         from resolver.service import build
@@ -62,7 +78,20 @@ def run_service(settings: Settings, pid_path: Path, *, ready_fd: int | None = No
         api = service.addresses()["api"]
         return f"DNS on {doors}; API on {api['host']} port {api['port']}."
 
-    return run(settings, pid_path, build, describe=places, ready_fd=ready_fd)
+    async def draw(service: Any) -> None:
+        if bar is not None:
+            await bar.follow(lambda: service.follower.status, service.network.first_block)
+
+    return run(
+        settings,
+        pid_path,
+        build,
+        describe=places,
+        ready_fd=ready_fd,
+        on_ready=draw,
+        stderr_level=logging.WARNING if quiet else logging.NOTSET,
+        stderr=None if bar is None else bar.log_handler,
+    )
 
 
 def run(
@@ -74,16 +103,22 @@ def run(
     ready_fd: int | None = None,
     on_ready: Callable[[Any], Awaitable[None]] | None = None,
     stderr_level: int = logging.NOTSET,
+    stderr: logging.Handler | None = None,
 ) -> int:
     """Run what ``build`` makes until a signal; the exit code.
 
     ``build`` is called once the reactor is installed. ``on_ready`` runs beside the service and is
-    cancelled at its end. ``ready_fd`` is a pipe that hears "ready ..." or "failed ...".
+    cancelled at its end. ``ready_fd`` is a pipe that hears "ready ..." or "failed ..."; without
+    one the log is also written to stderr, by ``stderr`` if given, from ``stderr_level`` on.
     """
     report = _Report(ready_fd)
+    terminal = None
+    if ready_fd is None:
+        terminal = stderr or logging.StreamHandler(sys.stderr)
+        terminal.setLevel(stderr_level)
     try:
         settings.working_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log_file = open_log(settings, stderr=ready_fd is None, stderr_level=stderr_level)
+        log_file = open_log(settings, terminal)
     except OSError as error:
         return report.failed(unwritable(error, settings))
     pid_file = PidFile(pid_path)

@@ -6,6 +6,8 @@ Pure: the figures come as ``/v1/info`` gives them.
 from collections.abc import Mapping
 from typing import Any
 
+from indexer.progress import Progress
+
 
 def status_lines(pid: int, info: Mapping[str, Any]) -> list[str]:
     """The status for people."""
@@ -18,6 +20,8 @@ def status_lines(pid: int, info: Mapping[str, Any]) -> list[str]:
         f"Index:   {index['state']}, {reached} {info['names']} names;"
         f" consensus {info['consensus'] or 'none yet'}.",
     ]
+    if index["progress"] is not None:
+        lines.append(f"         {Progress(**index['progress'])}")
     if node["error"]:
         lines.append(f"Node:    {node['error']}")
     else:

@@ -27,6 +27,7 @@ PURE = frozenset(
         "indexer/operations.py",
         "indexer/payloads.py",
         "indexer/prices.py",
+        "indexer/progress.py",
         "indexer/proofs.py",
         "indexer/records.py",
         "indexer/rows.py",

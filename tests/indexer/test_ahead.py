@@ -14,7 +14,6 @@ from indexer.headers import parse_header
 from indexer.lane_process import LaneProcess, make_lanes
 from indexer.networks import SANDBOX
 from indexer.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUnavailable
-from indexer.progress import Meter, duration
 from indexer.reading import BadBlock, ReadBlock
 from indexer.sandbox import SandboxNode, Switches
 from indexer.table import NameTable
@@ -242,33 +241,6 @@ def test_a_corrupt_block_is_told_after_the_good_ones_before_it() -> None:
         assert isinstance(two, ReadBlock)
         assert isinstance(three, BadBlock)
         assert "corrupt block 3" in str(three)
-
-
-# Progress
-
-
-def test_the_rate_is_that_of_the_last_minute() -> None:
-    meter = Meter()
-    assert meter.progress(0.0, 100) is None
-    for second in range(200):
-        meter.count(1000.0 + second, second, 2_000_000, 1_500_000_000)
-        meter.count(1000.0 + second, second, 2_000_000, 1_500_000_000)
-    seen = meter.progress(1199.5, 419)
-    assert seen is not None
-    assert seen.blocks_per_second == pytest.approx(2.0, rel=0.05)
-    assert seen.megabytes_per_second == pytest.approx(4.0, rel=0.05)
-    assert seen.seconds_left == pytest.approx(110, rel=0.05)
-    assert str(seen).startswith("block 199 of 419 (2017-07-14), 2.0 blocks/s, 4.0 MB/s, ")
-    meter.forget()
-    assert meter.progress(1200.0, 419) is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(3, "3 s"), (89, "89 s"), (600, "10 min"), (7200, "2 h 0 min"), (10**6, "11 d 13 h")],
-)
-def test_a_time_is_told_as_exactly_as_it_matters(seconds, text) -> None:
-    assert duration(seconds) == text
 
 
 def test_our_own_environment_does_not_reach_the_process(sandbox, monkeypatch) -> None:

@@ -74,7 +74,7 @@ def root_logger():
 
 def test_the_file_is_rotated_and_reopened(tmp_path: Path, root_logger):
     flags = {"working_dir": tmp_path, "log_max_bytes": "2000", "log_backups": "2"}
-    file = open_log(load({}, {}, flags), stderr=False)
+    file = open_log(load({}, {}, flags))
     log = logging.getLogger("blockstore.test")
     for number in range(200):
         log.info("line %d", number)
@@ -90,7 +90,7 @@ def test_the_file_is_rotated_and_reopened(tmp_path: Path, root_logger):
 
 
 def test_the_chatter_of_libraries_stays_out(tmp_path: Path, root_logger):
-    file = open_log(load({}, {}, {"working_dir": tmp_path, "log_level": "debug"}), stderr=False)
+    file = open_log(load({}, {}, {"working_dir": tmp_path, "log_level": "debug"}))
     logging.getLogger("rpcudp.protocol").warning("Did not receive reply")
     logging.getLogger("BitcoinRPC").debug("password")
     logging.getLogger("blockstore.x").debug("ours")
