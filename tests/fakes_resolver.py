@@ -110,6 +110,8 @@ class World:
     def __init__(self, zones: dict[str, str] | None = None, **resolver: object) -> None:
         self.snapshot = FakeSnapshot()
         self.source = FakeSource()
+        self.datas: dict[bytes, bytes] = {}
+        """All data there ever was, wherever it lies."""
         self.freshness = Freshness(ready=True, height=HEIGHT, target=HEIGHT, silent_for=5.0)
         settings: dict[str, object] = {
             "identity": ServerIdentity(version="Blockstore 1.0", host="ns.test"),
@@ -139,6 +141,7 @@ class World:
         record = name_record(name, digest, revoked=phase is Phase.REVOKED)
         self.snapshot.names[name] = (record, NameStatus(phase, expires_at, gone_at))
         if digest is not None and octets is not None:
+            self.datas[digest] = octets
             match lies:
                 case "archive":
                     self.source.archive[digest] = octets
