@@ -16,18 +16,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import BoundedSemaphore, Condition, Event, Lock, RLock, Thread
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from indexer.sandbox_blocks import BlockRejected
 from indexer.sandbox_chain import BLOCK, INVALIDATE, RECONSIDER, TRANSACTION, SandboxChain
+from indexer.sandbox_coin_rpc import CoinRpc
 from indexer.sandbox_coins import Unspent
 from indexer.sandbox_envelope import Envelope
 from indexer.sandbox_mempool import Limits
 from indexer.sandbox_policy import Rejected
 from indexer.sandbox_rest import REST_PREFIX, Reply, reply_to_path
 from indexer.sandbox_rpc import SandboxRpc
+from indexer.sandbox_spending_rpc import SpendingRpc
 from indexer.sandbox_store import ChainFile, StoreError
 from indexer.sandbox_switches import Switches
+from indexer.sandbox_wallet import WALLET, Wallets
 from indexer.transactions import double_sha256
 
 __all__ = ["Limits", "Rejected", "SandboxNode", "StoreError", "Switches", "Unspent"]
@@ -38,6 +41,7 @@ LOOPBACK = "127.0.0.1"
 COOKIE_USER = "__cookie__"
 COOKIE_NAME = ".cookie"
 CHAIN_FILE = "chain.dat"
+WALLET_PREFIX = "/wallet/"
 MAX_BODY = 32_000_000
 MAX_CONNECTIONS = 128
 WORK_QUEUE = 16
@@ -94,8 +98,20 @@ class SandboxNode:
             switches=self.switches,
             new_tip=self._new_tip,
         )
+        self._wallets = Wallets(self._chain)
+        spending = SpendingRpc(
+            self._chain,
+            self._wallets,
+            clock=clock,
+            switches=self.switches,
+            fee_rate=fee_rate,
+        )
         self._envelope = Envelope(
-            methods, self._lock, after_each=self._flush, switches=self.switches
+            (methods, CoinRpc(self._chain), spending),
+            self._lock,
+            before_each=self._wallets.choose,
+            after_each=self._flush,
+            switches=self.switches,
         )
 
     # Life
@@ -219,6 +235,14 @@ class SandboxNode:
             self._chain.reconsider(block_hash)
             self._flush()
 
+    def wallet_script(self, label: str) -> bytes:
+        """A scriptPubKey of the node's wallet that was never given out; ``label`` names it."""
+        with self._lock:
+            try:
+                return self._wallets.loaded[""].new_script(label)
+            finally:
+                self._flush()
+
     def unspent(self, script_pubkey: bytes) -> list[Unspent]:
         """The confirmed unspent outputs of a script, oldest first; immature coinbases too."""
         with self._lock:
@@ -244,9 +268,9 @@ class SandboxNode:
 
     # Within
 
-    def reply_to(self, body: bytes) -> tuple[int, bytes]:
-        """HTTP status and body for a request body whose sender may ask."""
-        return self._envelope.reply_to(body)
+    def reply_to(self, body: bytes, wallet: str | None = None) -> tuple[int, bytes]:
+        """HTTP status and body for a request body, sent to ``wallet``, whose sender may ask."""
+        return self._envelope.reply_to(body, wallet)
 
     def reply_to_path(self, path: str) -> Reply:
         """HTTP status, content type and body for a GET, which everybody may ask."""
@@ -283,6 +307,8 @@ class SandboxNode:
                     self._chain.reconsider(payload)
                 elif kind == TRANSACTION:
                     waiting[double_sha256(payload)] = payload
+                elif kind == WALLET:
+                    self._wallets.restore(payload)
             except (BlockRejected, KeyError, ValueError):
                 refused += 1
         if refused:
@@ -391,9 +417,10 @@ class _Door(BaseHTTPRequestHandler):
             self._refuse(413 if length > MAX_BODY else 411, "")
             return
         body = self.rfile.read(length)
+        path = self.path.partition("?")[0]
         if len(body) < length:
             self.close_connection = True
-        elif self.path.partition("?")[0] not in ("", "/"):
+        elif path not in ("", "/") and not path.startswith(WALLET_PREFIX):
             self._refuse(404, "")
         elif not node.lets_in(self.headers.get("Authorization")):
             self._refuse(401, "")
@@ -401,7 +428,9 @@ class _Door(BaseHTTPRequestHandler):
             self._refuse(503, "Work queue depth exceeded")
         else:
             try:
-                status, reply = node.reply_to(body)
+                named = path.startswith(WALLET_PREFIX)
+                wallet = unquote(path.removeprefix(WALLET_PREFIX)) if named else None
+                status, reply = node.reply_to(body, wallet)
             finally:
                 self.server.work.release()
             self._send(status, reply, "application/json")

@@ -130,6 +130,21 @@ class SandboxChain:
 
     def submit(self, raw: bytes, *, max_fee_per_kb: int | None = None) -> bytes:
         """Take a transaction into the mempool; its txid. Raises Rejected with Core's code."""
+        transaction = self._readable(raw)
+        if transaction.txid in self.mempool:
+            return transaction.txid
+        self._accept(transaction, raw, max_fee_per_kb=max_fee_per_kb)
+        self.keep(TRANSACTION, raw)
+        return transaction.txid
+
+    def try_out(self, raw: bytes) -> MempoolEntry:
+        """What ``submit`` would put into the mempool; raises Rejected as that would."""
+        transaction = self._readable(raw)
+        if transaction.txid in self.mempool:
+            raise refuse("txn-already-in-mempool")
+        return self._accept(transaction, raw, only_try=True)
+
+    def _readable(self, raw: bytes) -> Transaction:
         try:
             transaction = parse_transaction(raw)
         except CorruptTransaction:
@@ -140,15 +155,11 @@ class SandboxChain:
         txid = transaction.txid
         if any(self.coins.get((txid, index)) for index in range(len(transaction.outputs))):
             raise Rejected(RPC_ALREADY_KNOWN, "Transaction outputs already in utxo set")
-        if txid in self.mempool:
-            return txid
-        if raw[4] == 0:
+        if raw[4] == 0 and txid not in self.mempool:
             raise refuse(
                 "mandatory-script-verify-flag-failed (Witness provided for non-witness script)"
             )
-        self._accept(transaction, raw, max_fee_per_kb=max_fee_per_kb)
-        self.keep(TRANSACTION, raw)
-        return txid
+        return transaction
 
     def _accept(
         self,
@@ -157,8 +168,9 @@ class SandboxChain:
         *,
         returning: bool = False,
         max_fee_per_kb: int | None = None,
-    ) -> None:
-        self.mempool.accept(
+        only_try: bool = False,
+    ) -> MempoolEntry:
+        return self.mempool.accept(
             transaction,
             raw,
             self.coins,
@@ -167,6 +179,7 @@ class SandboxChain:
             median_time_at=self.median_time_at,
             returning=returning,
             max_fee_per_kb=max_fee_per_kb,
+            only_try=only_try,
         )
 
     # Blocks

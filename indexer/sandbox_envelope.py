@@ -7,7 +7,7 @@ and words are Bitcoin Core's, in the three envelopes it speaks (1.0, 1.1 and str
 import inspect
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -41,16 +41,18 @@ class RpcError(Exception):
 
 
 class Envelope:
-    """Reads requests, calls the methods of ``table``, writes replies.
+    """Reads requests, calls the methods of ``tables``, writes replies.
 
     ``lock`` is held while a method runs; ``waitfornewblock`` lets go of it while it waits.
+    ``before_each`` is told, with the lock held, of the wallet that the request's URL names.
     """
 
     def __init__(
         self,
-        table: object,
+        tables: Sequence[object],
         lock: AbstractContextManager[Any],
         *,
+        before_each: Callable[[str | None], None] = lambda wallet: None,
         after_each: Callable[[], None],
         switches: Switches | None = None,
     ) -> None:
@@ -58,15 +60,20 @@ class Envelope:
         self.asked: set[str] = set()
         """The names of all methods that were asked for."""
         self._lock = lock
+        self._before_each = before_each
         self._after_each = after_each
         self._methods = {
             name: (method, inspect.signature(method))
+            for table in tables
             for name, method in inspect.getmembers(table, inspect.ismethod)
             if not name.startswith("_")
         }
 
-    def reply_to(self, body: bytes) -> tuple[int, bytes]:
-        """HTTP status and body of the reply to one request body; 204 and b"" for silence."""
+    def reply_to(self, body: bytes, wallet: str | None = None) -> tuple[int, bytes]:
+        """HTTP status and body of the reply to one request body; 204 and b"" for silence.
+
+        ``wallet``: the name in a URL /wallet/NAME.
+        """
         try:
             request = json.loads(body, parse_float=Decimal)
         except (ValueError, RecursionError):
@@ -74,8 +81,8 @@ class Envelope:
         if not self._may(request):
             return 403, b""
         if isinstance(request, list):
-            return self._reply_to_batch(request)
-        reply, status = self._reply_to_one(request)
+            return self._reply_to_batch(request, wallet)
+        reply, status = self._reply_to_one(request, wallet)
         return (status, encode(reply)) if reply is not None else (204, b"")
 
     def _may(self, request: object) -> bool:
@@ -86,14 +93,14 @@ class Envelope:
             call.get("method") in allowed for call in calls if isinstance(call, dict)
         )
 
-    def _reply_to_batch(self, requests: list[Any]) -> tuple[int, bytes]:
+    def _reply_to_batch(self, requests: list[Any], wallet: str | None) -> tuple[int, bytes]:
         if len(requests) > MAX_BATCH:
             error = RpcError(RPC_INVALID_REQUEST, f"a batch has at most {MAX_BATCH} calls")
             return 400, encode(_failure(error, None, False))
         parts: list[bytes] = []
         size = 0
         for request in requests:
-            reply, _ = self._reply_to_one(request)
+            reply, _ = self._reply_to_one(request, wallet)
             if reply is None:
                 continue
             parts.append(encode(reply))
@@ -103,7 +110,7 @@ class Envelope:
                 return 500, encode(_failure(error, None, False))
         return (200, b"[" + b",".join(parts) + b"]\n") if parts or not requests else (204, b"")
 
-    def _reply_to_one(self, request: object) -> tuple[Json | None, int]:
+    def _reply_to_one(self, request: object, wallet: str | None) -> tuple[Json | None, int]:
         identity: object = None
         strict = silent = False
         try:
@@ -119,7 +126,7 @@ class Envelope:
             if self._switches.warming_up is not None:
                 raise RpcError(RPC_WARMING_UP, self._switches.warming_up)
             self.asked.add(method)
-            result = self._call(method, [] if params is None else params)
+            result = self._call(method, [] if params is None else params, wallet)
         except RpcError as error:
             return (None if silent else _failure(error, identity, strict)), _status(error, strict)
         if silent:
@@ -128,7 +135,7 @@ class Envelope:
             return {"jsonrpc": "2.0", "result": result, "id": identity}, 200
         return {"result": result, "error": None, "id": identity}, 200
 
-    def _call(self, name: str, params: object) -> object:
+    def _call(self, name: str, params: object, wallet: str | None) -> object:
         known = self._methods.get(name)
         if name == "help":
             return "\n".join(
@@ -148,6 +155,7 @@ class Envelope:
             raise RpcError(RPC_MISC, f"usage: {name}{signature}".partition(" ->")[0]) from None
         with self._lock:
             try:
+                self._before_each(wallet)
                 return method(*bound.args, **bound.kwargs)
             except Rejected as refusal:
                 raise RpcError(refusal.code, refusal.message) from None
@@ -190,6 +198,33 @@ def flag(value: object) -> bool:
     if not isinstance(value, bool | int):
         raise RpcError(RPC_TYPE, "JSON value is not of expected type bool")
     return bool(value)
+
+
+def text_of(value: object) -> str:
+    """A string."""
+    if not isinstance(value, str):
+        raise RpcError(RPC_TYPE, "JSON value is not of expected type string")
+    return value
+
+
+def list_of(value: object) -> list[Any]:
+    """An array."""
+    if not isinstance(value, list):
+        raise RpcError(RPC_TYPE, "JSON value is not of expected type array")
+    return value
+
+
+def outpoint_of(entry: object) -> tuple[bytes, int]:
+    """The outpoint in an object with txid and vout."""
+    if not isinstance(entry, dict):
+        raise RpcError(RPC_TYPE, "JSON value is not of expected type object")
+    for name in ("txid", "vout"):
+        if name not in entry:
+            raise RpcError(RPC_PARAMETER, f"Invalid parameter, missing {name} key")
+    index = integer(entry["vout"])
+    if index < 0:
+        raise RpcError(RPC_PARAMETER, "Invalid parameter, vout cannot be negative")
+    return hash_of(entry["txid"], "txid"), index
 
 
 def hash_of(value: object, name: str) -> bytes:

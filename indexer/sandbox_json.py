@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from embit.descriptor.checksum import add_checksum
+
 from indexer.networks import REGTEST
 from indexer.sandbox_blocks import BlockNode, serialize
 from indexer.sandbox_chain import SandboxChain
@@ -87,6 +89,16 @@ def _push_word(push: bytes) -> str:
     if push and push[-1] & 0x80:
         number = -(number ^ (0x80 << 8 * (len(push) - 1)))
     return str(number)
+
+
+def address_of(script: bytes) -> str:
+    """The address of a scriptPubKey on this network; nothing where it has none."""
+    return script_address(script, REGTEST) or ""
+
+
+def described(public_key: bytes) -> str:
+    """The output descriptor of the p2pkh script of a key, with its checksum (BIP 380)."""
+    return str(add_checksum(f"pkh({public_key.hex()})"))
 
 
 def script_json(script: bytes) -> Json:

@@ -102,11 +102,12 @@ class Mempool:
         median_time_at: Callable[[int], int],
         returning: bool = False,
         max_fee_per_kb: int | None = None,
-    ) -> None:
+        only_try: bool = False,
+    ) -> MempoolEntry:
         """Take a transaction that could be in the block at ``height``; raises Rejected.
 
         ``returning`` lifts the limits of relay for one that was mined before, which replaces
-        nothing.
+        nothing; ``only_try`` leaves all as it is.
         """
         check_transaction(transaction)
         if is_coinbase_input(transaction.inputs[0]):
@@ -146,11 +147,15 @@ class Mempool:
         if len(self.verified) >= MAX_VERIFIED:
             self.verified.clear()
         self.verified.add(transaction.txid)
+        entry = MempoolEntry(transaction, raw, fee, now, height - 1)
+        if only_try:
+            return entry
         for rival in rivals:
             self.drop(rival.transaction.txid)
-        self._entries[transaction.txid] = MempoolEntry(transaction, raw, fee, now, height - 1)
+        self._entries[transaction.txid] = entry
         self._spenders.update(dict.fromkeys(outpoints, transaction.txid))
         self.bytes += len(raw)
+        return entry
 
     def _rivals(self, outpoints: Iterable[Outpoint]) -> list[MempoolEntry]:
         """The entries that spend one of these outputs, each once."""

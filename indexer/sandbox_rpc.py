@@ -10,7 +10,6 @@ from threading import Condition
 
 from indexer.sandbox_blocks import BlockNode, BlockRejected, serialize
 from indexer.sandbox_chain import SandboxChain
-from indexer.sandbox_coins import COINBASE_MATURITY, Coin
 from indexer.sandbox_envelope import (
     RPC_METHOD_NOT_FOUND,
     RPC_MISC,
@@ -331,47 +330,6 @@ class SandboxRpc:
             "scriptPubKey": script_json(coin.script),
             "coinbase": coin.coinbase,
         }
-
-    def listunspent(
-        self,
-        minconf: object = 1,
-        maxconf: object = 9_999_999,
-        addresses: object = None,
-        include_unsafe: object = True,
-        query_options: object = None,
-    ) -> list[Json]:
-        """Of any addresses: this node watches them all, and has no wallet of its own."""
-        least, most = integer(minconf), integer(maxconf)
-        if not isinstance(addresses, list) or not addresses:
-            reason = "this node has no wallet: name the addresses whose outputs you want"
-            raise RpcError(RPC_PARAMETER, reason)
-        shown = []
-        for address in addresses:
-            script = script_of(address)
-            found = [(u.txid, u.output_index, Coin(*u[2:])) for u in self._chain.unspent(script)]
-            found += self._chain.waiting_outputs(script)
-            for txid, index, coin in found:
-                confirmations = self._chain.height - coin.height + 1
-                if not least <= confirmations <= most:
-                    continue
-                if coin.coinbase and confirmations <= COINBASE_MATURITY:
-                    continue
-                if self._chain.mempool.spender((txid, index)) is not None:
-                    continue
-                shown.append(
-                    {
-                        "txid": hash_hex(txid),
-                        "vout": index,
-                        "address": address,
-                        "scriptPubKey": script.hex(),
-                        "amount": amount(coin.value),
-                        "confirmations": confirmations,
-                        "spendable": False,
-                        "solvable": False,
-                        "safe": confirmations > 0,
-                    }
-                )
-        return shown
 
     def estimatesmartfee(self, conf_target: object, estimate_mode: object = None) -> Json:
         blocks = integer(conf_target)

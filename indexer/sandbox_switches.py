@@ -4,7 +4,7 @@ What must stay true: every switch is off by default, may be turned while the nod
 the node answers with the codes, HTTP statuses and words of the Bitcoin Core it stands for.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 DEFAULT_VERSION = 300000
 
@@ -31,3 +31,9 @@ class Switches:
     """The address on which blocks are announced over ZeroMQ; announcing is left to others."""
     long_polling: bool = True
     """Whether ``waitfornewblock`` is known."""
+    wallet_loaded: bool = True
+    """Whether any wallet is; without one, what asks it fails with -18."""
+    wallet_passphrase: str | None = field(default=None, repr=False)
+    """What the wallets are encrypted with; they are locked then. None: they are not."""
+    legacy_addresses: bool = True
+    """Whether a wallet makes p2pkh addresses, as those with no such descriptor do not."""

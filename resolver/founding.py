@@ -42,6 +42,7 @@ RENEW_BEFORE = LIFETIME // 4
 FEE_RATE = 20.0  # satoshis a byte
 SMALL_COIN = 10_000_000  # satoshis
 LARGE_COIN = 500_000_000
+WALLET_BLOCKS = 10  # whose rewards are in the node's wallet, for whoever tries the registrar
 
 IMPORTED = "founder.id"
 EXPIRED = "expired.id"
@@ -152,7 +153,8 @@ class Founder:
         self._spacing = None  # from here on blocks have the time at which they are mined
 
     def _tell(self) -> None:
-        self._node.generate(130, MINER.script, SPACING)
+        self._node.generate(WALLET_BLOCKS, self._node.wallet_script("mined"), SPACING)
+        self._node.generate(130 - WALLET_BLOCKS, MINER.script, SPACING)
         owners = [self._owner(name) for name in (EXPIRED, REVOKED, *KEPT)]
         self._purse.fund(
             {CREATOR: (2, LARGE_COIN), PAYER: (40, SMALL_COIN), REVEALER: (4, SMALL_COIN)}

@@ -139,8 +139,11 @@ def signed_transaction(signed: str | bytes, unsigned: Unsigned) -> bytes:
     signature is wrong or covers less than all of it.
     """
     content = _content(signed)
-    is_psbt = content.startswith(_MAGIC)
-    raw = _assembled(_parsed(content), unsigned) if is_psbt else content
+    raw = content
+    if content.startswith(_MAGIC):
+        form = _parsed(content)
+        _check_same(_transaction(form), unsigned)
+        raw = _assembled(form, [coin.script for coin in unsigned.coins])
     check_signed(raw, unsigned)
     return raw
 
@@ -204,26 +207,33 @@ def _check_witness(form: EmbitTransaction, index: int, script: bytes, value: int
         raise BadPsbt(f"the signature of input {index} does not hold; sign the PSBT again")
 
 
-def _assembled(form: PSBT, unsigned: Unsigned) -> bytes:
-    """The transaction of a PSBT with its final fields, or the signatures that are there."""
-    _check_same(_transaction(form), unsigned)
+def assembled(psbt: str | bytes, spent_scripts: Sequence[bytes]) -> bytes:
+    """The raw transaction of a PSBT with its final fields, or of the signatures that are there.
+
+    ``spent_scripts``: the scriptPubKey of each input. Nothing is verified. Raises NotYetSigned
+    where a multisig input has too few signatures; other inputs stay without.
+    """
+    return _assembled(_read(psbt), spent_scripts)
+
+
+def _assembled(form: PSBT, spent_scripts: Sequence[bytes]) -> bytes:
     transaction = form.tx
-    for index, (scope, coin) in enumerate(zip(form.inputs, unsigned.coins, strict=True)):
+    for index, (scope, script) in enumerate(zip(form.inputs, spent_scripts, strict=True)):
         spending = transaction.vin[index]
         if scope.final_scriptsig is not None or scope.final_scriptwitness is not None:
             spending.script_sig = scope.final_scriptsig or Script(b"")
             spending.witness = scope.final_scriptwitness or Witness([])
             continue
         signatures = {bytes(key.sec()): bytes(s) for key, s in scope.partial_sigs.items()}
-        if is_p2sh(coin.script) and scope.redeem_script is not None:
+        if is_p2sh(script) and scope.redeem_script is not None:
             redeem_script = bytes(scope.redeem_script.data)
             spending.script_sig = Script(_multisig_script_sig(index, redeem_script, signatures))
             continue
         for public_key, signature in signatures.items():
             digest = hash160(public_key)
-            if is_p2pkh(coin.script) and digest == coin.script[3:23]:
+            if is_p2pkh(script) and digest == script[3:23]:
                 spending.script_sig = Script(_push(signature) + _push(public_key))
-            elif coin.script == b"\x00\x14" + digest:
+            elif script == b"\x00\x14" + digest:
                 spending.witness = Witness([signature, public_key])
     return bytes(transaction.serialize())
 

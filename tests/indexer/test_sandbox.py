@@ -488,7 +488,6 @@ def test_errors_have_cores_codes(client) -> None:
     assert error_of(client, "sendrawtransaction", "zz")[0] == -22
     assert error_of(client, "generatetoaddress", 1, "nonsense")[0] == -5
     assert error_of(client, "estimatesmartfee", 0)[0] == -8
-    assert error_of(client, "listunspent")[0] == -8
     for hidden in ("nonsense", "_block", "__init__", "reply_to", ""):
         assert error_of(client, hidden) == (-32601, "Method not found")
 

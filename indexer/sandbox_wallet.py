@@ -1,0 +1,216 @@
+"""A wallet of the sandbox node: its keys, what they own on the chain, and signing with them.
+
+What must stay true: the keys follow from the wallet's name and a count, so that a restart finds
+them all again from what was kept; they guard coins that are worth nothing, and nothing else
+may ever be paid to them. Not safe for threads: whoever calls holds the chain's lock.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from indexer.registrar.wallet import Key, KeyRing
+from indexer.sandbox_chain import SandboxChain
+from indexer.sandbox_coins import COINBASE_MATURITY, Coin, Outpoint
+from indexer.sandbox_script import ScriptFailed, UnknownScript, verify_input
+from indexer.transactions import (
+    Transaction,
+    hash_bytes,
+    hash_hex,
+    serialize_transaction,
+)
+
+WALLET = b"W"
+"""The kind of the records that wallets keep in the file of their chain."""
+
+
+class WalletCoin(NamedTuple):
+    """An unspent output of the wallet; confirmations 0 while it waits for a block."""
+
+    outpoint: Outpoint
+    coin: Coin
+    confirmations: int
+    safe: bool
+
+    @property
+    def mature(self) -> bool:
+        """Whether it can be in the next block."""
+        return not self.coin.coinbase or self.confirmations > COINBASE_MATURITY
+
+
+class SandboxWallet:
+    """One wallet: p2pkh keys of its own, labels, and outputs that are locked."""
+
+    def __init__(
+        self, name: str, chain: SandboxChain, keep: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """``keep`` writes down what ``restore`` of a later start is given again."""
+        self.name = name
+        self._chain = chain
+        self._keep = keep
+        self._keys: dict[bytes, Key] = {}
+        self.labels: dict[bytes, str | None] = {}
+        """What stands at each scriptPubKey; None for those of change."""
+        self.locked: dict[Outpoint, bool] = {}
+        """The outputs that are not to be spent, and whether that outlives a restart."""
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def new_script(self, label: str | None) -> bytes:
+        """A p2pkh scriptPubKey that was never given out; ``label`` None: for change."""
+        self._keep({"wallet": self.name, "label": label})
+        return self._add(label)
+
+    def _add(self, label: str | None) -> bytes:
+        seed = f"blockstore sandbox wallet: {self.name}: {len(self._keys)}"
+        key = Key(sha256(seed.encode()).digest())
+        self._keys[key.script] = key
+        self.labels[key.script] = label
+        return key.script
+
+    def restore(self, record: dict[str, Any]) -> None:
+        """Take in what was kept before."""
+        if "label" in record:
+            self._add(record["label"])
+        elif "locked" in record:
+            txid, index = record["outpoint"]
+            self._lock((hash_bytes(txid), index), record["locked"], True)
+
+    def owns(self, script: bytes) -> bool:
+        """Whether the wallet has the key of a scriptPubKey."""
+        return script in self._keys
+
+    def public_key(self, script: bytes) -> bytes:
+        """The public key behind one of its scripts; KeyError for any other."""
+        return self._keys[script].public_key
+
+    def lock(self, outpoint: Outpoint, locked: bool, persistent: bool) -> None:
+        """Leave an output out of what the wallet chooses by itself, or no longer."""
+        if persistent or self.locked.get(outpoint):
+            shown = [hash_hex(outpoint[0]), outpoint[1]]
+            self._keep({"wallet": self.name, "outpoint": shown, "locked": locked})
+        self._lock(outpoint, locked, persistent)
+
+    def _lock(self, outpoint: Outpoint, locked: bool, persistent: bool) -> None:
+        if locked:
+            self.locked[outpoint] = persistent
+        else:
+            self.locked.pop(outpoint, None)
+
+    # Coins
+
+    def coins(self) -> Iterator[WalletCoin]:
+        """What it owns and nobody spends yet, immature and waiting outputs too."""
+        height, mempool = self._chain.height, self._chain.mempool
+        for script in self._keys:
+            for unspent in self._chain.unspent(script):
+                outpoint = (unspent.txid, unspent.output_index)
+                if mempool.spender(outpoint) is None:
+                    coin = Coin(*unspent[2:])
+                    yield WalletCoin(outpoint, coin, height - coin.height + 1, True)
+        for entry in mempool:
+            own: bool | None = None
+            for index, (value, script) in enumerate(entry.transaction.outputs):
+                outpoint = (entry.transaction.txid, index)
+                if script not in self._keys or mempool.spender(outpoint) is not None:
+                    continue
+                own = self._sent(entry.transaction) if own is None else own
+                yield WalletCoin(outpoint, Coin(value, script, height + 1, False), 0, own)
+
+    def coin(self, outpoint: Outpoint) -> Coin | None:
+        """The output at ``outpoint``, also where the mempool spends it already."""
+        found = self._chain.coins.get(outpoint)
+        return found or self._chain.mempool.coin(outpoint, self._chain.height + 1)
+
+    def _sent(self, transaction: Transaction) -> bool:
+        spent = [self.coin((i.previous_txid, i.previous_index)) for i in transaction.inputs]
+        return all(coin is not None and self.owns(coin.script) for coin in spent)
+
+    def concerns(self, transaction: Transaction, spent: Sequence[Coin]) -> bool:
+        """Whether a transaction pays to this wallet or spends from it."""
+        scripts = [coin.script for coin in spent] + [out.script for out in transaction.outputs]
+        return any(map(self.owns, scripts))
+
+    # Signing
+
+    def ring(self, scripts: Sequence[bytes]) -> KeyRing:
+        """The keys of those scripts that are the wallet's."""
+        return KeyRing(self._keys[script] for script in scripts if script in self._keys)
+
+    def sign(self, transaction: Transaction, spent: Sequence[Coin | None]) -> bytes:
+        """The raw transaction with whatever this wallet can sign; other scriptSigs stay."""
+        version, locktime = transaction.version, transaction.locktime
+        signed = list(transaction.inputs)
+        bare = [spending._replace(script_sig=b"") for spending in signed]
+        unsigned = serialize_transaction(version, bare, transaction.outputs, locktime)
+        for place, coin in enumerate(spent):
+            if coin is None or holds(transaction, place, coin):
+                continue
+            found = self.ring([coin.script]).partial_signatures(unsigned, place, coin.script)
+            for public_key, signature in found.items():
+                pushes = (bytes((len(push),)) + push for push in (signature, public_key))
+                signed[place] = bare[place]._replace(script_sig=b"".join(pushes))
+        return serialize_transaction(version, signed, transaction.outputs, locktime)
+
+
+def holds(transaction: Transaction, place: int, coin: Coin) -> bool:
+    """Whether an input is signed as it must be."""
+    try:
+        verify_input(transaction, place, coin.script)
+    except (ScriptFailed, UnknownScript):
+        return False
+    return True
+
+
+class Wallets:
+    """The wallets that a sandbox node has, and those of them that are loaded.
+
+    One without a name is there from the start; others are loaded by whoever wants them.
+    """
+
+    def __init__(self, chain: SandboxChain) -> None:
+        self._chain = chain
+        self._known: dict[str, SandboxWallet] = {}
+        self.loaded: dict[str, SandboxWallet] = {"": self._wallet("")}
+        self.chosen: str | None = None
+        """The name that the request at hand came with, if any."""
+
+    def choose(self, name: str | None) -> None:
+        """Of the next question or order; None: whichever is loaded alone."""
+        self.chosen = name
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
+
+    @property
+    def names(self) -> list[str]:
+        """Of all that there are."""
+        return list(self._known)
+
+    def load(self, name: str) -> SandboxWallet:
+        """The wallet of a known name, from now on among those that are loaded."""
+        self.loaded[name] = self._known[name]
+        return self.loaded[name]
+
+    def make(self, name: str) -> SandboxWallet:
+        """A new wallet, kept and loaded."""
+        self._keep({"wallet": name})
+        self._wallet(name)
+        return self.load(name)
+
+    def restore(self, payload: bytes) -> None:
+        """Take in a record of an earlier start; ValueError or KeyError where it is none."""
+        record = json.loads(payload)
+        if not isinstance(record, dict) or not isinstance(record["wallet"], str):
+            raise ValueError("no record of a wallet")
+        self._wallet(record["wallet"]).restore(record)
+
+    def _wallet(self, name: str) -> SandboxWallet:
+        if name not in self._known:
+            self._known[name] = SandboxWallet(name, self._chain, self._keep)
+        return self._known[name]
+
+    def _keep(self, record: dict[str, Any]) -> None:
+        self._chain.keep(WALLET, json.dumps(record).encode())

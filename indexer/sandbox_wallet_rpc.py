@@ -1,0 +1,387 @@
+"""The wallet methods of the sandbox node's JSON-RPC: wallets, addresses and coins. No sockets.
+
+What must stay true: each public method is a method of the RPC with the names, defaults, error
+codes and words of Bitcoin Core's; what needs a key fails while the wallet is locked.
+"""
+
+from collections.abc import Callable
+
+from indexer.sandbox_blocks import serialize
+from indexer.sandbox_chain import SandboxChain
+from indexer.sandbox_coins import Coin, Outpoint
+from indexer.sandbox_envelope import (
+    RPC_NOT_FOUND,
+    RPC_PARAMETER,
+    RpcError,
+    flag,
+    hash_of,
+    integer,
+    list_of,
+    outpoint_of,
+    satoshis_of,
+    script_of,
+    text_of,
+)
+from indexer.sandbox_json import Json, address_of, amount, described
+from indexer.sandbox_switches import Switches
+from indexer.sandbox_wallet import SandboxWallet, WalletCoin, Wallets
+from indexer.transactions import Transaction, hash_hex, is_p2pkh
+
+RPC_WALLET_ERROR, RPC_LABEL, RPC_KEYPOOL = -4, -11, -12
+RPC_UNLOCK_NEEDED, RPC_PASSPHRASE, RPC_ENCRYPTION_STATE = -13, -14, -15
+RPC_NO_WALLET, RPC_WHICH_WALLET, RPC_WALLET_LOADED, RPC_WALLET_EXISTS = -18, -19, -35, -36
+
+ADDRESS_TYPES = ("legacy", "p2sh-segwit", "bech32", "bech32m")
+MAX_UNLOCKED_SECONDS = 100_000_000
+_NO_WALLET = (
+    "No wallet is loaded. Load a wallet using loadwallet or create a new one with createwallet. "
+    "(Note: A default wallet is no longer automatically created)"
+)
+
+
+class WalletRpc:
+    """What the node answers about its wallets. Whoever calls holds the chain's lock."""
+
+    def __init__(
+        self,
+        chain: SandboxChain,
+        wallets: Wallets,
+        *,
+        clock: Callable[[], float],
+        switches: Switches,
+    ) -> None:
+        self._chain = chain
+        self._wallets = wallets
+        self._switches = switches
+        self._clock = clock
+        self._unlocked_until = 0.0
+
+    def _wallet(self) -> SandboxWallet:
+        loaded = self._wallets.loaded if self._switches.wallet_loaded else {}
+        if self._wallets.chosen is not None:
+            wallet = loaded.get(self._wallets.chosen)
+            if wallet is None:
+                reason = "Requested wallet does not exist or is not loaded"
+                raise RpcError(RPC_NO_WALLET, reason)
+            return wallet
+        if not loaded:
+            raise RpcError(RPC_NO_WALLET, _NO_WALLET)
+        if len(loaded) > 1:
+            reason = "Multiple wallets are loaded. Please select which wallet to use by requesting"
+            raise RpcError(
+                RPC_WHICH_WALLET, f"{reason} the RPC through the /wallet/<walletname> URI path."
+            )
+        return next(iter(loaded.values()))
+
+    # Wallets
+
+    def listwallets(self) -> list[str]:
+        return list(self._wallets.loaded) if self._switches.wallet_loaded else []
+
+    def listwalletdir(self) -> Json:
+        return {"wallets": [{"name": name, "warnings": []} for name in self._wallets.names]}
+
+    def createwallet(self, wallet_name: object, disable_private_keys: object = False) -> Json:
+        name = text_of(wallet_name)
+        if flag(disable_private_keys):
+            raise RpcError(RPC_PARAMETER, "this node makes wallets with private keys only")
+        if name in self._wallets:
+            reason = f"Wallet file verification failed. Failed to create database path '{name}'."
+            raise RpcError(RPC_WALLET_EXISTS, f"{reason} Database already exists.")
+        self._wallets.make(name)
+        self._switches.wallet_loaded = True
+        return {"name": name}
+
+    def loadwallet(self, filename: object, load_on_startup: object = None) -> Json:
+        name = text_of(filename)
+        if name in self.listwallets():
+            raise RpcError(RPC_WALLET_LOADED, f'Wallet "{name}" is already loaded.')
+        if name not in self._wallets:
+            reason = "Path does not exist."
+            raise RpcError(
+                RPC_NO_WALLET,
+                f"Wallet file verification failed. Failed to load database path '{name}'. {reason}",
+            )
+        if not self._switches.wallet_loaded:
+            self._wallets.loaded.clear()
+            self._switches.wallet_loaded = True
+        self._wallets.load(name)
+        return {"name": name}
+
+    def unloadwallet(self, wallet_name: object = None, load_on_startup: object = None) -> Json:
+        if wallet_name is not None:
+            self._wallets.choose(text_of(wallet_name))
+        del self._wallets.loaded[self._wallet().name]
+        return {}
+
+    def getwalletinfo(self) -> Json:
+        wallet = self._wallet()
+        shown: Json = {
+            "walletname": wallet.name,
+            "walletversion": 169900,
+            "format": "sqlite",
+            "txcount": sum(1 for _ in wallet.coins()),
+            "keypoolsize": 1000,
+            "keypoolsize_hd_internal": 1000,
+        }
+        if self._switches.wallet_passphrase is not None:
+            shown["unlocked_until"] = 0 if self._is_locked() else int(self._unlocked_until)
+        return shown | {
+            "private_keys_enabled": True,
+            "avoid_reuse": False,
+            "scanning": False,
+            "descriptors": True,
+            "external_signer": False,
+            "blank": False,
+            "flags": ["last_hardened_xpub_cached", "descriptor_wallet"],
+            **self._last_block(),
+        }
+
+    def _last_block(self) -> Json:
+        tip = self._chain.tip
+        return {"lastprocessedblock": {"hash": hash_hex(tip.hash), "height": tip.height}}
+
+    # The passphrase
+
+    def encryptwallet(self, passphrase: object) -> str:
+        self._wallet()
+        if self._switches.wallet_passphrase is not None:
+            reason = "Error: running with an encrypted wallet, but encryptwallet was called."
+            raise RpcError(RPC_ENCRYPTION_STATE, reason)
+        self._switches.wallet_passphrase = self._passphrase(passphrase)
+        self._unlocked_until = 0.0
+        return (
+            "wallet encrypted; The keypool has been flushed and a new HD seed was generated. "
+            "You need to make a new backup with the backupwallet RPC."
+        )
+
+    def walletpassphrase(self, passphrase: object, timeout: object) -> None:
+        self._check_encrypted("walletpassphrase")
+        seconds = integer(timeout)
+        if seconds < 0:
+            raise RpcError(RPC_PARAMETER, "Timeout cannot be negative.")
+        if self._passphrase(passphrase) != self._switches.wallet_passphrase:
+            reason = "Error: The wallet passphrase entered was incorrect."
+            raise RpcError(RPC_PASSPHRASE, reason)
+        self._unlocked_until = self._clock() + min(seconds, MAX_UNLOCKED_SECONDS)
+
+    def walletlock(self) -> None:
+        self._check_encrypted("walletlock")
+        self._unlocked_until = 0.0
+
+    def _check_encrypted(self, method: str) -> None:
+        self._wallet()
+        if self._switches.wallet_passphrase is None:
+            reason = f"Error: running with an unencrypted wallet, but {method} was called."
+            raise RpcError(RPC_ENCRYPTION_STATE, reason)
+
+    def _passphrase(self, value: object) -> str:
+        if not text_of(value):
+            raise RpcError(RPC_PARAMETER, "passphrase cannot be empty")
+        return text_of(value)
+
+    def _is_locked(self) -> bool:
+        encrypted = self._switches.wallet_passphrase is not None
+        return encrypted and self._clock() >= self._unlocked_until
+
+    def _check_unlocked(self) -> None:
+        if self._is_locked():
+            reason = "Error: Please enter the wallet passphrase with walletpassphrase first."
+            raise RpcError(RPC_UNLOCK_NEEDED, reason)
+
+    # Addresses
+
+    def getnewaddress(self, label: object = "", address_type: object = None) -> str:
+        wallet, words = self._wallet(), text_of(label)
+        if words == "*":
+            raise RpcError(RPC_LABEL, "Invalid label name")
+        self._check_type(address_type)
+        return address_of(wallet.new_script(words))
+
+    def getrawchangeaddress(self, address_type: object = None) -> str:
+        wallet = self._wallet()
+        self._check_type(address_type)
+        return address_of(wallet.new_script(None))
+
+    def _check_type(self, address_type: object) -> None:
+        """This node spends no other kinds than p2pkh, so its wallets have keys of no other."""
+        wanted = "legacy" if address_type is None else text_of(address_type)
+        if wanted not in ADDRESS_TYPES:
+            raise RpcError(RPC_NOT_FOUND, f"Unknown address type '{wanted:.80}'")
+        if wanted != "legacy" or not self._switches.legacy_addresses:
+            raise RpcError(RPC_KEYPOOL, f"Error: No {wanted} addresses available.")
+
+    def getaddressinfo(self, address: object) -> Json:
+        wallet, script = self._wallet(), script_of(address)
+        mine = wallet.owns(script)
+        shown: Json = {
+            "address": address,
+            "scriptPubKey": script.hex(),
+            "ismine": mine,
+            "solvable": mine,
+        }
+        if mine:
+            shown["desc"] = described(wallet.public_key(script))
+        shown |= {"iswatchonly": False, "isscript": not is_p2pkh(script), "iswitness": False}
+        if mine:
+            shown |= {"pubkey": wallet.public_key(script).hex(), "iscompressed": True}
+        label = wallet.labels.get(script)
+        shown["ischange"] = mine and label is None
+        shown["labels"] = [label] if label is not None else []
+        return shown
+
+    # Coins
+
+    def getbalances(self) -> Json:
+        sums = {"trusted": 0, "untrusted_pending": 0, "immature": 0}
+        for found in self._wallet().coins():
+            kind = "trusted" if found.safe else "untrusted_pending"
+            sums[kind if found.mature else "immature"] += found.coin.value
+        return {"mine": {kind: amount(value) for kind, value in sums.items()}, **self._last_block()}
+
+    def getbalance(self, dummy: object = "*", minconf: object = 0) -> str:
+        least = integer(minconf)
+        coins = (c for c in self._wallet().coins() if c.safe and c.mature)
+        return amount(sum(c.coin.value for c in coins if c.confirmations >= least))
+
+    def listunspent(
+        self,
+        minconf: object = 1,
+        maxconf: object = 9_999_999,
+        addresses: object = None,
+        include_unsafe: object = True,
+        query_options: object = None,
+    ) -> list[Json]:
+        """Of the wallet, and, where addresses are named, of those too that are not in it."""
+        least, most, unsafe = integer(minconf), integer(maxconf), flag(include_unsafe)
+        wanted: dict[bytes, object] = {}
+        for address in [] if addresses is None else list_of(addresses):
+            if script_of(address) in wanted:
+                reason = f"Invalid parameter, duplicated address: {address}"
+                raise RpcError(RPC_PARAMETER, reason)
+            wanted[script_of(address)] = address
+        options = query_options if isinstance(query_options, dict) else {}
+        immature = flag(options.get("include_immature_coinbase", False))
+        smallest = satoshis_of(options.get("minimumAmount", 0))
+        wallet = self._wallet() if not wanted or self.listwallets() else None
+        coins = [] if wallet is None else list(wallet.coins())
+        if wanted:
+            coins = [found for found in coins if found.coin.script in wanted]
+            for script in wanted:
+                if wallet is None or not wallet.owns(script):
+                    coins += self._watched(script)
+        return [
+            self._shown(wallet, found)
+            for found in coins
+            if least <= found.confirmations <= most
+            and (found.mature or immature)
+            and (found.safe or unsafe)
+            and found.coin.value >= smallest
+            and (wallet is None or found.outpoint not in wallet.locked)
+        ]
+
+    def _watched(self, script: bytes) -> list[WalletCoin]:
+        height, mempool = self._chain.height, self._chain.mempool
+        found = [((u.txid, u.output_index), Coin(*u[2:])) for u in self._chain.unspent(script)]
+        found += [((t, i), coin) for t, i, coin in self._chain.waiting_outputs(script)]
+        return [
+            WalletCoin(outpoint, coin, height - coin.height + 1, coin.height <= height)
+            for outpoint, coin in found
+            if mempool.spender(outpoint) is None
+        ]
+
+    def _shown(self, wallet: SandboxWallet | None, found: WalletCoin) -> Json:
+        script = found.coin.script
+        mine = wallet is not None and wallet.owns(script)
+        shown: Json = {"txid": hash_hex(found.outpoint[0]), "vout": found.outpoint[1]}
+        if address_of(script):
+            shown["address"] = address_of(script)
+        label = wallet.labels.get(script) if wallet is not None else None
+        if label is not None:
+            shown["label"] = label
+        shown |= {
+            "scriptPubKey": script.hex(),
+            "amount": amount(found.coin.value),
+            "confirmations": found.confirmations,
+            "spendable": mine,
+            "solvable": mine,
+        }
+        if wallet is not None and mine:
+            shown["desc"] = described(wallet.public_key(script))
+        return shown | {"safe": found.safe}
+
+    def lockunspent(
+        self, unlock: object, transactions: object = None, persistent: object = False
+    ) -> bool:
+        wallet, unlocking, lasting = self._wallet(), flag(unlock), flag(persistent)
+        if transactions is None:
+            for outpoint in list(wallet.locked) if unlocking else []:
+                wallet.lock(outpoint, False, False)
+            return True
+        places = [self._own_outpoint(wallet, entry) for entry in list_of(transactions)]
+        for outpoint in places:
+            if unlocking and outpoint not in wallet.locked:
+                raise RpcError(RPC_PARAMETER, "Invalid parameter, expected locked output")
+            if not unlocking and outpoint in wallet.locked and not lasting:
+                raise RpcError(RPC_PARAMETER, "Invalid parameter, output already locked")
+        for outpoint in places:
+            wallet.lock(outpoint, not unlocking, lasting)
+        return True
+
+    def _own_outpoint(self, wallet: SandboxWallet, entry: object) -> Outpoint:
+        outpoint = outpoint_of(entry)
+        found = self._transaction(outpoint[0])
+        if found is None or not wallet.concerns(*found[:2]):
+            raise RpcError(RPC_PARAMETER, "Invalid parameter, unknown transaction")
+        if outpoint[1] >= len(found[0].outputs):
+            raise RpcError(RPC_PARAMETER, "Invalid parameter, vout index out of bounds")
+        if self._chain.coin(outpoint, True) is None:
+            raise RpcError(RPC_PARAMETER, "Invalid parameter, expected unspent output")
+        return outpoint
+
+    def listlockunspent(self) -> list[Json]:
+        locked = self._wallet().locked
+        return [{"txid": hash_hex(txid), "vout": index} for txid, index in locked]
+
+    # Transactions
+
+    def gettransaction(self, txid: object, include_watchonly: object = True) -> Json:
+        wallet = self._wallet()
+        found = self._transaction(hash_of(txid, "txid"))
+        if found is None or not wallet.concerns(*found[:2]):
+            raise RpcError(RPC_NOT_FOUND, "Invalid or non-wallet transaction id")
+        transaction, spent, height = found
+        paid = sum(out.value for out in transaction.outputs if wallet.owns(out.script))
+        mine = [coin for coin in spent if wallet.owns(coin.script)]
+        fee = sum(c.value for c in spent) - sum(out.value for out in transaction.outputs)
+        sent = bool(mine) and bool(spent)
+        shown: Json = {
+            "amount": amount(paid - sum(c.value for c in mine) + (fee if sent else 0)),
+        }
+        if sent:
+            shown["fee"] = amount(-fee)
+        shown["confirmations"] = 0 if height is None else self._chain.height - height + 1
+        if height is not None:
+            block = self._chain.at_height(height)
+            shown |= {"blockhash": hash_hex(block.hash), "blockheight": height}
+            shown["blocktime"] = block.header.time
+        return shown | {
+            "txid": hash_hex(transaction.txid),
+            "hex": serialize(transaction).hex(),
+            **self._last_block(),
+        }
+
+    def _transaction(self, txid: bytes) -> tuple[Transaction, list[Coin], int | None] | None:
+        """A transaction, the coins that it spends, and the height of its block."""
+        entry = self._chain.mempool.get(txid)
+        if entry is not None:
+            places = [(i.previous_txid, i.previous_index) for i in entry.transaction.inputs]
+            wallet = self._wallet()
+            coins = [coin for coin in map(wallet.coin, places) if coin is not None]
+            return entry.transaction, coins, None
+        found = self._chain.find_transaction(txid)
+        if found is None:
+            return None
+        transaction, block = found
+        place = block.transactions.index(transaction)
+        return transaction, list(block.undo[place]) if block.undo else [], block.height
