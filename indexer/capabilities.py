@@ -55,7 +55,9 @@ class Capabilities:
     """Whether the node answers ``waitfornewblock``."""
 
     def __str__(self) -> str:
-        index = {True: "has", False: "has no", None: "does not say whether it has an"}[self.txindex]
+        index = {True: "has an", False: "has no", None: "does not say whether it has an"}[
+            self.txindex
+        ]
         parts = [f"{index} index of all transactions"]
         if self.prune_height is not None:
             parts.append(f"keeps the blocks from {self.prune_height} on")

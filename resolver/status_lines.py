@@ -3,6 +3,7 @@
 Pure: the figures come as ``/v1/info`` gives them.
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ def status_lines(pid: int, info: Mapping[str, Any]) -> list[str]:
         f"Index:   {index['state']}, {reached} {info['names']} names;"
         f" consensus {info['consensus'] or 'none yet'}.",
     ]
-    if index["progress"] is not None:
+    with contextlib.suppress(TypeError):  # there is none, or it is that of another release
         lines.append(f"         {Progress(**index['progress'])}")
     if node["error"]:
         lines.append(f"Node:    {node['error']}")
