@@ -33,6 +33,7 @@ setup(
         "siphash24>=1.9",
         "tqdm>=4.67",
         "click>=8.1",
+        "icalendar>=6.3",
         "pydantic>=2.10",
     ],
     extras_require={
@@ -41,6 +42,7 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
+            "jsonschema>=4.23",
             "pyzmq>=25",
             "bdkpython>=2",
         ],

@@ -19,9 +19,12 @@ from resolver.export import SNAPSHOT_PATH, Exports
 from resolver.http_values import HttpReply
 from resolver.pages import MAX_BODY, Page, Pages, refusal_page
 from resolver.refusals import Refusal, Refused
+from resolver.rest_values import JSON
 from resolver.web import BoundedFactory, BoundedRequest
 
 log = logging.getLogger("blockstore.api")
+
+_EXPOSED = "ETag, Link, Blockstore-Height, Blockstore-Stale"
 
 
 class HostNames:
@@ -77,8 +80,9 @@ class _Request(BoundedRequest):
             if refused is not None:
                 self._send(refusal_page(refused))
             return
+        known = self.getHeader("if-none-match") or ""
         task = asyncio.ensure_future(
-            self.channel.factory.pages.reply(method, path, self.content.getvalue())
+            self.channel.factory.pages.reply(method, path, self.content.getvalue(), known)
         )
         self.notifyFinish().addErrback(lambda _reason: task.cancel())
         task.add_done_callback(self._finished)
@@ -114,6 +118,7 @@ class _Request(BoundedRequest):
         reply = _finished_page(page)
         if self.method in (b"GET", b"HEAD", b"OPTIONS"):
             reply.headers["Access-Control-Allow-Origin"] = "*"
+            reply.headers["Access-Control-Expose-Headers"] = _EXPOSED
         self.send(reply)
 
 
@@ -182,6 +187,7 @@ class ApiDoor:
         self._listening = None
         if self._factory is not None:
             self._factory.drop_all()
+        await self._pages.close()
 
 
 def _too_large() -> Refused:
@@ -189,6 +195,11 @@ def _too_large() -> Refused:
 
 
 def _finished_page(page: Page) -> HttpReply:
-    body = json.dumps(page.body, sort_keys=True).encode("ascii") + b"\n"
     headers = {"Cache-Control": "no-store", **page.headers}
-    return HttpReply(page.status, "application/json", body, headers)
+    if page.body is None:
+        body = b""
+    elif page.content_type == JSON:
+        body = json.dumps(page.body, sort_keys=True).encode("ascii") + b"\n"
+    else:
+        body = str(page.body).encode("utf-8")
+    return HttpReply(page.status, page.content_type, body, headers)

@@ -291,7 +291,8 @@ def _history_lines(answer: Mapping[str, Any]) -> Lines:
 @click.pass_obj
 def operations(daemon: Daemon, height: int, page: int) -> None:
     """Print the operations of the block at HEIGHT, refused ones too."""
-    path = page_path("/v1/blockchains/bitcoin/operations/{}", str(height), page=page or None)
+    path = "/v1/blockchains/bitcoin/operations/{}"
+    path = page_path(path, str(height), page=page or None, all=True)
     answer = daemon.get(path)
     daemon.show(
         answer,

@@ -115,21 +115,37 @@ async def find_value(
     record, _status = require_live(name, view)
     if record.value_hash is None:
         raise Refused(Refusal.NO_DATA, f"{name} is registered and has no data yet")
-    found = await fetch(record.value_hash, timeout)
+    found = await fetch_value(record.value_hash, fetch, timeout, name)
+    return Value(name, found.data, record.value_hash, found.source, view.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Data that matched its hash, and in words where it came from."""
+
+    data: bytes
+    source: str
+
+
+async def fetch_value(digest: bytes, fetch: Fetch, timeout: float, name: str = "") -> Fetched:
+    """The data with a hash, which ``name`` is asked about, if any. Raises Refused."""
+    found = await fetch(digest, timeout)
     data = getattr(found, "data", None)
     if isinstance(data, bytes):
-        return Value(name, data, record.value_hash, str(getattr(found, "source", "")), view.height)
+        return Fetched(data, str(getattr(found, "source", "")))
     asked, wrong = getattr(found, "asked", 0), getattr(found, "wrong", 0)
-    digest = record.value_hash.hex()
+    shown = digest.hex()
     if wrong:
+        subject = f" for {name}" if name else ""
         raise Refused(
             Refusal.HASH_MISMATCH,
-            f"{wrong} of {asked} sources gave data for {name}, none with the hash {digest}",
+            f"{wrong} of {asked} sources gave data{subject}, none with the hash {shown}",
         )
+    whose = f" of {name}" if name else ""
     if getattr(found, "busy", False):
         raise Refused(
             Refusal.DATA_UNAVAILABLE,
-            f"too many look-ups are under way: nobody was asked for the data {digest} of {name}",
+            f"too many look-ups are under way: nobody was asked for the data {shown}{whose}",
             "try again in a few seconds",
         )
     whom = {0: "no source", 1: "the one source that was asked"}.get(
@@ -138,5 +154,5 @@ async def find_value(
     had = "did not have" if asked == 1 else "had"
     raise Refused(
         Refusal.DATA_UNAVAILABLE,
-        f"{whom} {had} the data {digest} of {name} within {timeout:g} seconds",
+        f"{whom} {had} the data {shown}{whose} within {timeout:g} seconds",
     )

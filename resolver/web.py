@@ -60,7 +60,8 @@ class BoundedRequest(http.Request):
         self.setResponseCode(reply.status)
         if reply.content_type:
             self.setHeader("Content-Type", reply.content_type)
-        self.setHeader("Content-Length", str(len(reply.body)))
+        if reply.status not in (204, 304):  # which have no body, and say nothing of one
+            self.setHeader("Content-Length", str(len(reply.body)))
         self.setHeader("X-Content-Type-Options", "nosniff")
         for name, value in reply.headers.items():
             self.setHeader(name, value)

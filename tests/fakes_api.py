@@ -5,13 +5,16 @@ Run as ``python -m tests.fakes_api``: prints the port, serves until its standard
 
 import asyncio
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from indexer.networks import REGTEST
 from indexer.records import NameRecord, NameStatus, Phase
+from indexer.replay import MemoryStore
+from indexer.snapshot import Snapshot
 from resolver.chase import Freshness
 from resolver.pages import Behind, Pages
-from tests.fakes_resolver import name_record
+from tests.fakes_resolver import BLOCK_TIME, name_record
 from zonefiles.zonefile import value_hash
 
 HEIGHT = 1000
@@ -19,29 +22,41 @@ SWIFT = b'{"name":{"formatted": "Taylor Swift"}}'
 BYTES = bytes(range(256))
 
 
-@dataclass
-class Names:
-    """A name table at one height, as the API asks for it."""
+class Names(Snapshot):
+    """A name table at one height, in which only what is asked of one name is put by hand."""
 
-    names: dict[str, tuple[NameRecord, NameStatus]] = field(default_factory=dict)
-    height: int = HEIGHT
+    def __init__(self) -> None:
+        super().__init__(MemoryStore(), REGTEST)
+        self.names_by_hand: dict[str, tuple[NameRecord, NameStatus]] = {}
+        self.height = HEIGHT
+        self.block_time = BLOCK_TIME
 
     def add(self, name: str, data: bytes | None, phase: Phase = Phase.LIVE) -> bytes | None:
         """Register ``name``; the hash of ``data``."""
         digest = None if data is None else value_hash(data)
         gone = HEIGHT - 1 if phase is Phase.EXPIRED else HEIGHT + 5000
-        self.names[name] = (name_record(name, digest), NameStatus(phase, gone - 100, gone))
+        record = name_record(name, digest, revoked=phase is Phase.REVOKED)
+        self.names_by_hand[name] = (record, NameStatus(phase, gone - 100, gone))
         return digest
 
     def name_status(self, name: str) -> tuple[NameRecord, NameStatus] | None:
-        return self.names.get(name)
+        return self.names_by_hand.get(name)
+
+    def name(self, name: str) -> NameRecord | None:
+        found = self.names_by_hand.get(name)
+        return None if found is None else found[0]
+
+    def holds_or_held(self, name: str, digest: bytes) -> bool:
+        return name in self.names_of_value(digest)
 
     def names_of_value(self, digest: bytes) -> list[str]:
-        return [name for name, (record, _) in self.names.items() if record.value_hash == digest]
+        known = self.names_by_hand.items()
+        return [name for name, (record, _) in known if record.value_hash == digest]
 
     def is_announced(self, digest: bytes) -> bool:
         phases = (Phase.LIVE, Phase.GRACE)
-        return any(self.names[name][1].phase in phases for name in self.names_of_value(digest))
+        found = self.names_of_value(digest)
+        return any(self.names_by_hand[name][1].phase in phases for name in found)
 
 
 @dataclass(frozen=True)

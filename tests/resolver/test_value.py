@@ -31,7 +31,7 @@ def refused(name: str, freshness: Freshness = FRESH, world: World | None = None)
 def test_a_live_name_gives_its_data_also_in_its_grace_period():
     assert find("swiftonsecurity.id").data == SWIFT
     world = World()
-    digest = world.names.names["late.id"][0].value_hash
+    digest = world.names.names_by_hand["late.id"][0].value_hash
     assert digest is not None
     world.held[digest] = b"in its grace period"
     assert find("late.id", world=world).data == b"in its grace period"
