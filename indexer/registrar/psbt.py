@@ -16,7 +16,7 @@ from embit.psbt import PSBT
 from embit.script import Script, Witness
 from embit.transaction import Transaction as EmbitTransaction
 
-from indexer.registrar.compose import Unsigned
+from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.wallet import SIGHASH_ALL, KeyRing, script_of_redeem_script
 from indexer.sandbox_script import (
     ScriptFailed,
@@ -150,17 +150,33 @@ def signed_transaction(signed: str | bytes, unsigned: Unsigned) -> bytes:
 
 def check_signed(raw: bytes, unsigned: Unsigned) -> None:
     """That ``raw`` is ``unsigned``, signed; raises NotYetSigned and BadPsbt as above."""
-    try:
-        transaction = parse_transaction(raw)
-        form = EmbitTransaction.read_from(BytesIO(raw))
-    except Exception:  # noqa: BLE001 - embit's reader raises whatever it stumbles over
-        raise BadPsbt("what came back is neither a PSBT nor a transaction") from None
-    _check_same(transaction, unsigned)
-    for index, coin in enumerate(unsigned.coins):
+    _check_same(_readable(raw), unsigned)
+    check_signatures(raw, unsigned.coins)
+
+
+def check_signatures(raw: bytes, coins: Sequence[Coin]) -> None:
+    """That the inputs spend these coins, with signatures that hold and cover the whole.
+
+    Legacy and p2wpkh inputs are verified; of other kinds the node that relays it is the judge.
+    Raises NotYetSigned and BadPsbt.
+    """
+    transaction = _readable(raw)
+    form = EmbitTransaction.read_from(BytesIO(raw))
+    places = [(spent.previous_txid, spent.previous_index) for spent in transaction.inputs]
+    if places != [(coin.txid, coin.index) for coin in coins]:
+        raise BadPsbt("what came back spends other coins than what was to be signed; sign again")
+    for index, coin in enumerate(coins):
         if is_p2pkh(coin.script) or (is_p2sh(coin.script) and not form.vin[index].witness.items):
             _check_legacy(transaction, index, coin.script)
         else:
             _check_witness(form, index, coin.script, coin.value)
+
+
+def _readable(raw: bytes) -> Transaction:
+    try:
+        return parse_transaction(raw)
+    except CorruptTransaction:
+        raise BadPsbt("what came back is neither a PSBT nor a transaction") from None
 
 
 def _check_same(transaction: Transaction, unsigned: Unsigned) -> None:
@@ -188,7 +204,6 @@ def _check_legacy(transaction: Transaction, index: int, script: bytes) -> None:
 
 
 def _check_witness(form: EmbitTransaction, index: int, script: bytes, value: int) -> None:
-    """p2wpkh is verified; of other kinds the node that relays it is the judge."""
     items = form.vin[index].witness.items
     if not items:
         raise NotYetSigned(f"input {index} is not signed yet; sign it and hand it in again")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from indexer.registrar.compose import Coin, Unsigned
+from indexer.registrar.coins import Coin, Unsigned
 from indexer.transactions import TxOut
 
 
@@ -34,6 +34,11 @@ class NoLegacyAddresses(SignerError):
 
 class InsufficientFunds(SignerError):
     """The coins do not pay for what is asked; the text says how much is missing."""
+
+    def __init__(self, sentence: str, missing: int = 0) -> None:
+        super().__init__(sentence)
+        self.missing = missing
+        """Satoshis, where they could be told; else 0."""
 
 
 class WrongNetwork(SignerError):
@@ -90,7 +95,7 @@ class Signer(Protocol):
     def coins(self, script: bytes) -> list[Coin]:
         """The unspent, mature, confirmed coins of this very p2pkh or p2sh script, largest first.
 
-        Without those that the mempool spends or that are kept by somebody else's ``keep``.
+        Without those that the mempool spends, and those that are kept (``keep``).
         """
         ...
 

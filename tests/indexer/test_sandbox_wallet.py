@@ -214,7 +214,7 @@ def test_change_goes_where_it_is_wanted_and_else_somewhere(client) -> None:
         own, REGTEST
     )
     assert len(client.call("listlockunspent")) == 1
-    whole = client.call("createrawtransaction", [], {ELSEWHERE: "49.99999"})
+    whole = client.call("createrawtransaction", [], {ELSEWHERE: "49.999995"})
     assert client.call("fundrawtransaction", whole)["changepos"] == -1
 
 
