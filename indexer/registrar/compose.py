@@ -129,7 +129,7 @@ def compose(
     if not all(is_p2pkh(coin.script) or is_p2sh(coin.script) for coin in everything):
         raise ValueError("only p2pkh and p2sh coins can send an operation")
     if not everything:
-        raise CannotPay("there is no coin to pay with")
+        raise CannotPay("there is no coin to pay with", DUST)
     sender = operation.sender or everything[0].script
     ours = [coin for coin in coins if coin.script == sender]
     others = [coin for coin in coins if coin.script != sender]

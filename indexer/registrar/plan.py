@@ -1,0 +1,368 @@
+"""A wish as a plan: its steps with all their outputs, what they cost, and what is to be known.
+
+What must stay true: a plan is made only where the indexer's rules would let every step take effect
+and the coins pay for all of them; otherwise ``PlanRefused`` says why, before anything is signed.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from indexer.flaws import Flaw
+from indexer.networks import BLOCKS_PER_YEAR, CONSENSUS_WINDOW, PREORDER_EXPIRE
+from indexer.operations import Operation, Register
+from indexer.records import status_at
+from indexer.registrar import wishes
+from indexer.registrar.cautions import cautions
+from indexer.registrar.coins import (
+    DUST,
+    LEAST_FEE_RATE,
+    CannotPay,
+    Coin,
+    FeeTooHigh,
+    ScriptSigSize,
+    Unsigned,
+    usual_script_sig_size,
+)
+from indexer.registrar.compose import compose
+from indexer.registrar.dates import Tip, When, when
+from indexer.registrar.outputs import SOMEBODY, PlannedOutput, describe
+from indexer.registrar.quote import (
+    Payment,
+    name_payment,
+    namespace_payment,
+    pays_creator,
+    preorder_of,
+)
+from indexer.registrar.refusals import PlanRefused, Reason, refusal
+from indexer.registrar.steps import (
+    Parties,
+    StepKind,
+    foresee,
+    operation_for,
+    steps_of,
+)
+from indexer.registrar.wishes import Wish
+from indexer.rules import Effect
+from indexer.transactions import script_address
+from indexer.view import BlockView
+
+FUND_BYTES = 226
+"""Size of an ordinary payment from one coin with change; what a wallet makes may be larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One step, with its outputs where it is a transaction."""
+
+    kind: StepKind
+    outputs: tuple[PlannedOutput, ...] = ()
+    fee: int = 0
+    """The miner's, in satoshis."""
+    needs: int = 0
+    """What its coins must hold, in satoshis: all outputs but the change, and the fee."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be done for a wish, what it costs and what comes of it. Amounts are satoshis."""
+
+    wish: Wish
+    parties: Parties
+    steps: tuple[PlannedStep, ...]
+    price: int
+    """Paid to nobody or to a namespace's creator, still to be paid."""
+    paid_already: int
+    """Price that a preorder has paid before."""
+    miners_fee: int
+    given: int
+    """What outputs give to others, or leave where nobody can spend it."""
+    comes_back: int
+    """What stays with the scripts of the parties: change, and outputs that name them."""
+    until: When | None
+    """Until when what is had can be had; None: for ever, or there is nothing to lapse."""
+    gone: When | None
+    """When the grace period after it ends."""
+    warnings: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """What all of it costs."""
+        return self.price + self.miners_fee + self.given
+
+
+def make_plan(
+    wish: Wish,
+    parties: Parties,
+    view: BlockView,
+    *,
+    fee_rate: float,
+    coins: Sequence[Coin],
+    tip: Tip,
+    has_data: bool = False,
+    spare: int = 0,
+    rivals: Sequence[Operation] = (),
+    max_fee: int | None = None,
+    script_sig_size: ScriptSigSize = usual_script_sig_size,
+) -> Plan:
+    """The plan of ``wish`` as of the block of ``view``; raises ``PlanRefused``.
+
+    ``fee_rate``: satoshis a virtual byte; ``max_fee``: the most satoshis that one transaction may
+    give the miner. ``coins``: the confirmed coins of the parties' scripts; ``spare``: satoshis that
+    whoever signs can move to the sender from elsewhere, by a step of its own. ``rivals``: what
+    others have sent and is not mined yet. An owner who is not known yet gets a fresh address.
+    """
+    asked = parties
+    if isinstance(wish, wishes.RegisterName) and parties.owner is None:
+        parties = replace(parties, owner=wish.owner or SOMEBODY)
+    kinds = [k for k in steps_of(wish) if k.carries_operation]
+    paid_already = _paid_already(wish, parties, view)
+    if paid_already is not None:
+        kinds.remove(StepKind.PREORDER)
+    effect = _check(kinds, wish, parties, view, tip, rivals)
+    if paid_already is None:
+        _check_price(wish, _payment(wish, view), view, tip)
+    operations = [operation_for(kind, wish, parties, view) for kind in kinds]
+    purse = _Purse(parties, view, fee_rate, max_fee, script_sig_size)
+    fund, made = purse.pay(operations, coins, spare)
+    steps = [] if fund is None else [fund]
+    for kind, operation, unsigned in zip(kinds, operations, made, strict=True):
+        outputs = describe(operation, unsigned, parties, view)
+        change = 0 if unsigned.change is None else unsigned.outputs[unsigned.change].value
+        held = sum(coin.value for coin in unsigned.coins)
+        steps.append(PlannedStep(kind, outputs, unsigned.fee, held - change))
+    steps += [PlannedStep(k) for k in steps_of(wish, has_data=has_data) if not k.carries_operation]
+    shown = [output for step in steps if step.kind is not StepKind.FUND for output in step.outputs]
+    price = sum(output.satoshis for output in shown if output.is_price)
+    given = sum(o.satoshis for o in shown if not o.is_price and not o.comes_back)
+    until, gone = _ends(effect, view, tip)
+    return Plan(
+        wish=wish,
+        parties=asked,
+        steps=tuple(steps),
+        price=price,
+        paid_already=paid_already or 0,
+        miners_fee=sum(step.fee for step in steps),
+        given=given,
+        comes_back=_kept(made, parties),
+        until=until,
+        gone=gone,
+        warnings=cautions(wish, parties, view, tip),
+    )
+
+
+def _paid_already(wish: Wish, parties: Parties, view: BlockView) -> int | None:
+    """What a preorder that stands has paid for the very registration; None: there is none."""
+    if not isinstance(wish, wishes.RegisterName) or parties.owner is None:
+        return None
+    preorder = preorder_of(wish.name, view, [(parties.sender, parties.owner)])
+    return None if preorder is None else preorder.op_fee
+
+
+def _check(
+    kinds: Sequence[StepKind],
+    wish: Wish,
+    parties: Parties,
+    view: BlockView,
+    tip: Tip,
+    rivals: Sequence[Operation],
+) -> Effect:
+    """What the last step would write; ``PlanRefused`` where some step would have no effect."""
+    effect: Effect | None = None
+    for kind in kinds:
+        found = foresee(kind, wish, parties, view, rivals)
+        if isinstance(found, Flaw):
+            raise refusal(found, kind, wish, parties, view, tip)
+        effect = found
+    assert effect is not None, "every wish has a step that the indexer reads"
+    if isinstance(wish, wishes.PreorderNamespace):
+        _refuse_existing(wish, parties, view, tip)
+    return effect
+
+
+def _refuse_existing(
+    wish: wishes.PreorderNamespace, parties: Parties, view: BlockView, tip: Tip
+) -> None:
+    """A preorder does not say which namespace it is of, so only we know that it is in vain."""
+    record = view.namespace(wish.namespace_id)
+    if record is not None and (record.is_ready or record.revealed_at(view.last, view.network)):
+        kind = StepKind.NAMESPACE_PREORDER
+        raise refusal(Flaw.NAMESPACE_EXISTS, kind, wish, parties, view, tip)
+
+
+def _payment(wish: Wish, view: BlockView) -> Payment | None:
+    match wish:
+        case wishes.RegisterName():
+            return name_payment(wish.name, view, view.height + 1)
+        case wishes.RenewName():
+            return name_payment(wish.name, view)
+        case wishes.PreorderNamespace():
+            return namespace_payment(wish.namespace_id, view)
+    return None
+
+
+def _check_price(wish: Wish, payment: Payment | None, view: BlockView, tip: Tip) -> None:
+    if payment is None:
+        return
+    ceiling = getattr(wish, "max_price", None)
+    if ceiling is not None and payment.satoshis > ceiling:
+        raise PlanRefused(
+            Reason.PRICE_TOO_HIGH,
+            f"{wish.subject} costs {payment.satoshis} satoshis; at most {ceiling} were allowed",
+            "allow a higher price, or choose a longer name",
+            details={"price": payment.satoshis, "max_price": ceiling},
+        )
+    if isinstance(wish, wishes.PreorderNamespace):
+        return
+    namespace = view.namespace(wish.subject.partition(".")[2])
+    assert namespace is not None, "a name without a namespace has no price"
+    # Whom to pay is decided by the block in which the registration or renewal is mined.
+    registers = isinstance(wish, wishes.RegisterName)
+    last = view.height + (PREORDER_EXPIRE if registers else CONSENSUS_WINDOW)
+    if payment.to_creator and not pays_creator(namespace, last):
+        free = when(namespace.reveal_block + BLOCKS_PER_YEAR + 1, tip, view.network)
+        raise PlanRefused(
+            Reason.PAYEE_CHANGES_SOON,
+            f"from {free} on, names of {namespace.namespace_id} are paid to nobody instead of to "
+            "their creator, and what is mined on the other side of that block is lost",
+            f"wait until {free}",
+            details={"until": free.as_json()},
+        )
+
+
+def _ends(effect: Effect, view: BlockView, tip: Tip) -> tuple[When | None, When | None]:
+    """Until when what is had can be had, and when it is gone; None: never, or nothing is."""
+    if effect.namespace is not None and not effect.namespace.is_ready:
+        lapses = effect.namespace.reveal_block + view.network.namespace_reveal_expire
+        return when(lapses, tip, view.network), when(lapses, tip, view.network)
+    if effect.name is None:
+        return None, None
+    namespace = view.namespace_of(effect.name)
+    status = status_at(effect.name, namespace, view.network, view.height)
+    until, gone = (
+        None if height is None else when(height, tip, view.network)
+        for height in (status.expires_at, status.gone_at)
+    )
+    return (None if effect.name.revoked else until), gone
+
+
+# --- money
+
+_FUNDED = b"\0" * 32
+"""Stands for the txid of a payment that is not made yet."""
+
+
+class _Purse:
+    """The coins of the parties while the steps spend them one after the other."""
+
+    def __init__(
+        self,
+        parties: Parties,
+        view: BlockView,
+        fee_rate: float,
+        max_fee: int | None,
+        script_sig_size: ScriptSigSize,
+    ) -> None:
+        self._sender = parties.sender
+        self._network = view.network
+        self._fee_rate = fee_rate
+        self._max_fee = max_fee
+        self._script_sig_size = script_sig_size
+
+    def pay(
+        self, operations: Sequence[Operation], coins: Sequence[Coin], spare: int
+    ) -> tuple[PlannedStep | None, list[Unsigned]]:
+        """A transaction for each operation, and the step that moves coins first, if it takes one.
+
+        Raises ``PlanRefused`` where neither ``coins`` nor ``spare`` pay for all of them.
+        """
+        try:
+            return self._pay(operations, coins, spare)
+        except FeeTooHigh as bound:
+            raise PlanRefused(
+                Reason.FEE_TOO_HIGH,
+                str(bound),
+                "wait until fees are lower, or allow a higher one",
+                details={"fee": bound.fee, "max_fee": self._max_fee},
+            ) from None
+
+    def _pay(
+        self, operations: Sequence[Operation], coins: Sequence[Coin], spare: int
+    ) -> tuple[PlannedStep | None, list[Unsigned]]:
+        try:
+            return None, self._compose(operations, coins)
+        except CannotPay as lack:
+            lacking = lack
+        if not lacking.missing:
+            raise PlanRefused(
+                Reason.TOO_MANY_COINS, str(lacking), "pay them to yourself in one coin first"
+            )
+        value, made = self._funded(operations, coins, lacking.missing)
+        fund_fee = math.ceil(FUND_BYTES * max(self._fee_rate, LEAST_FEE_RATE))
+        if spare < value + fund_fee:
+            held = sum(coin.value for coin in coins)
+            raise self._not_enough(value, held + max(0, spare - fund_fee))
+        # As much again as the miners get, so that the fees can be raised while they wait.
+        value = min(value + sum(unsigned.fee for unsigned in made), spare - fund_fee)
+        made = self._compose(operations, [*coins, self._coin(value)])
+        words = "moves coins to the address that must send"
+        address = script_address(self._sender, self._network)
+        output = PlannedOutput(words, value, address, comes_back=True)
+        return PlannedStep(StepKind.FUND, (output,), fund_fee, value + fund_fee), made
+
+    def _compose(self, operations: Sequence[Operation], coins: Sequence[Coin]) -> list[Unsigned]:
+        pool = list(coins)
+        made: list[Unsigned] = []
+        change: Coin | None = None
+        for number, operation in enumerate(operations, start=1):
+            # A registration spends the change of its preorder, so it cannot be mined without it.
+            first = change if isinstance(operation, Register) else None
+            unsigned = compose(
+                operation,
+                self._network,
+                pool,
+                self._sender,
+                fee_rate=self._fee_rate,
+                first=first,
+                script_sig_size=self._script_sig_size,
+                max_fee=self._max_fee,
+            )
+            made.append(unsigned)
+            pool = [coin for coin in pool if coin not in unsigned.coins]
+            if unsigned.change is not None:
+                output = unsigned.outputs[unsigned.change]
+                change = Coin(bytes((number,)) * 32, unsigned.change, output.value, output.script)
+                pool.append(change)
+        return made
+
+    def _funded(
+        self, operations: Sequence[Operation], coins: Sequence[Coin], missing: int
+    ) -> tuple[int, list[Unsigned]]:
+        """The least that one more coin of the sender must hold, and what it then pays for."""
+        value = max(missing, DUST)
+        while True:
+            try:
+                return value, self._compose(operations, [*coins, self._coin(value)])
+            except CannotPay as lack:
+                value += max(1, lack.missing)
+
+    def _coin(self, value: int) -> Coin:
+        return Coin(_FUNDED, 0, value, self._sender)
+
+    def _not_enough(self, lacking: int, have: int) -> PlanRefused:
+        address = script_address(self._sender, self._network)
+        return PlanRefused(
+            Reason.NOT_ENOUGH_MONEY,
+            f"there are {have} satoshis that can be spent on this; {address} lacks {lacking}",
+            f"send at least {lacking} satoshis to {address}, wait for a block, and try again",
+            details={"missing": lacking, "address": address},
+        )
+
+
+def _kept(made: Sequence[Unsigned], parties: Parties) -> int:
+    """What the parties' scripts hold of the outputs once all steps are done."""
+    ours = {parties.sender, parties.owner, parties.funder}
+    received = sum(o.value for unsigned in made for o in unsigned.outputs if o.script in ours)
+    own = {bytes((number,)) * 32 for number in range(1, len(made) + 1)}
+    spent_again = sum(c.value for unsigned in made for c in unsigned.coins if c.txid in own)
+    return received - spent_again

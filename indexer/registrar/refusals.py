@@ -1,0 +1,327 @@
+"""Why a wish cannot be had now, in a sentence that says what to do next.
+
+What must stay true: every refusal here comes before anything is signed, so nothing was paid; the
+set of reasons is closed, and their codes are for programs and do not change.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+
+from indexer.flaws import Flaw
+from indexer.networks import MAX_NAMES_PER_SENDER
+from indexer.records import NameRecord, NameStatus, Phase, status_at
+from indexer.registrar import wishes
+from indexer.registrar.dates import Tip, When, when
+from indexer.registrar.steps import Parties, StepKind
+from indexer.registrar.wishes import Wish
+from indexer.transactions import script_address
+from indexer.view import BlockView
+
+
+class Reason(Enum):
+    """Why there is no plan; the value is the code for programs."""
+
+    NAME_TAKEN = "name-taken"
+    NAME_IN_GRACE = "name-in-grace"
+    NAME_REVOKED = "name-revoked"
+    NAME_NOT_REGISTERED = "name-not-registered"
+    NAME_EXPIRED = "name-expired"
+    NOT_THE_OWNER = "not-the-owner"
+    SENT_TO_ITSELF = "sent-to-itself"
+    BEING_REGISTERED = "being-registered"
+    ALREADY_PREORDERED = "already-preordered"
+    PREORDER_UNUSABLE = "preorder-unusable"
+    PREORDER_MISSING = "preorder-missing"
+    OWNER_FULL = "owner-full"
+    SENDER_FULL = "sender-full"
+    NAMESPACE_NOT_OPEN = "namespace-not-open"
+    NAMESPACE_NOT_REVEALED = "namespace-not-revealed"
+    NAMESPACE_EXISTS = "namespace-exists"
+    NOT_THE_REVEALER = "not-the-revealer"
+    NOT_AN_IMPORTER = "not-an-importer"
+    NOT_AN_ANNOUNCER = "not-an-announcer"
+    PAYEE_CHANGES_SOON = "payee-changes-soon"
+    OTHER_LEDGER = "other-ledger"
+    NOT_AT_THIS_HEIGHT = "not-at-this-height"
+    WRONG_SCRIPT = "wrong-script"
+    INDEX_BEHIND = "index-behind"
+    PRICE_TOO_HIGH = "price-too-high"
+    FEE_TOO_HIGH = "fee-too-high"
+    NOT_ENOUGH_MONEY = "not-enough-money"
+    TOO_MANY_COINS = "too-many-coins"
+
+
+class PlanRefused(Exception):
+    """There is no plan for a wish; ``str()`` is the sentence, and nothing was paid."""
+
+    paid = False
+
+    def __init__(
+        self,
+        reason: Reason,
+        sentence: str,
+        hint: str,
+        *,
+        flaw: Flaw | None = None,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.hint = hint
+        """What to do next."""
+        self.flaw = flaw
+        """What the indexer would say of the operation, where that is why."""
+        self.details: Mapping[str, object] = details or {}
+        """The values in the sentence, for programs."""
+
+    def as_json(self) -> dict[str, object]:
+        """``error``, ``code``, ``hint``, ``paid``, and the values in the sentence."""
+        says = {"error": str(self), "code": self.reason.value, "hint": self.hint, "paid": False}
+        return {**self.details, **says}
+
+
+_REASONS: dict[Flaw, Reason] = {
+    Flaw.NAME_TAKEN: Reason.NAME_TAKEN,
+    Flaw.NAME_REVOKED: Reason.NAME_REVOKED,
+    Flaw.NAME_IN_GRACE: Reason.NAME_IN_GRACE,
+    Flaw.NAME_NOT_REGISTERED: Reason.NAME_NOT_REGISTERED,
+    Flaw.NO_NAME_MATCHES: Reason.NOT_THE_OWNER,
+    Flaw.NOT_THE_OWNER: Reason.NOT_THE_OWNER,
+    Flaw.SENT_TO_ITSELF: Reason.SENT_TO_ITSELF,
+    Flaw.COLLISION: Reason.BEING_REGISTERED,
+    Flaw.PREORDER_EXISTS: Reason.ALREADY_PREORDERED,
+    Flaw.NO_PREORDER: Reason.PREORDER_MISSING,
+    Flaw.PREORDER_EXPIRED: Reason.PREORDER_UNUSABLE,
+    Flaw.PREORDER_BEFORE_READY: Reason.PREORDER_UNUSABLE,
+    Flaw.PREORDER_SENDER: Reason.PREORDER_UNUSABLE,
+    Flaw.FEE_TOO_LOW: Reason.PREORDER_UNUSABLE,
+    Flaw.FEE_WENT_ELSEWHERE: Reason.PREORDER_UNUSABLE,
+    Flaw.QUOTA: Reason.OWNER_FULL,
+    Flaw.NAMESPACE_NOT_READY: Reason.NAMESPACE_NOT_OPEN,
+    Flaw.NAMESPACE_NOT_REVEALED: Reason.NAMESPACE_NOT_REVEALED,
+    Flaw.NAMESPACE_EXISTS: Reason.NAMESPACE_EXISTS,
+    Flaw.NOT_THE_REVEALER: Reason.NOT_THE_REVEALER,
+    Flaw.NOT_AN_IMPORTER: Reason.NOT_AN_IMPORTER,
+    Flaw.IMPORTER_UNKNOWN: Reason.NOT_AN_IMPORTER,
+    Flaw.NOT_AN_ANNOUNCER: Reason.NOT_AN_ANNOUNCER,
+    Flaw.OTHER_LEDGER: Reason.OTHER_LEDGER,
+    Flaw.CONSENSUS_HASH: Reason.INDEX_BEHIND,
+    Flaw.P2SH_OWNER: Reason.NOT_AT_THIS_HEIGHT,
+    Flaw.VALUE_HASH_TOO_EARLY: Reason.NOT_AT_THIS_HEIGHT,
+    Flaw.OWNER_MAY_NOT_CHANGE: Reason.NOT_AT_THIS_HEIGHT,
+    Flaw.BAD_VERSION: Reason.NOT_AT_THIS_HEIGHT,
+    Flaw.PAYLOAD_LENGTH: Reason.NOT_AT_THIS_HEIGHT,
+}
+"""What a flaw means before anything is sent; any other is about a script that cannot take part."""
+
+
+def refusal(
+    flaw: Flaw, kind: StepKind, wish: Wish, parties: Parties, view: BlockView, tip: Tip
+) -> PlanRefused:
+    """``flaw`` of step ``kind`` as a person should hear it, with heights, dates and addresses."""
+    return _Telling(flaw, kind, wish, parties, view, tip).refusal()
+
+
+class _Telling:
+    """Everything that a sentence about one flaw may mention."""
+
+    def __init__(
+        self,
+        flaw: Flaw,
+        kind: StepKind,
+        wish: Wish,
+        parties: Parties,
+        view: BlockView,
+        tip: Tip,
+    ) -> None:
+        self.flaw, self.kind, self.wish = flaw, kind, wish
+        self.parties, self.view, self.tip = parties, view, tip
+        self.subject = wish.subject
+        self.reason = _REASONS.get(flaw, Reason.WRONG_SCRIPT)
+        self.details: dict[str, object] = {"subject": self.subject}
+
+    def refusal(self) -> PlanRefused:
+        sentence, hint = self._words()
+        return PlanRefused(self.reason, sentence, hint, flaw=self.flaw, details=self.details)
+
+    def _words(self) -> tuple[str, str]:
+        match self.reason:
+            case Reason.NAME_TAKEN | Reason.NAME_REVOKED | Reason.NAME_IN_GRACE:
+                return self._held()
+            case Reason.NAME_NOT_REGISTERED | Reason.NOT_THE_OWNER:
+                return self._not_theirs()
+            case Reason.OWNER_FULL:
+                return self._full()
+            case Reason.PREORDER_UNUSABLE | Reason.ALREADY_PREORDERED | Reason.PREORDER_MISSING:
+                return self._preordered()
+            case Reason.BEING_REGISTERED:
+                return (
+                    f"somebody else's transaction that claims {self.subject} waits to be mined",
+                    "wait for the next blocks: either the name is theirs then, or it is free",
+                )
+            case Reason.INDEX_BEHIND:
+                return (
+                    "the index knows no block recent enough to be named in a transaction; "
+                    f"it would have to be block {self.view.height - 24} or a later one",
+                    "wait until the index has caught up with the node, and try again",
+                )
+            case Reason.OTHER_LEDGER:
+                return (
+                    f"what {self.subject} asks for is paid in another ledger, which this index "
+                    "does not follow",
+                    "it cannot be had with bitcoin",
+                )
+        return self._other()
+
+    def _held(self) -> tuple[str, str]:
+        """The name is somebody's; until when, and what can be done about it."""
+        found = self._status()
+        if found is None:
+            return f"{self.subject}: {self.flaw.value}", "choose another name"
+        record, status = found
+        owner = script_address(record.sender, self.view.network)
+        self.details["owner"] = owner
+        free = self._when(None if status.gone_at is None else status.gone_at + 1, "free_from")
+        self._when(status.expires_at, "expires")
+        again = "it never lapses" if free is None else f"it can be registered from {free} on"
+        if self.reason is Reason.NAME_REVOKED or status.phase is Phase.REVOKED:
+            self.reason = Reason.NAME_REVOKED
+            return f"{self.subject} is revoked; {again}", (
+                "choose another name" if free is None else "wait, or choose another name"
+            )
+        if self.flaw is Flaw.NAME_IN_GRACE:
+            return (
+                f"{self.subject} is in its grace period and can only be renewed; unless it is, "
+                f"{again}",
+                f"renew {self.subject} first",
+            )
+        if status.phase is Phase.GRACE:
+            self.reason = Reason.NAME_IN_GRACE
+            return (
+                f"{self.subject} has expired, but {owner} alone can renew it; if not, {again}",
+                "wait, or choose another name",
+            )
+        return (
+            f"{self.subject} belongs to {owner}; unless it is renewed, {again}",
+            "choose another name, or ask its owner to transfer it",
+        )
+
+    def _not_theirs(self) -> tuple[str, str]:
+        found = self._status()
+        if found is None:
+            self.reason = Reason.NAME_NOT_REGISTERED
+            return f"{self.subject} is not registered", "look at the spelling, or register it"
+        record, status = found
+        if status.phase is Phase.EXPIRED:
+            self.reason = Reason.NAME_EXPIRED
+            gone = self._when(status.gone_at, "gone")
+            return f"{self.subject} lapsed at {gone}", "register it again, if nobody else has"
+        owner = script_address(record.sender, self.view.network)
+        sender = script_address(self.parties.sender, self.view.network)
+        self.details |= {"owner": owner, "sender": sender}
+        if record.sender == self.parties.sender:
+            return f"{self.subject}: {self.flaw.value}", "wait for the next block, and try again"
+        self.reason = Reason.NOT_THE_OWNER
+        return (
+            f"{self.subject} belongs to {owner}, and {sender} would send this",
+            f"use the wallet or the key of {owner}",
+        )
+
+    def _full(self) -> tuple[str, str]:
+        """An address holds as many names as it may."""
+        script = self.parties.sender
+        match self.kind, self.wish:
+            case StepKind.REGISTER, _:
+                script = self.parties.owner or script
+            case _, wishes.TransferName(recipient=recipient):
+                script = recipient
+        address = script_address(script, self.view.network)
+        self.details["address"] = address
+        many = f"{address} owns {MAX_NAMES_PER_SENDER} names"
+        match self.kind:
+            case StepKind.RENEW:
+                return (
+                    f"{many}, and an address with that many can renew none of them",
+                    "transfer one of its names to another address first",
+                )
+            case StepKind.UPDATE:
+                return (
+                    f"{address} owns more than {MAX_NAMES_PER_SENDER} names, and an address with "
+                    "that many can update none of them",
+                    "transfer some of its names to another address first",
+                )
+            case StepKind.PREORDER:
+                self.reason = Reason.SENDER_FULL
+                return f"{many}, and cannot pay for another", "pay from another address"
+        return f"{many} and can own no more", "choose another address"
+
+    def _preordered(self) -> tuple[str, str]:
+        paid = "it was paid for and cannot be used any more: " + self.flaw.value
+        match self.reason, self.kind:
+            case Reason.ALREADY_PREORDERED, _:
+                return (
+                    f"{self.subject} was preordered by the same addresses, and that preorder "
+                    "stands",
+                    "register with it, or choose another address for the owner",
+                )
+            case Reason.PREORDER_MISSING, StepKind.NAMESPACE_REVEAL:
+                return (
+                    f"{script_address(self.parties.sender, self.view.network)} has no preorder of "
+                    f"the namespace {self.subject} for this revealer",
+                    "reveal from the address that sent the preorder, with the same revealer",
+                )
+            case Reason.PREORDER_MISSING, _:
+                return f"{self.subject}: {self.flaw.value}", "preorder it first"
+            case _, StepKind.NAMESPACE_REVEAL:
+                return f"the preorder of {self.subject}: {paid}", "preorder the namespace again"
+        return (
+            f"the preorder of {self.subject}: {paid}",
+            "choose another address for the owner, which takes a new preorder",
+        )
+
+    def _other(self) -> tuple[str, str]:
+        namespace_id = self.subject.rpartition(".")[2]
+        match self.reason:
+            case Reason.NAMESPACE_NOT_OPEN:
+                namespace = self.view.namespace(namespace_id)
+                if namespace is None:
+                    return (
+                        f"there is no namespace {namespace_id}",
+                        "look at the spelling of what follows the dot",
+                    )
+                return (
+                    f"the namespace {namespace_id} is not open yet",
+                    "wait until its creator opens it",
+                )
+            case Reason.NAMESPACE_NOT_REVEALED:
+                return (
+                    f"the namespace {namespace_id} is not revealed, or is open or lapsed already",
+                    "names are imported, and namespaces opened, only between reveal and opening",
+                )
+            case Reason.NAMESPACE_EXISTS:
+                return f"the namespace {namespace_id} exists already", "choose another one"
+            case Reason.NOT_THE_REVEALER | Reason.NOT_AN_IMPORTER:
+                hint = "use the key that the reveal named as the revealer's"
+            case Reason.NOT_AN_ANNOUNCER:
+                hint = f"announce as the owner of {' or '.join(self.view.network.announcers)}"
+            case Reason.SENT_TO_ITSELF:
+                hint = "name another address"
+            case Reason.NOT_AT_THIS_HEIGHT:
+                hint = "leave out what is not allowed there; with data, update after registering"
+            case _:
+                hint = "use p2pkh (legacy) or p2sh addresses"
+        return f"{self.subject}: {self.flaw.value}", hint
+
+    def _status(self) -> tuple[NameRecord, NameStatus] | None:
+        record = self.view.name(self.subject)
+        if record is None:
+            return None
+        namespace = self.view.namespace_of(record)
+        return record, status_at(record, namespace, self.view.network, self.view.last)
+
+    def _when(self, height: int | None, member: str) -> When | None:
+        if height is None:
+            return None
+        moment = when(height, self.tip, self.view.network)
+        self.details[member] = moment.as_json()
+        return moment
