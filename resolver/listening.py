@@ -8,12 +8,17 @@ line that names the address, the port, and what to do.
 import contextlib
 import errno
 import ipaddress
+import logging
 import socket
 import sys
+
+log = logging.getLogger("blockstore.resolver")
 
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Bytes of datagrams the kernel keeps while we are busy; the system's own limit may cut it."""
 BACKLOG = 512
+OWN_FILES = 1_024
+"""Files that are open beside the connections of the DNS doors: databases, the API, the node."""
 
 # Linux numbers that Python 3.11 does not name (linux/in.h, linux/in6.h).
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT = 10, 23, 5
@@ -37,6 +42,38 @@ def tcp_socket(host: str, port: int, flag: str = "--dns-port") -> socket.socket:
     Raises PortUnavailable.
     """
     return _bound(host, port, socket.SOCK_STREAM, flag)
+
+
+def make_room(connections: int) -> None:
+    """Let so many connections be open beside the process's own files: most systems allow 1,024
+    files at first. Where they may not be, the log says what to do."""
+    needed = OWN_FILES + connections
+    allowed = allow_open_files(needed)
+    if allowed < needed:
+        log.warning(
+            "This process may have %d files open, and tcp_connections may come to need %d: raise"
+            " its limit (LimitNOFILE in systemd, ulimit -Hn), or lower tcp_connections.",
+            allowed,
+            needed,
+        )
+
+
+def allow_open_files(needed: int) -> int:
+    """Let this process have ``needed`` files and sockets open, or as many as it may; how many that
+    is now."""
+    try:
+        import resource
+    except ImportError:  # Windows counts otherwise
+        return needed
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return needed
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):
+        return soft
+    return wanted
 
 
 def _bound(

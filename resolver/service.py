@@ -43,7 +43,7 @@ from resolver.export import Exports
 from resolver.forward import Forwarder
 from resolver.forward_cache import ForwardCache
 from resolver.forward_tls import client_context
-from resolver.listening import PortUnavailable
+from resolver.listening import PortUnavailable, make_room
 from resolver.lookup import TtlLimits
 from resolver.meta import NodeStatus
 from resolver.pages import Behind, Json, Pages
@@ -326,6 +326,9 @@ class Service:
             forwarder=self._make_forwarder(),
         )
         self._closers.append(("resolver", self.resolver.close))
+        tls = settings.tls_certificate is not None
+        doors = 1 + tls * (settings.dot_port != "off") + tls * (settings.doh_port != "off")
+        make_room(doors * len(settings.listen) * settings.tcp_connections)
         for host in settings.listen:
             self._open_dns(reactor, host)
             if not ipaddress.ip_address(host).is_loopback:

@@ -2,8 +2,8 @@
 
 Takes one argument, JSON: ``certificate`` and ``key`` (paths), ``reload`` (read them again that
 often, in seconds), ``limits`` (of TLS connections), ``forward`` (the port of another server on
-127.0.0.1 that is asked for all other names). Prints the ports as JSON and runs until its
-standard input closes. ``doors`` starts it.
+127.0.0.1 that is asked for all other names), ``keeping`` (whether replies are kept). Prints the
+ports as JSON and runs until its standard input closes. ``doors`` starts it.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ def doors(folder: Path, **options: Any) -> Iterator[SimpleNamespace]:
     try:
         line = process.stdout.readline()
         assert line, log.read_text()
-        yield SimpleNamespace(**json.loads(line), log=log.read_text)
+        yield SimpleNamespace(**json.loads(line), log=log.read_text, pid=process.pid)
     finally:
         process.stdin.close()
         process.wait(10)
@@ -52,6 +52,7 @@ def main() -> None:
 
     reactor = install_reactor()
     from resolver.api import ApiDoor
+    from resolver.cache import ReplyCache
     from resolver.certificate import Certificate
     from resolver.doh import open_https
     from resolver.forward import Forwarder
@@ -69,7 +70,8 @@ def main() -> None:
     if "forward" in options:
         loopback = [ipaddress.ip_network("127.0.0.0/8")]
         forwarder = Forwarder([Upstream("127.0.0.1", options["forward"])], allow=loopback)
-    world = World(forwarder=forwarder)
+    cache = ReplyCache(1 << 22) if options.get("keeping") else None
+    world = World(forwarder=forwarder, cache=cache)
     world.zonefile("alice.id", '@ TXT "hello"\nwww A 192.0.2.1\nwww AAAA 2001:db8::1')
     world.name("big.id", bytes(range(32, 127)) * 400)
     world.name("slow.id", "over the network", lies="network")

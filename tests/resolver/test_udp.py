@@ -9,7 +9,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from resolver.listening import PortUnavailable, udp_socket
+from resolver.listening import PortUnavailable, allow_open_files, make_room, udp_socket
 from resolver.udp import BURST, open_udp
 from tests.fakes_resolver import World, errors
 
@@ -173,6 +173,24 @@ def test_a_stopped_door_gives_its_port_back(world):
 def test_a_port_in_use_is_said_in_one_line(door):
     with pytest.raises(PortUnavailable, match=rf"127\.0\.0\.1 port {door.port} \(UDP\) is in use"):
         udp_socket("127.0.0.1", door.port)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="counts no files")
+def test_as_many_files_may_be_open_as_connections_need_and_no_more_than_is_allowed(caplog):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        assert allow_open_files(300) == 300
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 300
+        assert allow_open_files(200) == 200
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 300  # it is never lowered
+        if before[1] != resource.RLIM_INFINITY:
+            make_room(before[1])
+            assert f"may have {before[1]} files open" in caplog.text
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_both_families_may_have_one_port(world):
