@@ -76,6 +76,9 @@ MAX_AGE = 300
 FORWARDED_FLAGS = tuple(bytes((number,)) for number in range(256))
 """Behind the key of a reply for those whom ordinary DNS is asked for: it bears RA, and what it says
 may follow from RD, AD and CD."""
+MAX_TOLD = 4_096
+MAX_TOLD_QUERY = 128
+"""Replies of one second kept by the very bytes that asked, and how long those may be."""
 MAX_ORIGINS = 1_024
 """Data whose source is remembered, for those who ask for it."""
 MAX_MISSED = 16_384
@@ -176,6 +179,8 @@ class Resolver:
         self._clock = clock
         self._unix_clock = unix_clock
         self._second = -1
+        self._second_ends = float("-inf")
+        self._told: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
         self._fresh = False
         self._waiters: set[asyncio.Task[Any]] = set()
         self._last_logged: dict[str, float] = {}
@@ -246,17 +251,27 @@ class Resolver:
     def ready(self, packet: bytes, limit: int, address: str = "") -> bytes | None:
         """The reply to a datagram from ``address`` if the cache has it and it holds no cookie: the
         short way for a door. Never raises."""
+        may_recurse = self._forwarder is not None and self._forwarder.allows(address)
+        told = self._told[may_recurse]
+        now = self._clock()
+        if now < self._second_ends:
+            # Within one second and without a block the same bytes get the same reply.
+            rest = told.get(packet[2:])
+            if rest is not None and limit == UDP_LIMIT:
+                return packet[:2] + rest
+        else:
+            self._look_at_the_clock(int(now))
         asked = outline(packet, limit, stream=False, keeps_connection=False)
-        if asked is None or asked.cookie is not None:
+        if asked is None or asked.cookie is not None or not self._fresh:
             return None
-        if self._forwarder is not None and self._forwarder.allows(address):
+        if may_recurse:
             asked = _for_one_who_may_recurse(asked, packet)
-        now = int(self._clock())
-        if now != self._second:
-            self._look_at_the_clock(now)
-        if not self._fresh:
-            return None
-        return self._cache.find(packet, asked, now, None)
+        reply = self._cache.find(packet, asked, self._second, None)
+        if reply is not None and limit == UDP_LIMIT and len(packet) <= MAX_TOLD_QUERY:
+            if len(told) >= MAX_TOLD:
+                told.clear()
+            told[packet[2:]] = reply[2:]
+        return reply
 
     def turned_away(self, packet: bytes, address: str) -> bytes | None:
         """What to say to a datagram that came too often: TC, or BADCOOKIE to those who know
@@ -274,13 +289,14 @@ class Resolver:
         """The table has moved to ``height``; ``names`` are those whose records changed.
         ``everything``: the rules for all names did, by an epoch or a namespace."""
         self._cache.block(height, names, everything=everything)
-        self._second = -1
+        self._look_again()
 
     def data_came(self, digests: Iterable[bytes]) -> None:
         """The archive has this data now: whoever was told that it is missing may ask again."""
         missed = [digest for digest in digests if self._missed.pop(digest, False)]
         if missed:
             self._cache.touch(missed)
+            self._look_again()
 
     async def close(self) -> None:
         """Give up the questions that wait; whoever runs them sees them cancelled."""
@@ -299,15 +315,14 @@ class Resolver:
             return None
         if asker.may_recurse:
             asked = _for_one_who_may_recurse(asked, packet)
-        now = int(self._clock())
-        if now != self._second:
-            self._look_at_the_clock(now)
+        if self._clock() >= self._second_ends:
+            self._look_at_the_clock(int(self._clock()))
         if not self._fresh:
             return None
         cookie: bytes | None = None
         if asked.cookie is not None:
             cookie, _ = self._cookies.reply(asked.cookie, asker.address, self._unix_clock())
-        reply = self._cache.find(packet, asked, now, cookie)
+        reply = self._cache.find(packet, asked, self._second, cookie)
         if reply is None:
             return asked
         self.outcomes["from memory"] += 1
@@ -318,6 +333,13 @@ class Resolver:
         at = self._freshness()
         self._fresh = at.ready and not self._staleness.mark(at)
         self._second = now
+        self._second_ends = now + 1
+        for told in self._told:
+            told.clear()
+
+    def _look_again(self) -> None:
+        """What was told within this second is not to be told again unseen."""
+        self._second_ends = float("-inf")
 
     def _asked(
         self, query: Query, limit: int, asker: Asker, kept_as: Outline | None, height: int

@@ -50,7 +50,7 @@ class Ready:
     def begin(self, packet: bytes, limit: int) -> bytes:
         return self._reply
 
-    def ready(self, packet: bytes, limit: int) -> bytes:
+    def ready(self, packet: bytes, limit: int, address: str = "") -> bytes:
         return self._reply
 
 
