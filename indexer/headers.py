@@ -5,11 +5,14 @@ What must stay true: hashes are in the order in which they are hashed and stored
 and nodes write.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from operator import add, eq
 
 HEADER_BYTES = 80
+
+_digest = type(sha256()).digest
 
 
 class CorruptBlock(ValueError):
@@ -33,6 +36,11 @@ class Header:
 def double_sha256(data: bytes) -> bytes:
     """SHA256 of the SHA256: the hash of transactions, headers and merkle nodes."""
     return sha256(sha256(data).digest()).digest()
+
+
+def double_sha256_of_all(pieces: Iterable[bytes]) -> list[bytes]:
+    """:func:`double_sha256` of each: a block has thousands, and this loop runs in C."""
+    return list(map(_digest, map(sha256, map(_digest, map(sha256, pieces)))))
 
 
 def hash_hex(value: bytes) -> str:
@@ -92,11 +100,10 @@ def merkle_root(txids: Sequence[bytes]) -> bytes:
 def merkle_root_and_doubt(row: list[bytes]) -> tuple[bytes, bool]:
     """Root, and whether some pair of equal nodes makes the tree ambiguous (CVE-2012-2459)."""
     ambiguous = False
-    digest = sha256
     while len(row) > 1:
         left, right = row[::2], row[1::2]
-        ambiguous = ambiguous or any(map(bytes.__eq__, left, right))
+        ambiguous = ambiguous or any(map(eq, left, right))
         if len(left) > len(right):
             right.append(left[-1])
-        row = [digest(digest(a + b).digest()).digest() for a, b in zip(left, right, strict=True)]
+        row = double_sha256_of_all(map(add, left, right))
     return row[0], ambiguous

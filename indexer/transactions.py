@@ -8,7 +8,6 @@ are named here again, for whoever reads blocks needs them all.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import NamedTuple
 
 from indexer.headers import (
@@ -33,6 +32,7 @@ from indexer.scripts import (
     p2sh_script,
     script_address,
 )
+from indexer.walk import size_at, transaction_count, walk
 
 __all__ = [
     "HEADER_BYTES",
@@ -70,13 +70,7 @@ __all__ = [
 
 MAX_BLOCK_BYTES = 4_000_000
 """BIP 141: a block weighs at most 4,000,000, and a byte weighs at least one."""
-MAX_BASE_BYTES = 1_000_000
 NULL_HASH = bytes(32)
-
-_OP_RETURN = 0x6A
-_OP_PUSHDATA1, _OP_PUSHDATA2, _OP_PUSHDATA4 = 0x4C, 0x4D, 0x4E
-_COINBASE_OUTPOINT = NULL_HASH + b"\xff\xff\xff\xff"
-_SMALLEST_TRANSACTION = 60  # one input with an empty script and one output with an empty script
 
 
 class CorruptTransaction(ValueError):
@@ -130,21 +124,6 @@ class ScannedBlock:
 # Transactions
 
 
-def _wide(raw: bytes, at: int) -> tuple[int, int]:
-    """The CompactSize at ``at`` whose first byte says it is wide, and where it ends.
-
-    IndexError past the end; ValueError when a shorter form exists, which no node accepts.
-    """
-    width = 1 << (raw[at] - 252)
-    end = at + 1 + width
-    if end > len(raw):
-        raise IndexError
-    size = int.from_bytes(raw[at + 1 : end], "little")
-    if size < 253 or (width > 2 and not size >> 4 * width):
-        raise ValueError("a length is not written in its shortest form")
-    return size, end
-
-
 def compact_size(number: int) -> bytes:
     """``number`` as CompactSize (0 .. 2**64-1)."""
     if number < 253:
@@ -154,11 +133,6 @@ def compact_size(number: int) -> bytes:
     if number < 1 << 32:
         return b"\xfe" + number.to_bytes(4, "little")
     return b"\xff" + number.to_bytes(8, "little")
-
-
-def _size(raw: bytes, at: int) -> tuple[int, int]:
-    size = raw[at]
-    return (size, at + 1) if size < 253 else _wide(raw, at)
 
 
 def parse_transaction(raw: bytes) -> Transaction:
@@ -196,12 +170,12 @@ def _read_transaction(raw: bytes, start: int) -> tuple[Transaction, int]:
             raise CorruptTransaction(f"unknown transaction form (flag {raw[at + 1]})")
         at += 2
     body = at
-    count, at = _size(raw, at)
+    count, at = size_at(raw, at)
     if count == 0:
         raise CorruptTransaction("the transaction has no inputs")
     inputs = []
     for _ in range(count):
-        size, script = _size(raw, at + 36)
+        size, script = size_at(raw, at + 36)
         end = script + size
         if end + 4 > length:
             raise IndexError
@@ -214,10 +188,10 @@ def _read_transaction(raw: bytes, start: int) -> tuple[Transaction, int]:
             )
         )
         at = end + 4
-    count, at = _size(raw, at)
+    count, at = size_at(raw, at)
     outputs = []
     for _ in range(count):
-        size, script = _size(raw, at + 8)
+        size, script = size_at(raw, at + 8)
         end = script + size
         if end > length:
             raise IndexError
@@ -227,10 +201,10 @@ def _read_transaction(raw: bytes, start: int) -> tuple[Transaction, int]:
     if witness:
         shown = 0
         for _ in inputs:
-            items, at = _size(raw, at)
+            items, at = size_at(raw, at)
             shown += items
             for _ in range(items):
-                size, at = _size(raw, at)
+                size, at = size_at(raw, at)
                 at += size
         if not shown:
             raise CorruptTransaction("the transaction has the form of one with a witness, and none")
@@ -283,26 +257,6 @@ def serialize_transaction(
 # Whole blocks
 
 
-def _payload_places(raw: bytes, magic: bytes) -> list[int]:
-    """Where an OP_RETURN with one push of ``magic``... may stand, ascending: the prefilter.
-
-    Every candidate has one of these places in one of its outputs; most blocks have none at
-    all, so that no output script has to be looked at.
-    """
-    places = []
-    at = raw.find(magic, HEADER_BYTES)
-    while at >= 0:
-        if (
-            raw[at - 2] == _OP_RETURN
-            or (raw[at - 3] == _OP_RETURN and raw[at - 2] == _OP_PUSHDATA1)
-            or (raw[at - 4] == _OP_RETURN and raw[at - 3] == _OP_PUSHDATA2)
-            or (raw[at - 6] == _OP_RETURN and raw[at - 5] == _OP_PUSHDATA4)
-        ):
-            places.append(at)
-        at = raw.find(magic, at + 1)
-    return places
-
-
 def scan_block(raw: bytes, magic: bytes) -> ScannedBlock:
     """Check a raw block against its own header and pick the candidates out of it.
 
@@ -316,7 +270,8 @@ def scan_block(raw: bytes, magic: bytes) -> ScannedBlock:
         raise ValueError("the magic of a network has at least one byte")
     header = _proven_header(raw)
     try:
-        txids, found = _walk(raw, _payload_places(raw, magic), magic)
+        txids, suspects = walk(raw, magic)
+        read = [(vtxindex, _read_transaction(raw, at)[0]) for vtxindex, at in suspects]
     except IndexError:
         raise CorruptBlock("the block is cut short inside a transaction") from None
     except CorruptBlock:
@@ -324,7 +279,12 @@ def scan_block(raw: bytes, magic: bytes) -> ScannedBlock:
     except ValueError as flaw:
         raise CorruptBlock(f"the block holds a transaction that is none: {flaw}") from None
     _check_root(header, txids)
-    return ScannedBlock(header, len(txids), tuple(found))
+    candidates = (
+        Candidate(vtxindex, transaction)
+        for vtxindex, transaction in read
+        if any(_carries(output.script, magic) for output in transaction.outputs)
+    )
+    return ScannedBlock(header, len(txids), tuple(candidates))
 
 
 def parse_block(raw: bytes) -> tuple[Header, tuple[Transaction, ...]]:
@@ -336,9 +296,7 @@ def parse_block(raw: bytes) -> tuple[Header, tuple[Transaction, ...]]:
     header = _proven_header(raw)
     transactions = []
     try:
-        count, at = _size(raw, HEADER_BYTES)
-        if not 0 < count <= MAX_BASE_BYTES // _SMALLEST_TRANSACTION:
-            raise CorruptBlock(f"a block cannot hold {count} transactions")
+        count, at = transaction_count(raw)
         for _ in range(count):
             transaction, at = _read_transaction(raw, at)
             transactions.append(transaction)
@@ -382,94 +340,6 @@ def _check_root(header: Header, txids: list[bytes]) -> None:
         )
     if ambiguous:
         raise CorruptBlock(f"block {hash_hex(header.hash)} repeats transactions (CVE-2012-2459)")
-
-
-def _walk(raw: bytes, places: list[int], magic: bytes) -> tuple[list[bytes], list[Candidate]]:
-    """Txids of all transactions and the candidates; one tight loop, as it reads every block."""
-    digest = sha256
-    length = len(raw)
-    count, at = _size(raw, HEADER_BYTES)
-    if not 0 < count <= MAX_BASE_BYTES // _SMALLEST_TRANSACTION:
-        raise CorruptBlock(f"a block cannot hold {count} transactions")
-    txids: list[bytes] = []
-    found: list[Candidate] = []
-    append = txids.append
-    upcoming = iter(places)
-    place = next(upcoming, length)
-    for vtxindex in range(count):
-        start = at
-        at += 4
-        size = raw[at]
-        witness = size == 0
-        if witness:
-            if raw[at + 1] != 1:
-                raise CorruptBlock(f"transaction {vtxindex} has no inputs or an unknown form")
-            at += 2
-            size = raw[at]
-            if size == 0:
-                raise CorruptBlock(f"transaction {vtxindex} has no inputs")
-        body = at
-        at += 1
-        inputs = size
-        if size > 252:
-            inputs, at = _wide(raw, at - 1)
-        # Only a coinbase here keeps inner nodes of the merkle tree, 64 bytes each, from
-        # being passed off as the transactions (CVE-2017-12842).
-        if vtxindex == 0 and (inputs != 1 or raw[at : at + 36] != _COINBASE_OUTPOINT):
-            raise CorruptBlock("the first transaction of the block is no coinbase")
-        for _ in range(inputs):
-            at += 36
-            size = raw[at]
-            if size < 253:
-                at += size + 5
-            else:
-                size, at = _wide(raw, at)
-                at += size + 4
-        size = raw[at]
-        at += 1
-        if size > 252:
-            size, at = _wide(raw, at - 1)
-        for _ in range(size):
-            at += 8
-            size = raw[at]
-            if size < 253:
-                at += size + 1
-            else:
-                size, at = _wide(raw, at)
-                at += size
-        if witness:
-            end = at
-            for _ in range(inputs):
-                items = raw[at]
-                at += 1
-                if items > 252:
-                    items, at = _wide(raw, at - 1)
-                for _ in range(items):
-                    size = raw[at]
-                    if size < 253:
-                        at += size + 1
-                    else:
-                        size, at = _wide(raw, at)
-                        at += size
-            at += 4
-            if at > length:
-                raise IndexError
-            whole = raw[start : start + 4] + raw[body:end] + raw[at - 4 : at]
-        else:
-            at += 4
-            if at > length:
-                raise IndexError
-            whole = raw[start:at]
-        append(digest(digest(whole).digest()).digest())
-        if place < at:
-            transaction = _read_transaction(raw, start)[0]
-            if any(_carries(output.script, magic) for output in transaction.outputs):
-                found.append(Candidate(vtxindex, transaction))
-            while place < at:
-                place = next(upcoming, length)
-    if at != length:
-        raise CorruptBlock(f"{length - at} bytes follow the last transaction of the block")
-    return txids, found
 
 
 def _carries(script: bytes, magic: bytes) -> bool:
