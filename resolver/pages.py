@@ -7,7 +7,7 @@ its tag, its height, where the next page is, and whether the index is stale. Nev
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -103,7 +103,9 @@ class Pages:
             arguments = read_arguments(route, texts, query)
             names = tuple(one.name for one in route.query)
             seen = self.behind.snapshot()
-            asked = Asked(self._inner, seen, self._walks, path, arguments, names, body, known)
+            asked = Asked(
+                self._inner, seen, self._walks, path, arguments, names, body, known, self._aside
+            )
             told = await self._told(route, asked)
             tag = told.tag or (asked.block_tag if route.of_block else "")
             headers = {"Blockstore-Height": str(seen.height)} if route.of_block else {}
@@ -119,15 +121,18 @@ class Pages:
 
     async def _told(self, route: Route, asked: Asked) -> Told:
         if route.long:
-            if self._walking >= MAX_WALKS:
-                raise Refused(Refusal.BUSY, "too many long listings are under way")
-            self._walking += 1
-            walk = asyncio.get_running_loop().run_in_executor(self._walker, route.answer, asked)
-            walk.add_done_callback(self._walked)
-            told = await walk
-        else:
-            told = route.answer(asked)
-        return await told if isinstance(told, Awaitable) else told
+            found: Told = await self._aside(lambda: route.answer(asked))
+            return found
+        told = route.answer(asked)
+        return told if isinstance(told, Told) else await told
+
+    async def _aside(self, walk: Callable[[], Any]) -> Any:
+        if self._walking >= MAX_WALKS:
+            raise Refused(Refusal.BUSY, "too many long listings are under way")
+        self._walking += 1
+        under_way = asyncio.get_running_loop().run_in_executor(self._walker, walk)
+        under_way.add_done_callback(self._walked)
+        return await under_way
 
     def _walked(self, _walk: object) -> None:
         self._walking -= 1
@@ -157,7 +162,7 @@ def _finished(
             return _unchanged(tag, headers)
     if told.next:
         headers["Link"] = f'<{told.next}>; rel="next"'
-    return Page(200, _marked(told.body, route, mark), headers, told.content_type)
+    return Page(told.status, _marked(told.body, route, mark), headers, told.content_type)
 
 
 def _unchanged(tag: str, headers: Mapping[str, str]) -> Page:

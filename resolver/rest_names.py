@@ -8,7 +8,6 @@ import json
 
 from indexer.proofs import BadProof, build_proof, write_proof
 from indexer.records import NameRecord, NameStatus, Phase
-from indexer.scripts import script_address
 from indexer.serialized import read_serialized
 from indexer.snapshot import Snapshot
 from indexer.transactions import hash_hex
@@ -138,7 +137,7 @@ def blockchain_record(asked: Asked) -> Told:
     """The record of a name as the chain has it, live or not."""
     found = asked.seen.name_status(asked["name"])
     if found is None:
-        raise _never_registered(asked["name"])
+        raise never_registered(asked["name"])
     record, status = found
     spans = {"expire_block": status.expires_at, "renewal_deadline": status.gone_at}
     return Told(record_json(record) | spans)
@@ -153,7 +152,7 @@ def history(asked: Asked) -> Told:
             return Told({})
         found = asked.seen.states(name, found.next)
     if not found.entries:
-        raise _never_registered(name)
+        raise never_registered(name)
     heights: Json = {}
     for state in found.entries:
         heights.setdefault(str(state.height), []).append(state_json(state))
@@ -200,19 +199,19 @@ def proof(asked: Asked) -> Told:
 
 def did(asked: Asked) -> Told:
     """What a decentralised identifier stands for (protocol spec section 6.6)."""
-    seen = asked.seen
-    address, number = asked["did"]
-    script = owner_script(address, seen)
-    wanted = f"did:stack:v0:{script_address(script, seen.network)}-{number}"
-    creation = seen.creation(script, number)
-    found = None if creation is None else seen.name_status(creation.name)
-    if creation is None or found is None:
-        raise not_on_chain(f"{address} has created no name with the number {number}")
-    if did_text(seen.creation_of(creation.name), seen.network) != wanted:
-        raise not_on_chain(f"{wanted} ended: {creation.name} lapsed and was registered anew")
-    record, status = found
-    require_live(record.name, seen)
-    return Told(did_json(seen, wanted, record, status))
+    record, status = creation_of_did(asked.seen, *asked["did"])
+    wanted = did_text(asked.seen.creation_of(record.name), asked.seen.network)
+    return Told(did_json(asked.seen, wanted or "", record, status))
+
+
+def creation_of_did(seen: Snapshot, address: str, number: int) -> tuple[NameRecord, NameStatus]:
+    """The live name that was the ``number``-th created for ``address``. Raises ``Refused``."""
+    creation = seen.creation(owner_script(address, seen), number)
+    if creation is None:
+        raise not_on_chain(f"no name with the number {number} was created for {address}")
+    if seen.creation_of(creation.name) != creation:
+        raise not_on_chain(f"the identifier ended: {creation.name} lapsed and was registered anew")
+    return require_live(creation.name, seen)
 
 
 def not_known(seen: Snapshot, height: int) -> Refused:
@@ -225,7 +224,8 @@ def not_known(seen: Snapshot, height: int) -> Refused:
     )
 
 
-def _never_registered(name: str) -> Refused:
+def never_registered(name: str) -> Refused:
+    """The chain has never had the name."""
     return Refused(Refusal.NOT_REGISTERED, f"{name} was never registered")
 
 

@@ -133,7 +133,7 @@ HISTORY_PAGE = _number(
 AFTER = Parameter(
     "after",
     "Where the page before ended; the header Link gives it.",
-    {"type": "string", "maxLength": _MAX_CURSOR, "default": ""},
+    {"type": "string", "pattern": "^[ -~]*$", "maxLength": _MAX_CURSOR, "default": ""},
     _read_cursor,
     "",
 )
@@ -167,5 +167,7 @@ EXPIRING = _number(
 DAYS = _number("days", "How far the calendar looks ahead.", least=1, most=MAX_DAYS)
 OWNER = Parameter("address", "Only names of this owner.", ADDRESS_SCHEMA, _read_address)
 WITHIN = Parameter("namespace", "Only names in this namespace.", NAMESPACE_SCHEMA, _read_namespace)
+OFFSET = _number("offset", "How many to leave out.", most=MAX_PAGE * 100, default=0)
+COUNT = _number("count", "How many to give, 100 at most.", most=100, default=100)
 STATE_HEIGHT = _number("height", "Of the state that is proven.", most=MAX_HEIGHT)
 UNDER = _number("under", "Of the consensus hash that it is proven under.", most=MAX_HEIGHT)

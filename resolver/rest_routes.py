@@ -135,7 +135,7 @@ class Routes:
 
 def read_arguments(route: Route, texts: Mapping[str, str], query: str) -> dict[str, Any]:
     """The values of every parameter of ``route``. Raises ``Refused``."""
-    values = {one.name: _read(one, _decoded(texts[one.name])) for one in route.parameters}
+    values = {one.name: read_value(one, _decoded(texts[one.name])) for one in route.parameters}
     given = read_query(query)
     known = {one.name for one in route.query}
     for name in given:
@@ -147,7 +147,7 @@ def read_arguments(route: Route, texts: Mapping[str, str], query: str) -> dict[s
                 f"its parameters: {takes}; see /v1/openapi.json",
             )
     for one in route.query:
-        values[one.name] = _read(one, given[one.name]) if one.name in given else one.default
+        values[one.name] = read_value(one, given[one.name]) if one.name in given else one.default
     return values
 
 
@@ -177,7 +177,8 @@ def _decoded(text: str) -> str:
     return unquote_to_bytes(text).decode("utf-8", "surrogateescape")
 
 
-def _read(parameter: Parameter, text: str) -> Any:
+def read_value(parameter: Parameter, text: str) -> Any:
+    """The value that ``text`` gives a parameter. Raises ``Refused``."""
     try:
         return parameter.read(text)
     except ValueError as error:

@@ -85,7 +85,7 @@ ERROR = shape(
     hint=TEXT,
 )
 
-_RECORD: dict[str, Schema] = {
+RECORD: dict[str, Schema] = {
     "opcode": OPCODE,
     "op": OP,
     "txid": HASH32,
@@ -156,8 +156,8 @@ SCHEMAS: dict[str, Schema] = {
         preorder_block_number=HEIGHT,
         height=HEIGHT,
     ),
-    "NameRecord": shape(expire_block=DEADLINE, renewal_deadline=DEADLINE, **_RECORD),
-    "NameState": shape(block_id=HEIGHT, **_RECORD),
+    "NameRecord": shape(expire_block=DEADLINE, renewal_deadline=DEADLINE, **RECORD),
+    "NameState": shape(block_id=HEIGHT, **RECORD),
     "NamespaceRecord": shape(
         opcode=OPCODE,
         op=OP,
@@ -295,3 +295,31 @@ PUT_ZONEFILE = {
     "properties": {"zonefile": {"type": "string", "maxLength": 40_960}},
     "required": ["zonefile"],
 }
+
+_RPC_ID: Schema = {"type": ["string", "number", "null"]}
+RPC_CALL: Schema = {
+    "type": "object",
+    "properties": {
+        "jsonrpc": {"type": "string", "description": "2.0; left out: 1.0."},
+        "method": TEXT,
+        "params": {"type": ["array", "object", "null"]},
+        "id": _RPC_ID,
+    },
+    "required": ["method"],
+}
+RPC_CALLS: Schema = {
+    "anyOf": [RPC_CALL, {"type": "array", "items": RPC_CALL, "minItems": 1, "maxItems": 50}]
+}
+_RPC_ERROR: Schema = {
+    "type": "object",
+    "properties": {"code": NUMBER, "message": TEXT, "data": {"type": "object"}},
+    "required": ["code", "message"],
+}
+_RPC_ANSWER: Schema = {
+    "oneOf": [
+        shape(jsonrpc={"const": "2.0"}, id=_RPC_ID, result={}),
+        shape(jsonrpc={"const": "2.0"}, id=_RPC_ID, error=_RPC_ERROR),
+        shape(id=_RPC_ID, result={}, error=nullable(_RPC_ERROR)),
+    ]
+}
+RPC_REPLY: Schema = {"anyOf": [_RPC_ANSWER, listed(_RPC_ANSWER, 50)]}

@@ -17,6 +17,7 @@ from resolver.openapi import write_document
 from resolver.refusals import Refusal
 from resolver.rest_routes import Body, Route, Routes
 from resolver.rest_values import Asked, Told
+from resolver.rpc_methods import METHODS
 
 _BAD = (Refusal.BAD_REQUEST,)
 _NAMED = (Refusal.BAD_REQUEST, Refusal.BAD_NAME)
@@ -39,6 +40,11 @@ _CHAIN = "/v1/blockchains/bitcoin"
 def openapi(_asked: Asked) -> Told:
     """This table as a document."""
     return Told(write_document(ROUTES.all), tag="")
+
+
+async def rpc(asked: Asked) -> Told:
+    """The table of methods."""
+    return await METHODS.reply(asked)
 
 
 NODE = (
@@ -377,4 +383,18 @@ DATA = (
     ),
 )
 
-ROUTES = Routes((*NODE, *OF_A_NAME, *LISTINGS, *BLOCKS, *PRICES, *DATA))
+RPC = (
+    Route(
+        "POST",
+        ("/rpc",),
+        "The questions of the first releases, as JSON-RPC 2.0 (and 1.0), also in batches.",
+        rpc,
+        s.RPC_REPLY,
+        body=Body("A call, or a batch of calls.", s.RPC_CALLS),
+        refusals=(Refusal.TOO_LARGE, Refusal.BUSY),
+        also={204: {}},
+        of_block=False,
+    ),
+)
+
+ROUTES = Routes((*NODE, *OF_A_NAME, *LISTINGS, *BLOCKS, *PRICES, *DATA, *RPC))

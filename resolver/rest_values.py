@@ -47,6 +47,7 @@ class Told:
     next: str = ""
     tag: str = ""
     content_type: str = JSON
+    status: int = 200
 
 
 class Unchanged(Exception):
@@ -55,6 +56,14 @@ class Unchanged(Exception):
     def __init__(self, tag: str) -> None:
         self.tag = tag
         super().__init__(tag)
+
+
+Aside = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+async def at_once(walk: Callable[[], Any]) -> Any:
+    """Where nobody else waits."""
+    return walk()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,8 @@ class Asked:
     body: bytes = b""
     known: str = ""
     """The header If-None-Match."""
+    aside: Aside = at_once
+    """Runs what walks far through the table beside the event loop. Raises ``Refused``."""
 
     def __getitem__(self, parameter: str) -> Any:
         return self.arguments[parameter]

@@ -102,6 +102,8 @@ PURE = frozenset(
         "resolver/rest_table.py",
         "resolver/rest_values.py",
         "resolver/rest_walks.py",
+        "resolver/rpc.py",
+        "resolver/rpc_methods.py",
         "resolver/settings.py",
         "resolver/settings_table.py",
         "resolver/settings_text.py",
