@@ -12,7 +12,6 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dnslib import DNSLabel, DNSQuestion
 from dnslib.dns import EDNS0, EDNSOption
 from dnslib.label import DNSBuffer
 
@@ -21,7 +20,7 @@ from resolver.asker import UNKNOWN, Asker
 from resolver.codes import QUERY, Option, Rcode, Rtype
 from resolver.lookup import RecordSet
 from resolver.outline import MAX_OPTIONS, PLAIN_ROOM, lawful_cookie
-from resolver.zones import Labels
+from resolver.zones import Labels, name_wire
 
 UDP_LIMIT = 1_232
 """What a datagram of ours may hold (the DNS flag day 2020 size); also what OPT offers."""
@@ -37,10 +36,14 @@ _QR, _TC, _RD, _AA, _RA, _AD, _CD = 0x8000, 0x0200, 0x0100, 0x0400, 0x0080, 0x00
 _OPCODE = 0x7800
 _DO = 0x8000
 
+_HEADER = 12
+_OPT_HEAD = 11
+_BARE_OPT = b"\0\0\x29"
 _header = struct.Struct("!HHHHHH")
 _type_class = struct.Struct("!HH")
 _record = struct.Struct("!HHIH")
 _pointer = struct.Struct("!H")
+_TO_QUESTION = _pointer.pack(0xC000 | _HEADER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ def read_query(packet: bytes) -> Query | CookieQuery | bytes | None:
     a compressed question name, two OPT records (RFC 6891 6.1.1), OPT or TSIG as question type;
     NOTIMP for the question types TKEY, MAILA and MAILB.
     """
-    if len(packet) < _header.size:
+    if len(packet) < _HEADER:
         return None
     ident, flags, questions, answers, authorities, additionals = _header.unpack_from(packet)
     if flags & _QR:
@@ -129,7 +132,7 @@ def read_query(packet: bytes) -> Query | CookieQuery | bytes | None:
     draft = _Draft(ident, flags)
     opcode = (flags & _OPCODE) >> 11
     try:
-        at = _header.size
+        at = _HEADER
         if questions == 1:
             at = _read_question(packet, draft)
         elif questions:
@@ -159,17 +162,15 @@ def read_query(packet: bytes) -> Query | CookieQuery | bytes | None:
 def _read_question(packet: bytes, draft: _Draft) -> int:
     """Read the question into ``draft``; the offset behind it."""
     labels: list[bytes] = []
-    at = _header.size
+    at = _HEADER
     try:
         while length := packet[at]:
             if length > 63:
                 raise _Unreadable("a pointer or an unknown kind of label")
-            label = packet[at + 1 : at + 1 + length]
-            if len(label) != length:
-                raise _Unreadable("a label breaks off")
-            labels.append(label)
-            at += 1 + length
-            if at - _header.size >= MAX_NAME_OCTETS:
+            end = at + 1 + length
+            labels.append(packet[at + 1 : end])
+            at = end  # where a label broke off there is nothing to read
+            if at - _HEADER >= MAX_NAME_OCTETS:
                 raise _Unreadable("a name is longer than 255 octets")
         draft.qtype, draft.qclass = _type_class.unpack_from(packet, at + 1)
     except (IndexError, struct.error):
@@ -181,6 +182,13 @@ def _read_question(packet: bytes, draft: _Draft) -> int:
 
 def _read_records(packet: bytes, at: int, skipped: int, additionals: int, draft: _Draft) -> None:
     """Walk the records behind the question; OPT, of which there may be one, goes into ``draft``."""
+    if at == len(packet) and not skipped and not additionals:
+        return
+    if len(packet) == at + _OPT_HEAD and packet.startswith(_BARE_OPT, at):
+        rtype, size, ttl, length = _record.unpack_from(packet, at + 1)
+        if additionals == 1 and not skipped and not length:  # as nearly every query has it
+            draft.edns = Edns(size, ttl >> 16 & 0xFF, bool(ttl & _DO), ())
+            return
     if skipped + additionals > MAX_RECORDS_IN_QUERY:
         raise _Unreadable("more records than a query can need")
     seen_opt = False
@@ -275,34 +283,29 @@ def write_reply(
     if cookie:
         room -= 4 + len(cookie)
     opts = _opt_versions(query, answer, options, asker)
-    sizes = [_opt_size(opt) for opt in opts]
-    buffer = _ReplyBuffer(bytes(_header.size))
-    buffer.offset = _header.size
-    DNSQuestion(DNSLabel(query.labels), query.qtype, query.qclass).pack(buffer)
+    message = _Message(query.labels, query.qtype, query.qclass)
 
     counts = [0, 0, 0]
     whole = True
     needed = ((0, answer.answer), (1, answer.authority), (2, answer.glue))
     for section, record_sets in needed:
         for records in record_sets:
-            whole = whole and buffer.add(records, room - sizes[-1])
+            whole = whole and message.add(records, room - len(opts[-1]))
             if whole:
                 counts[section] += len(records.rdatas)
-    opt = next(
-        (opt for opt, size in zip(opts, sizes, strict=True) if buffer.offset + size <= room),
-        opts[-1],
-    )
+    length = len(message.octets)
+    opt = next((opt for opt in opts if length + len(opt) <= room), opts[-1])
     if whole:
         for records in answer.additional:
-            if buffer.add(records, room - _opt_size(opt)):
+            if message.add(records, room - len(opt)):
                 counts[2] += len(records.rdatas)
-    if opt is not None:
+    if opt:
         if cookie:
             opt = _with_option(opt, Option.COOKIE, cookie)
             room += 4 + len(cookie)
         if asker.encrypted and query.edns is not None and query.edns.has(Option.PADDING):
-            opt = _padded(opt, buffer.offset, room)
-        opt.pack(buffer)
+            opt = _padded(opt, len(message.octets), room)
+        message.octets += opt
         counts[2] += 1
     flags = _QR | query.flags & (_OPCODE | _RD) | answer.rcode & 0xF
     flags |= _AA if answer.authoritative else 0
@@ -312,45 +315,43 @@ def write_reply(
         wants_ad = query.flags & _AD or (query.edns is not None and query.edns.wants_dnssec)
         flags |= _AD if answer.authenticated and wants_ad else 0  # RFC 6840 5.8
     flags |= 0 if whole else _TC
-    _header.pack_into(buffer.data, 0, query.id, flags, 1, *counts)
-    return bytes(buffer.data)
+    _header.pack_into(message.octets, 0, query.id, flags, 1, *counts)
+    return bytes(message.octets)
 
 
 def write_short(query: Query | CookieQuery, rcode: int, cookie: bytes, *, cut: bool) -> bytes:
     """A reply without records: an rcode, the cookie if there is one, TC if ``cut``."""
-    buffer = _ReplyBuffer(bytes(_header.size))
-    buffer.offset = _header.size
-    questions = 0
+    question = b""
     if isinstance(query, Query):
-        DNSQuestion(DNSLabel(query.labels), query.qtype, query.qclass).pack(buffer)
-        questions = 1
+        question = _question(query.labels, query.qtype, query.qclass)
+    opt = b""
     if query.edns is not None:
         opt = _opt(query.edns.wants_dnssec, rcode)
-        (_with_option(opt, Option.COOKIE, cookie) if cookie else opt).pack(buffer)
+        opt = _with_option(opt, Option.COOKIE, cookie) if cookie else opt
     flags = _QR | query.flags & (_OPCODE | _RD) | rcode & 0xF | (_TC if cut else 0)
-    additionals = int(query.edns is not None)
-    _header.pack_into(buffer.data, 0, query.id, flags, questions, 0, 0, additionals)
-    return bytes(buffer.data)
+    return _header.pack(query.id, flags, bool(question), 0, 0, bool(opt)) + question + opt
 
 
 def _refusal(draft: _Draft, rcode: Rcode) -> bytes:
     """A reply with an rcode and nothing else. AD and CD are cleared in every reply: nothing here
     is validated (RFC 4035 3.1.6)."""
     flags = _QR | draft.flags & (_OPCODE | _RD) | rcode & 0xF
-    questions, additionals = int(draft.has_question), int(draft.edns is not None)
-    buffer = _ReplyBuffer(_header.pack(draft.id, flags, questions, 0, 0, additionals))
-    buffer.offset = _header.size
+    question = opt = b""
     if draft.has_question:
-        DNSQuestion(DNSLabel(draft.labels), draft.qtype, draft.qclass).pack(buffer)
+        question = _question(draft.labels, draft.qtype, draft.qclass)
     if draft.edns is not None:
-        _opt(draft.edns.wants_dnssec, rcode).pack(buffer)
-    return bytes(buffer.data)
+        opt = _opt(draft.edns.wants_dnssec, rcode)
+    return _header.pack(draft.id, flags, bool(question), 0, 0, bool(opt)) + question + opt
+
+
+def _question(labels: Labels, qtype: int, qclass: int) -> bytes:
+    return name_wire(labels) + _type_class.pack(qtype, qclass)
 
 
 @lru_cache(maxsize=128)
-def _opt(wants_dnssec: bool, rcode: int, *options: tuple[int, bytes]) -> EDNS0:
+def _opt(wants_dnssec: bool, rcode: int, *options: tuple[int, bytes]) -> bytes:
     """Our OPT: version 0, our size, DO as in the query (RFC 3225 3), no other flag."""
-    return EDNS0(
+    opt = EDNS0(
         "",
         ext_rcode=rcode >> 4,
         version=0,
@@ -358,15 +359,21 @@ def _opt(wants_dnssec: bool, rcode: int, *options: tuple[int, bytes]) -> EDNS0:
         udp_len=UDP_LIMIT,
         opts=[EDNSOption(code, octets) for code, octets in options],
     )
+    buffer = DNSBuffer()
+    opt.pack(buffer)
+    return bytes(buffer.data)
 
 
 def _opt_versions(
     query: Query, answer: Answer, options: ServerOptions, asker: Asker
-) -> list[EDNS0 | None]:
-    """OPT from the fullest to the barest: with error texts, with error codes, without errors."""
+) -> list[bytes]:
+    """OPT from the fullest to the barest: with error texts, with error codes, without errors; no
+    bytes where the query had none."""
     edns = query.edns
     if edns is None:
-        return [None]
+        return [b""]
+    if not edns.options and not answer.errors:
+        return [_opt(edns.wants_dnssec, answer.rcode)]
     asked: list[tuple[int, bytes]] = []
     if options.nsid and edns.has(Option.NSID):
         asked.append((int(Option.NSID), options.nsid))
@@ -380,21 +387,20 @@ def _opt_versions(
     return [_opt(edns.wants_dnssec, answer.rcode, *asked, *extra) for extra in versions]
 
 
-def _padded(opt: EDNS0, length: int, room: int) -> EDNS0:
+def _padded(opt: bytes, length: int, room: int) -> bytes:
     """``opt`` with an option of zeros, so that the ``length`` bytes before it and it together are
     a whole number of blocks, or fill the ``room`` there is."""
-    bare = length + _opt_size(opt) + 4
+    bare = length + len(opt) + 4
     whole = min(-(-bare // PADDING_BLOCK) * PADDING_BLOCK, room)
     if whole < bare:
         return opt
     return _with_option(opt, Option.PADDING, bytes(whole - bare))
 
 
-def _with_option(opt: EDNS0, code: Option, octets: bytes) -> EDNS0:
-    """``opt``, which is shared between replies, with one more option, for one reply."""
-    longer = EDNS0("", udp_len=UDP_LIMIT, opts=[*opt.rdata, EDNSOption(int(code), octets)])
-    longer.ttl = opt.ttl
-    return longer
+def _with_option(opt: bytes, code: Option, octets: bytes) -> bytes:
+    """``opt`` with one more option."""
+    options = opt[_OPT_HEAD:] + _type_class.pack(code, len(octets)) + octets
+    return opt[: _OPT_HEAD - 2] + struct.pack("!H", len(options)) + options
 
 
 def _error_option(error: ExtendedError, text: str) -> tuple[int, bytes]:
@@ -403,49 +409,63 @@ def _error_option(error: ExtendedError, text: str) -> tuple[int, bytes]:
     return int(Option.EXTENDED_ERROR), struct.pack("!H", error.code) + octets
 
 
-def _opt_size(opt: EDNS0 | None) -> int:
-    return 0 if opt is None else 11 + sum(4 + len(option.data) for option in opt.rdata)
+class _Message:
+    """A reply in the making: names are compressed regardless of case and only to where a pointer
+    can reach, RRsets are added whole or not at all."""
 
+    __slots__ = ("_asked", "_names", "octets")
 
-class _ReplyBuffer(DNSBuffer):  # type: ignore[misc, unused-ignore]
-    """dnslib's buffer, with names compressed regardless of case and only to where a pointer can
-    reach (dnslib's own breaks beyond 16,383), and with RRsets added whole or not at all."""
-
-    data: bytearray
-    offset: int
-    names: dict[Labels, int]
-
-    def encode_name(self, name: DNSLabel) -> None:
-        labels = name.label
-        lowered = tuple([label.lower() for label in labels])
-        for number, label in enumerate(labels):
-            rest = lowered[number:]
-            known = self.names.get(rest)
-            if known is not None:
-                self.append(_pointer.pack(0xC000 | known))
-                return
-            if self.offset < 0x4000:
-                self.names[rest] = self.offset
-            self.append(bytes((len(label),)) + label)
-        self.append(b"\0")
+    def __init__(self, labels: Labels, qtype: int, qclass: int) -> None:
+        self._asked = labels
+        self._names: dict[Labels, int] | None = None
+        self.octets = bytearray(_HEADER)
+        self.octets += _question(labels, qtype, qclass)
 
     def add(self, records: RecordSet, room: int) -> bool:
         """Append the RRset unless the packet would then be longer than ``room``."""
-        start = self.offset
-        if start + sum(12 + len(rdata) for rdata in records.rdatas) > room:
+        octets = self.octets
+        start = len(octets)
+        if start + sum([12 + len(rdata) for rdata in records.rdatas]) > room:
             return False  # each record takes two bytes of owner at the least
-        owner = DNSLabel(records.owner)
         for rdata in records.rdatas:
-            # By hand what RR.pack does in three times as long: the rdata is ready.
-            self.encode_name(owner)
-            fixed = _record.pack(records.rtype, records.rclass, records.ttl, len(rdata))
-            self.append(fixed + rdata)
-        if self.offset <= room:
+            self._write_name(records.owner)
+            octets += _record.pack(records.rtype, records.rclass, records.ttl, len(rdata))
+            octets += rdata
+        if len(octets) <= room:
             return True
-        del self.data[start:]
-        self.offset = start
-        self.names = {name: at for name, at in self.names.items() if at < start}
+        del octets[start:]
+        if self._names is not None:
+            self._names = {name: at for name, at in self._names.items() if at < start}
         return False
+
+    def _write_name(self, labels: Labels) -> None:
+        octets = self.octets
+        if labels == self._asked and labels:
+            octets += _TO_QUESTION
+            return
+        if self._names is None:
+            self._names = {}
+            self._note(self._asked, _HEADER)
+        lowered = tuple([label.lower() for label in labels])
+        for number in range(len(labels)):
+            known = self._names.get(lowered[number:])
+            if known is not None:
+                self._note(labels[:number], len(octets), lowered[number:])
+                octets += name_wire(labels[:number])[:-1] + _pointer.pack(0xC000 | known)
+                return
+        self._note(labels, len(octets))
+        octets += name_wire(labels)
+
+    def _note(self, labels: Labels, at: int, behind: Labels = ()) -> None:
+        """Remember where the name ``labels`` begins, which ``behind`` follows, and each of its
+        ends."""
+        assert self._names is not None
+        lowered = (*[label.lower() for label in labels], *behind)
+        for number, label in enumerate(labels):
+            if at >= 0x4000:
+                return
+            self._names[lowered[number:]] = at
+            at += 1 + len(label)
 
 
 __all__ = [
