@@ -30,6 +30,7 @@ setup(
         "kademlia==2.2.3",
         "plyvel>=1.5.1",
         "embit>=0.8.0",
+        "cryptography>=43",
         "siphash24>=1.9",
         "tqdm>=4.67",
         "click>=8.1",

@@ -49,6 +49,7 @@ PURE = frozenset(
         "indexer/registrar/compose.py",
         "indexer/registrar/dates.py",
         "indexer/registrar/outputs.py",
+        "indexer/registrar/key_text.py",
         "indexer/registrar/payment.py",
         "indexer/registrar/plan.py",
         "indexer/registrar/plan_text.py",

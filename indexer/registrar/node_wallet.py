@@ -1,0 +1,366 @@
+"""The signer whose keys are in a wallet of the Bitcoin node (Bitcoin Core's descriptor wallets).
+
+What must stay true: no key leaves the wallet; what comes back from it is the transaction that
+it was to sign, or is thrown away; nothing is sent from here. What several must sign, or a
+device that the node does not know, is handed on as a PSBT.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from indexer.networks import Network
+from indexer.node import BitcoinNode, NodeError, NodeRefused, NodeRpcError, NodeUnavailable
+from indexer.registrar.coins import FINAL_SEQUENCE, Coin, Unsigned
+from indexer.registrar.node_coins import coin_of, largest_first, listed, previous_transactions
+from indexer.registrar.psbt import (
+    BadPsbt,
+    check_signatures,
+    raw_unsigned,
+    signed_transaction,
+    write_psbt,
+)
+from indexer.registrar.signers import (
+    InsufficientFunds,
+    NeedsSignature,
+    NoLegacyAddresses,
+    NotSigned,
+    NoWallet,
+    Payment,
+    SignerError,
+    SignerUnavailable,
+    WalletLocked,
+    WrongNetwork,
+)
+from indexer.transactions import (
+    CorruptTransaction,
+    Transaction,
+    TxOut,
+    address_script,
+    hash_hex,
+    is_p2pkh,
+    is_p2sh,
+    parse_transaction,
+    script_address,
+)
+
+log = logging.getLogger("blockstore.registrar")
+
+MAX_WALLET_NAME = 200
+MAX_LABEL = 100
+DEEPEST = 9_999_999
+_FEE_SLACK = 1_000
+"""Satoshis that the wallet may go beyond the rate asked for: change too small for an output."""
+
+WALLET_ERROR, FUNDS, KEYPOOL, UNLOCK, NO_WALLET, WHICH_WALLET = -4, -6, -12, -13, -18, -19
+_METHOD_NOT_FOUND, _PARAMETER = -32601, -8
+
+
+class NodeWallet:
+    """A ``Signer``: one wallet of the node. May be shared by threads."""
+
+    kind = "node-wallet"
+
+    def __init__(self, node: BitcoinNode, network: Network, wallet: str | None = None) -> None:
+        """``wallet``: its name, where more than one may be loaded; ValueError for a bad one."""
+        self._node = node
+        self._network = network
+        self._name = wallet
+        self._door = node if wallet is None else _door_to(node, wallet)
+
+    def __repr__(self) -> str:
+        return f"NodeWallet({self._name!r} at {self._node.place})"
+
+    def close(self) -> None:
+        """End its own connections."""
+        if self._door is not self._node:
+            self._door.close()
+
+    # Addresses and coins
+
+    def fresh_script(self, label: str) -> bytes:
+        """See ``Signer``. The address is a new one of the wallet, which shows ``label`` by it."""
+        address = self._ask("getnewaddress", label[:MAX_LABEL], "legacy")
+        try:
+            script = address_script(str(address), self._network)
+        except ValueError:
+            raise WrongNetwork(
+                f"the wallet gave {str(address)[:100]!r}, which is no legacy address of "
+                f"{self._network.name}; check that the node is on that network"
+            ) from None
+        if not is_p2pkh(script) or not self.owns(script):
+            raise NoLegacyAddresses(
+                "the wallet gave an address that it cannot sign for by itself; use a wallet with "
+                "private keys and legacy (pkh) descriptors. Nothing was paid"
+            )
+        return script
+
+    def owns(self, script: bytes) -> bool:
+        """See ``Signer``: whether the wallet can solve the script, alone or with others."""
+        address = script_address(script, self._network)
+        if address is None:
+            return False
+        shown = self._ask("getaddressinfo", address)
+        if not isinstance(shown, Mapping) or shown.get("scriptPubKey") != script.hex():
+            raise self._nonsense("getaddressinfo")
+        return shown.get("ismine") is True and shown.get("solvable") is True
+
+    def coins(self, script: bytes) -> list[Coin]:
+        """See ``Signer``."""
+        address = script_address(script, self._network)
+        if address is None:
+            return []
+        found = []
+        try:
+            for entry in listed(self._ask("listunspent", 1, DEEPEST, [address], False)):
+                coin = coin_of(entry)
+                if coin.script == script and _is_legacy(entry) and entry.get("spendable") is True:
+                    found.append(coin)
+        except NodeError as failure:
+            raise SignerError(f"{failure}; nothing was paid") from None
+        return largest_first(found)
+
+    # Signing
+
+    def sign(self, unsigned: Unsigned) -> bytes:
+        """See ``Signer``. A wallet that lacks keys gives NeedsSignature with what it signed."""
+        signed = self._ask("signrawtransactionwithwallet", raw_unsigned(unsigned).hex())
+        if not isinstance(signed, Mapping):
+            raise self._nonsense("signrawtransactionwithwallet")
+        if signed.get("complete") is True:
+            return self._checked(str(signed.get("hex")), unsigned)
+        psbt = self._psbt(unsigned)
+        processed = self._ask("walletprocesspsbt", psbt, True, "ALL", True)
+        if not isinstance(processed, Mapping) or not isinstance(processed.get("psbt"), str):
+            raise self._nonsense("walletprocesspsbt")
+        if processed.get("complete") is True:
+            return self._checked(processed["psbt"], unsigned)
+        if any(is_p2sh(coin.script) for coin in unsigned.coins) or not self._has_keys():
+            raise NeedsSignature(processed["psbt"], unsigned)
+        raise NotSigned(
+            f"the wallet cannot sign this: {_why(signed)}; use the wallet that owns the coins. "
+            "Nothing was paid"
+        )
+
+    def _psbt(self, unsigned: Unsigned) -> str:
+        try:
+            return write_psbt(unsigned, previous_transactions(self._node, unsigned.coins))
+        except (NodeError, BadPsbt) as failure:
+            raise NotSigned(f"{failure}; nothing was paid") from None
+
+    def _checked(self, signed: str, unsigned: Unsigned) -> bytes:
+        try:
+            return signed_transaction(signed, unsigned)
+        except BadPsbt as flaw:
+            log.error(
+                "the wallet at %s gave back what it was not given: %s", self._node.place, flaw
+            )
+            raise NotSigned(
+                f"what the wallet gave back is not what it was to sign ({flaw}); nothing was paid. "
+                "Check the node"
+            ) from None
+
+    def _has_keys(self) -> bool:
+        shown = self._ask("getwalletinfo")
+        if not isinstance(shown, Mapping):
+            raise self._nonsense("getwalletinfo")
+        return shown.get("private_keys_enabled", True) is True
+
+    # Paying
+
+    def pay(
+        self, outputs: Sequence[TxOut], fee_rate: float, *, spending: Sequence[Coin] = ()
+    ) -> Payment:
+        """See ``Signer``. The wallet chooses the coins, of any kind, and where change goes."""
+        paid = [{self._address(output.script): _bitcoins(output.value)} for output in outputs]
+        pinned = [{"txid": hash_hex(c.txid), "vout": c.index} for c in spending]
+        rate = math.ceil(max(fee_rate, 1.0) * 1000) / 1000
+        options: dict[str, object] = {
+            "add_inputs": True,
+            "fee_rate": rate,
+            "changePosition": len(outputs),
+            "replaceable": True,
+        }
+        if spending:
+            # The change of what this one replaces is gone with it.
+            options["minconf"] = 1
+        made = self._ask("walletcreatefundedpsbt", pinned, paid, 0, options)
+        if not isinstance(made, Mapping) or not isinstance(made.get("psbt"), str):
+            raise self._nonsense("walletcreatefundedpsbt")
+        processed = self._ask("walletprocesspsbt", made["psbt"], True, "ALL", True)
+        if not isinstance(processed, Mapping) or not isinstance(processed.get("psbt"), str):
+            raise self._nonsense("walletprocesspsbt")
+        final = self._ask("finalizepsbt", processed["psbt"])
+        if not isinstance(final, Mapping) or final.get("complete") is not True:
+            raise NotSigned(
+                "the wallet has not all the keys for an ordinary payment; pay the address of this "
+                "step by other means, or use a wallet with private keys. Nothing was paid"
+            )
+        return self._checked_payment(str(final.get("hex")), outputs, rate, spending)
+
+    def _checked_payment(
+        self, signed: str, outputs: Sequence[TxOut], rate: float, spending: Sequence[Coin]
+    ) -> Payment:
+        try:
+            raw = bytes.fromhex(signed)
+            transaction = parse_transaction(raw)
+        except (ValueError, CorruptTransaction):
+            raise self._nonsense("finalizepsbt") from None
+        coins = self._spent(transaction)
+        wanted = {(coin.txid, coin.index) for coin in spending}
+        paid = transaction.outputs[: len(outputs)]
+        rest = transaction.outputs[len(outputs) :]
+        fee = sum(c.value for c in coins) - sum(output.value for output in transaction.outputs)
+        flaw = ""
+        if paid != tuple(outputs) or len(rest) > 1:
+            flaw = "it pays something else"
+        elif not wanted <= {(coin.txid, coin.index) for coin in coins}:
+            flaw = "it spends other coins"
+        elif fee > len(raw) * rate + _FEE_SLACK:
+            flaw = f"its fee is {fee} satoshis"
+        elif any(i.sequence > FINAL_SEQUENCE for i in transaction.inputs):
+            flaw = "its fee could not be raised"
+        try:
+            check_signatures(raw, coins)
+        except BadPsbt as failure:
+            flaw = flaw or str(failure)
+        if flaw:
+            raise NotSigned(
+                f"the wallet made another payment than it was asked for: {flaw}. Nothing was paid; "
+                "check the node"
+            )
+        change = len(outputs) if rest else None
+        unsigned = Unsigned(tuple(coins), transaction.outputs, fee, change)
+        return Payment(raw, transaction.txid, unsigned)
+
+    def _spent(self, transaction: Transaction) -> list[Coin]:
+        """The coins that it spends, as the transactions that made them prove."""
+        places = [(i.previous_txid, i.previous_index) for i in transaction.inputs]
+        bare = [Coin(txid, index, 0, b"") for txid, index in places]
+        try:
+            known = previous_transactions(self._node, bare)
+            return [Coin(t, i, *parse_transaction(known[t]).outputs[i]) for t, i in places]
+        except (NodeError, IndexError) as failure:
+            raise NotSigned(f"cannot see what the wallet spends: {failure}; nothing paid") from None
+
+    def _address(self, script: bytes) -> str:
+        address = script_address(script, self._network)
+        if address is None:
+            raise NotSigned("the wallet pays to p2pkh and p2sh addresses only; nothing was paid")
+        return address
+
+    # Keeping coins
+
+    def keep(self, coins: Sequence[Coin]) -> None:
+        """See ``Signer``. The lock outlives a restart of the node."""
+        self._lock(coins, True)
+
+    def let_go(self, coins: Sequence[Coin]) -> None:
+        """See ``Signer``."""
+        self._lock(coins, False)
+
+    def _lock(self, coins: Sequence[Coin], locked: bool) -> None:
+        for coin in coins:
+            place = [{"txid": hash_hex(coin.txid), "vout": coin.index}]
+            try:
+                if locked:
+                    self._ask("lockunspent", False, place, True)
+                else:
+                    self._ask("lockunspent", True, place)
+            except _BadParameter as failure:
+                log.debug("a coin is left as it is: %s", failure)  # spent, or as is wanted
+
+    # Asking
+
+    def _ask(self, method: str, *params: object) -> Any:
+        try:
+            return self._door.call(method, *params)
+        except (NodeUnavailable, NodeRefused) as failure:
+            raise SignerUnavailable(f"{failure}; nothing was paid") from None
+        except NodeRpcError as failure:
+            raise self._translated(failure) from None
+        except NodeError as failure:
+            raise SignerError(f"{failure}; nothing was paid") from None
+
+    def _translated(self, failure: NodeRpcError) -> SignerError:
+        named = "" if self._name is None else f" {self._name!r}"
+        place = self._node.place
+        if failure.code == UNLOCK:
+            return WalletLocked(
+                f"the wallet{named} of the node at {place} is locked; unlock it (bitcoin-cli "
+                "walletpassphrase) and it goes on. Nothing was paid"
+            )
+        if failure.code == NO_WALLET:
+            return NoWallet(
+                f"the node at {place} has no wallet{named} loaded; load it (bitcoin-cli "
+                "loadwallet) or make one (createwallet). Nothing was paid"
+            )
+        if failure.code == WHICH_WALLET:
+            return NoWallet(
+                f"the node at {place} has several wallets loaded; say in registrar_wallet which "
+                "one is to pay. Nothing was paid"
+            )
+        if failure.code == _METHOD_NOT_FOUND:
+            return NoWallet(
+                f"the node at {place} knows no {failure.method}: its wallet is off "
+                "(disablewallet=1), or it is not Bitcoin Core; use another node or a key file. "
+                "Nothing was paid"
+            )
+        if failure.code == KEYPOOL or "legacy" in failure.message:
+            return NoLegacyAddresses(
+                f"the wallet{named} makes no legacy addresses ({failure.message}), and no others "
+                "can own names; import a pkh() descriptor, or use another wallet. Nothing was paid"
+            )
+        if failure.code == FUNDS or (
+            failure.code == WALLET_ERROR
+            and ("nsufficient funds" in failure.message or "preselected coins" in failure.message)
+        ):
+            return InsufficientFunds(
+                f"the wallet{named} has too few coins for this payment and its fee "
+                f"({failure.message}); nothing was paid. Send coins to it and try again"
+            )
+        if failure.code == _PARAMETER:
+            return _BadParameter(f"{failure}; nothing was paid")
+        return SignerError(f"{failure}; nothing was paid")
+
+    def _nonsense(self, method: str) -> SignerError:
+        return SignerError(
+            f"the node at {self._node.place} answered {method} with something that is no answer to "
+            "it; nothing was paid. Check that it is Bitcoin Core 25 or later"
+        )
+
+
+class _BadParameter(SignerError):
+    """Core's -8."""
+
+
+def _door_to(node: BitcoinNode, wallet: str) -> BitcoinNode:
+    if len(wallet) > MAX_WALLET_NAME or not wallet.isprintable():
+        raise ValueError("this is no name of a wallet")
+    path = "/wallet/" + quote(wallet, safe="")
+    given = node.place_and_key
+    return BitcoinNode(**{**given, "url": urlsplit(given["url"])._replace(path=path).geturl()})
+
+
+def _is_legacy(entry: Mapping[str, Any]) -> bool:
+    """Whether a coin as ``listunspent`` shows it is spent without a witness."""
+    nested = str(entry.get("desc", "")).startswith(("sh(w", "wsh", "wpkh", "tr("))
+    redeem_script = str(entry.get("redeemScript", ""))
+    return (
+        not nested
+        and not redeem_script.startswith(("0014", "0020"))
+        and (entry.get("solvable") is True)
+    )
+
+
+def _bitcoins(satoshis: int) -> str:
+    return f"{satoshis // 10**8}.{satoshis % 10**8:08d}"
+
+
+def _why(signed: Mapping[str, Any]) -> str:
+    flaws = signed.get("errors")
+    if isinstance(flaws, list) and flaws and isinstance(flaws[0], Mapping):
+        return str(flaws[0].get("error", ""))[:200]
+    return "it does not say why"

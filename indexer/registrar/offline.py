@@ -1,0 +1,162 @@
+"""The signer that holds no keys: it knows whose coins are meant, and hands out what to sign.
+
+What must stay true: what goes out is a PSBT that carries all that a device must see; nothing is
+sent from here. Signers with keys of their own build on the same knowledge of coins.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from indexer.networks import Network
+from indexer.node import BitcoinNode, NodeError
+from indexer.registrar.coins import Coin, Unsigned
+from indexer.registrar.node_coins import previous_transactions
+from indexer.registrar.payment import any_script_sig_size, compose_payment
+from indexer.registrar.psbt import BadPsbt, write_psbt
+from indexer.registrar.signers import (
+    InsufficientFunds,
+    NeedsSignature,
+    NoLegacyAddresses,
+    NotSigned,
+    Payment,
+)
+from indexer.registrar.wallet import script_of_redeem_script
+from indexer.transactions import TxOut, is_p2pkh, script_address
+
+
+class CoinSource(Protocol):
+    """Where the coins of scripts are learned: ``NodeCoins``."""
+
+    def coins(self, scripts: Sequence[bytes]) -> list[Coin]:
+        """The confirmed, mature coins that nobody spends, largest first. Raises SignerError."""
+        ...
+
+
+class WatchedScripts:
+    """What signers without a wallet share: coins of some scripts, composed payments, PSBTs."""
+
+    def __init__(
+        self,
+        node: BitcoinNode,
+        network: Network,
+        scripts: Sequence[bytes],
+        redeem_scripts: Iterable[bytes],
+        source: CoinSource,
+        in_use: Callable[[bytes], bool],
+    ) -> None:
+        self._node = node
+        self._network = network
+        self._scripts = tuple(dict.fromkeys(scripts))
+        self._redeem_scripts = tuple(redeem_scripts)
+        self._source = source
+        self._in_use = in_use
+        self._kept: set[tuple[bytes, int]] = set()
+        self._given: set[bytes] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def scripts(self) -> tuple[bytes, ...]:
+        """The scriptPubKeys whose coins it may spend."""
+        return self._scripts
+
+    def fresh_script(self, label: str) -> bytes:
+        """See ``Signer``: the first of its p2pkh scripts that nobody was given and that is not in
+        use; when there is none such left, NoLegacyAddresses."""
+        with self._lock:
+            for script in self._scripts:
+                if is_p2pkh(script) and script not in self._given and not self._in_use(script):
+                    self._given.add(script)
+                    return script
+        raise NoLegacyAddresses(
+            f"all addresses of this signer are in use, so there is none for {label[:100]}; add "
+            "keys to it, or name the owner's address yourself (--owner). Nothing was paid"
+        )
+
+    def owns(self, script: bytes) -> bool:
+        """See ``Signer``."""
+        return script in self._scripts
+
+    def coins(self, script: bytes) -> list[Coin]:
+        """See ``Signer``."""
+        return self._free([script]) if self.owns(script) else []
+
+    def _free(self, scripts: Sequence[bytes]) -> list[Coin]:
+        found = self._source.coins(scripts)
+        with self._lock:
+            return [coin for coin in found if (coin.txid, coin.index) not in self._kept]
+
+    def keep(self, coins: Sequence[Coin]) -> None:
+        """See ``Signer``. Lasts as long as this object."""
+        with self._lock:
+            self._kept.update((coin.txid, coin.index) for coin in coins)
+
+    def let_go(self, coins: Sequence[Coin]) -> None:
+        """See ``Signer``."""
+        with self._lock:
+            self._kept.difference_update((coin.txid, coin.index) for coin in coins)
+
+    def _compose(
+        self, outputs: Sequence[TxOut], fee_rate: float, spending: Sequence[Coin]
+    ) -> Unsigned:
+        coins = self._free(self._scripts)
+        mine = [*spending, *coins]
+        if not mine:
+            first = script_address(self._scripts[0], self._network) if self._scripts else None
+            raise InsufficientFunds(
+                "there are no coins to pay with; nothing was paid. Send some to "
+                f"{first or 'one of its addresses'} and try again"
+            )
+        change = mine[0].script  # back to where the largest came from
+        return compose_payment(
+            outputs,
+            coins,
+            change,
+            fee_rate=fee_rate,
+            spending=spending,
+            script_sig_size=self._script_sig_size,
+        )
+
+    def _script_sig_size(self, script: bytes) -> int:
+        return any_script_sig_size(script)
+
+    def _psbt(self, unsigned: Unsigned) -> str:
+        try:
+            previous = previous_transactions(self._node, unsigned.coins)
+            return write_psbt(unsigned, previous, self._redeem_scripts)
+        except (NodeError, BadPsbt) as failure:
+            raise NotSigned(f"{failure}; nothing was paid") from None
+
+
+class Offline(WatchedScripts):
+    """A ``Signer`` that holds no keys: whatever is to be signed is handed out as a PSBT."""
+
+    kind = "offline"
+
+    def __init__(
+        self,
+        scripts: Sequence[bytes],
+        node: BitcoinNode,
+        network: Network,
+        source: CoinSource,
+        redeem_scripts: Iterable[bytes] = (),
+        in_use: Callable[[bytes], bool] = lambda script: False,
+    ) -> None:
+        """``scripts``: those of the person who will sign; multisig by ``redeem_scripts``."""
+        behind = tuple(redeem_scripts)
+        everything = (*scripts, *map(script_of_redeem_script, behind))
+        super().__init__(node, network, everything, behind, source, in_use)
+
+    def __repr__(self) -> str:
+        return f"Offline({len(self._scripts)} scripts)"
+
+    def sign(self, unsigned: Unsigned) -> bytes:
+        """See ``Signer``: always NeedsSignature, but for what cannot be written down."""
+        raise NeedsSignature(self._psbt(unsigned), unsigned)
+
+    def pay(
+        self, outputs: Sequence[TxOut], fee_rate: float, *, spending: Sequence[Coin] = ()
+    ) -> Payment:
+        """See ``Signer``: NeedsSignature with the payment."""
+        unsigned = self._compose(outputs, fee_rate, spending)
+        raise NeedsSignature(self._psbt(unsigned), unsigned)
