@@ -143,18 +143,24 @@ def read_private(path: Path) -> bytes:
             if path.is_symlink():
                 raise KeyFileError(f"{path} is a link; name the file itself") from None
         raise KeyFileError(f"cannot open {path}: {failure.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyFileError(f"{path} is no ordinary file")
-        if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
-            raise KeyFileError(f"{path} belongs to another user; make it yours (chown)")
-        if os.name == "posix" and stat.S_IMODE(status.st_mode) & 0o077:
-            raise KeyFileError(f"others may read {path}; take that from them (chmod 600 {path})")
-        content = file.read(MAX_FILE_BYTES + 1)
+    try:
+        _check_private(path, os.fstat(descriptor))
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > MAX_FILE_BYTES:
         raise KeyFileError(f"{path} is too large for a file of keys")
     return content
+
+
+def _check_private(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise KeyFileError(f"{path} is no ordinary file")
+    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+        raise KeyFileError(f"{path} belongs to another user; make it yours (chown)")
+    if os.name == "posix" and stat.S_IMODE(status.st_mode) & 0o077:
+        raise KeyFileError(f"others may read {path}; take that from them (chmod 600 {path})")
 
 
 # Encryption

@@ -53,22 +53,20 @@ class NodeCoins:
             except NodeError as failure:
                 raise SignerError(f"{failure}; nothing was paid") from None
 
-    def _confirmed(self, scripts: list[bytes]) -> list[Coin]:
+    def _confirmed(self, scripts: Sequence[bytes]) -> list[Coin]:
         tip = self._node.chain_info().best_block_hash
+        wanted = list(scripts)
         if tip != self._tip:
-            self._tip, before, self._known = tip, self._known, {}
-            scripts_of_before = [script for script in before if script not in scripts]
-            scripts = [*scripts, *scripts_of_before][: max(len(scripts), MAX_SCRIPTS)]
-        missing = [script for script in scripts if script not in self._known]
+            # Whatever was asked about before will be asked about again: one scan for all.
+            wanted += [script for script in self._known if script not in scripts]
+            del wanted[max(len(scripts), MAX_SCRIPTS) :]
+            self._tip, self._known = tip, {}
+        missing = [script for script in wanted if script not in self._known]
         if missing:
-            for script in missing:
-                self._known[script] = []
-            try:
-                for coin in self._scan(missing):
-                    self._known[coin.script].append(coin)
-            except BaseException:
-                self._tip, self._known = b"", {}
-                raise
+            found: dict[bytes, list[Coin]] = {script: [] for script in missing}
+            for coin in self._scan(missing):
+                found[coin.script].append(coin)
+            self._known |= found
         return [coin for script in scripts for coin in self._known[script]]
 
     def _scan(self, scripts: Sequence[bytes]) -> list[Coin]:
