@@ -241,8 +241,8 @@ def test_all_unspent_outputs_are_scanned_once_a_block(node) -> None:
                 source.coins([first])
         fake.answers["scantxoutset"] = scan
         assert len(source.coins([first])) == 2
-    with pytest.raises(SignerUnavailable):
-        source.coins([first])
+    with pytest.raises(SignerUnavailable, match=r"cannot reach the node.*nothing was paid"):
+        NodeCoins(BitcoinNode(fake.url, user="user", password="pass")).coins([first])
 
 
 def test_a_node_without_an_index_of_transactions_shows_those_of_coins() -> None:
