@@ -340,11 +340,27 @@ class _Purse:
     ) -> tuple[int, list[Unsigned]]:
         """The least that one more coin of the sender must hold, and what it then pays for."""
         value = max(missing, DUST)
-        while True:
-            try:
-                return value, self._compose(operations, [*coins, self._coin(value)])
-            except CannotPay as lack:
-                value += max(1, lack.missing)
+        made = self._paid(operations, coins, value)
+        while made is None:
+            value *= 2
+            made = self._paid(operations, coins, value)
+        too_little = DUST - 1
+        while value - too_little > 1:
+            between = (too_little + value) // 2
+            enough = self._paid(operations, coins, between)
+            if enough is None:
+                too_little = between
+            else:
+                value, made = between, enough
+        return value, made
+
+    def _paid(
+        self, operations: Sequence[Operation], coins: Sequence[Coin], value: int
+    ) -> list[Unsigned] | None:
+        try:
+            return self._compose(operations, [*coins, self._coin(value)])
+        except CannotPay:
+            return None
 
     def _coin(self, value: int) -> Coin:
         return Coin(_FUNDED, 0, value, self._sender)

@@ -121,7 +121,7 @@ def quote_name(
         status = status_at(record, namespace, view.network, view.last)
         standing = _OF_PHASE[status.phase]
         owner = record.sender
-        if status.gone_at is not None:
+        if status.gone_at is not None and namespace.is_ready:
             free_from = when(status.gone_at + 1, tip, view.network)
     elif not namespace.is_ready:
         standing = Standing.NAMESPACE_CLOSED

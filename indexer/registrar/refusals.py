@@ -212,6 +212,8 @@ class _Telling:
             self.reason = Reason.NAME_NOT_REGISTERED
             return f"{self.subject} is not registered", "look at the spelling, or register it"
         record, status = found
+        if status.phase is Phase.REVOKED:
+            return self._held()
         if status.phase is Phase.EXPIRED:
             self.reason = Reason.NAME_EXPIRED
             gone = self._when(status.gone_at, "gone")
