@@ -8,6 +8,7 @@ device that the node does not know, is handed on as a PSBT.
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -121,6 +122,20 @@ class NodeWallet:
         except NodeError as failure:
             raise SignerError(f"{failure}; nothing was paid") from None
         return largest_first(found)
+
+    def held(self) -> tuple[bytes, ...]:
+        """The legacy scripts with coins that the wallet can sign for, those waiting included."""
+        entries = listed(self._ask("listunspent", 0, DEEPEST, [], True))
+        legacy = (coin_of(entry).script for entry in entries if _is_legacy(entry))
+        return tuple(dict.fromkeys(legacy))
+
+    def spare(self) -> int:
+        """Satoshis that ``pay`` may spend: what the wallet trusts, of coins of any kind."""
+        shown = self._ask("getbalances")
+        mine = shown.get("mine") if isinstance(shown, Mapping) else None
+        if not isinstance(mine, Mapping) or not isinstance(mine.get("trusted"), Decimal | int):
+            raise self._nonsense("getbalances")
+        return int(mine["trusted"] * 10**8)
 
     # Signing
 

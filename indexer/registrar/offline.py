@@ -81,6 +81,14 @@ class WatchedScripts:
         """See ``Signer``."""
         return self._free([script]) if self.owns(script) else []
 
+    def held(self) -> tuple[bytes, ...]:
+        """The scripts whose coins it may spend, with coins or without."""
+        return self._scripts
+
+    def spare(self) -> int:
+        """Satoshis that ``pay`` may spend."""
+        return sum(coin.value for coin in self._free(self._scripts))
+
     def _free(self, scripts: Sequence[bytes]) -> list[Coin]:
         found = self._source.coins(scripts)
         with self._lock:
