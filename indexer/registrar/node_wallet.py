@@ -21,6 +21,7 @@ from indexer.registrar.psbt import (
     check_signatures,
     raw_unsigned,
     signed_transaction,
+    transaction_of,
     write_psbt,
 )
 from indexer.registrar.signers import (
@@ -192,15 +193,14 @@ class NodeWallet:
         paid = [{self._address(output.script): _bitcoins(output.value)} for output in outputs]
         pinned = [{"txid": hash_hex(c.txid), "vout": c.index} for c in spending]
         rate = math.ceil(max(fee_rate, 1.0) * 1000) / 1000
-        options: dict[str, object] = {
+        options = {
             "add_inputs": True,
             "fee_rate": rate,
             "changePosition": len(outputs),
             "replaceable": True,
+            # Unconfirmed ones may be gone with what is replaced, and their fee would count too.
+            "minconf": 1,
         }
-        if spending:
-            # The change of what this one replaces is gone with it.
-            options["minconf"] = 1
         made = self._ask("walletcreatefundedpsbt", pinned, paid, 0, options)
         if not isinstance(made, Mapping) or not isinstance(made.get("psbt"), str):
             raise self._nonsense("walletcreatefundedpsbt")
@@ -208,47 +208,45 @@ class NodeWallet:
         if not isinstance(processed, Mapping) or not isinstance(processed.get("psbt"), str):
             raise self._nonsense("walletprocesspsbt")
         final = self._ask("finalizepsbt", processed["psbt"])
-        if not isinstance(final, Mapping) or final.get("complete") is not True:
-            raise NotSigned(
-                "the wallet has not all the keys for an ordinary payment; pay the address of this "
-                "step by other means, or use a wallet with private keys. Nothing was paid"
-            )
-        return self._checked_payment(str(final.get("hex")), outputs, rate, spending)
-
-    def _checked_payment(
-        self, signed: str, outputs: Sequence[TxOut], rate: float, spending: Sequence[Coin]
-    ) -> Payment:
+        if not isinstance(final, Mapping):
+            raise self._nonsense("finalizepsbt")
         try:
-            raw = bytes.fromhex(signed)
+            if final.get("complete") is not True:
+                transaction = transaction_of(processed["psbt"])
+                unsigned = self._payment(transaction, outputs, spending)
+                self._check_fee(unsigned, len(processed["psbt"]), rate)
+                raise NeedsSignature(processed["psbt"], unsigned)
+            raw = bytes.fromhex(str(final.get("hex")))
             transaction = parse_transaction(raw)
-        except (ValueError, CorruptTransaction):
-            raise self._nonsense("finalizepsbt") from None
-        coins = self._spent(transaction)
-        wanted = {(coin.txid, coin.index) for coin in spending}
-        paid = transaction.outputs[: len(outputs)]
-        rest = transaction.outputs[len(outputs) :]
-        fee = sum(c.value for c in coins) - sum(output.value for output in transaction.outputs)
-        flaw = ""
-        if paid != tuple(outputs) or len(rest) > 1:
-            flaw = "it pays something else"
-        elif not wanted <= {(coin.txid, coin.index) for coin in coins}:
-            flaw = "it spends other coins"
-        elif fee > len(raw) * rate + _FEE_SLACK:
-            flaw = f"its fee is {fee} satoshis"
-        elif any(i.sequence > FINAL_SEQUENCE for i in transaction.inputs):
-            flaw = "its fee could not be raised"
-        try:
-            check_signatures(raw, coins)
-        except BadPsbt as failure:
-            flaw = flaw or str(failure)
-        if flaw:
+            unsigned = self._payment(transaction, outputs, spending)
+            self._check_fee(unsigned, len(raw), rate)
+            check_signatures(raw, unsigned.coins)
+        except (BadPsbt, CorruptTransaction, ValueError) as flaw:
             raise NotSigned(
                 f"the wallet made another payment than it was asked for: {flaw}. Nothing was paid; "
                 "check the node"
-            )
-        change = len(outputs) if rest else None
-        unsigned = Unsigned(tuple(coins), transaction.outputs, fee, change)
+            ) from None
         return Payment(raw, transaction.txid, unsigned)
+
+    def _payment(
+        self, transaction: Transaction, outputs: Sequence[TxOut], spending: Sequence[Coin]
+    ) -> Unsigned:
+        """What the wallet made, where it is what was asked for; else BadPsbt."""
+        coins = self._spent(transaction)
+        paid, rest = transaction.outputs[: len(outputs)], transaction.outputs[len(outputs) :]
+        if paid != tuple(outputs) or len(rest) > 1:
+            raise BadPsbt("it pays something else")
+        if not {(c.txid, c.index) for c in spending} <= {(c.txid, c.index) for c in coins}:
+            raise BadPsbt("it spends other coins")
+        if any(spent.sequence != FINAL_SEQUENCE for spent in transaction.inputs):
+            raise BadPsbt("its fee could not be raised")
+        fee = sum(c.value for c in coins) - sum(output.value for output in transaction.outputs)
+        change = len(outputs) if rest else None
+        return Unsigned(tuple(coins), transaction.outputs, fee, change)
+
+    def _check_fee(self, unsigned: Unsigned, size: int, rate: float) -> None:
+        if not 0 <= unsigned.fee <= size * rate + _FEE_SLACK:
+            raise BadPsbt(f"its fee is {unsigned.fee} satoshis")
 
     def _spent(self, transaction: Transaction) -> list[Coin]:
         """The coins that it spends, as the transactions that made them prove."""
@@ -323,6 +321,12 @@ class NodeWallet:
                 "(disablewallet=1), or it is not Bitcoin Core; use another node or a key file. "
                 "Nothing was paid"
             )
+        if failure.code == KEYPOOL and "ran out" in failure.message:
+            return WalletLocked(
+                f"the wallet{named} has no addresses left that were made before it was locked; "
+                "unlock it (bitcoin-cli walletpassphrase) and let it make more (keypoolrefill). "
+                "Nothing was paid"
+            )
         if failure.code == KEYPOOL or "legacy" in failure.message:
             return NoLegacyAddresses(
                 f"the wallet{named} makes no legacy addresses ({failure.message}), and no others "
@@ -333,8 +337,9 @@ class NodeWallet:
             and ("nsufficient funds" in failure.message or "preselected coins" in failure.message)
         ):
             return InsufficientFunds(
-                f"the wallet{named} has too few coins for this payment and its fee "
-                f"({failure.message}); nothing was paid. Send coins to it and try again"
+                f"the wallet{named} has too few confirmed coins for this payment and its fee "
+                f"({failure.message}); nothing was paid. Send coins to it, or wait until those "
+                "that are on their way are in a block"
             )
         if failure.code == _PARAMETER:
             return _BadParameter(f"{failure}; nothing was paid")

@@ -36,6 +36,8 @@ from indexer.transactions import (
 
 VERSION, LOCKTIME = 1, 0
 """Of every transaction that is made here."""
+_VERSIONS = (1, 2)
+"""Of those that a wallet makes too; they differ only where an input has a relative lock."""
 MAX_PSBT_BYTES = 4_000_000
 MAX_COMBINED = 32
 _MAGIC = b"psbt\xff"
@@ -82,6 +84,11 @@ def write_psbt(
         if coin.script in by_script:
             scope.redeem_script = Script(by_script[coin.script])
     return str(psbt.to_base64())
+
+
+def transaction_of(psbt: str | bytes) -> Transaction:
+    """What a PSBT is about, without signatures. Raises BadPsbt."""
+    return _transaction(_read(psbt))
 
 
 # Signing, by keys at hand
@@ -185,7 +192,7 @@ def _check_same(transaction: Transaction, unsigned: Unsigned) -> None:
         raise BadPsbt("what came back spends other coins than what was to be signed; sign again")
     if transaction.outputs != unsigned.outputs:
         raise BadPsbt("what came back pays something else than what was to be signed; sign again")
-    if (transaction.version, transaction.locktime) != (VERSION, LOCKTIME):
+    if transaction.version not in _VERSIONS or transaction.locktime != LOCKTIME:
         raise BadPsbt("what came back has another version or lock time; sign the PSBT unchanged")
 
 

@@ -200,7 +200,7 @@ def test_no_wallet_at_all_says_how_one_is_loaded(node, wallet) -> None:
 
 
 def test_too_little_money_is_told_before_anything_is_signed(node, wallet) -> None:
-    with pytest.raises(InsufficientFunds, match=r"too few coins.*nothing was paid"):
+    with pytest.raises(InsufficientFunds, match=r"too few confirmed coins.*nothing was paid"):
         wallet.pay([TxOut(201 * 10**8, STRANGER)], 1)
 
 
@@ -338,6 +338,32 @@ def test_segwit_coins_are_moved_to_a_legacy_script(modern) -> None:
     assert payment.txid == parse_transaction(payment.raw).txid
     assert payment.unsigned.coins == (Coin(fake.coin[0], 0, 10**8, fake.script),)
     assert payment.unsigned.fee == 800
+
+
+def test_a_wallet_without_private_keys_hands_the_payment_on(modern) -> None:
+    fake, wallet = modern
+    fake.answers["walletprocesspsbt"] = lambda psbt, *_: {"psbt": psbt, "complete": False}
+    fake.answers["finalizepsbt"] = lambda psbt: {"psbt": psbt, "complete": False}
+    fake.outputs = [TxOut(10**6, STRANGER)]
+    with pytest.raises(NeedsSignature) as needs:
+        wallet.pay(fake.outputs, 3)
+    form = PSBT.from_string(needs.value.psbt)
+    assert form.sign_with(fake.key) == 1
+    raw = signed_transaction(form.to_base64(), needs.value.unsigned)
+    assert parse_transaction(raw).outputs[0] == TxOut(10**6, STRANGER)
+    assert raw[4:6] == b"\x00\x01"
+    fake.outputs = [TxOut(10**6, p2pkh_script(b"\x0c" * 20))]
+    with pytest.raises(NotSigned, match="pays something else"):
+        wallet.pay([TxOut(10**6, STRANGER)], 3)
+
+
+def test_a_locked_wallet_that_ran_out_of_addresses_says_so() -> None:
+    with FakeNode() as fake:
+        reason = "Error: Keypool ran out, please call keypoolrefill first"
+        fake.answers["getnewaddress"] = ErrorReply(-12, reason)
+        wallet = NodeWallet(BitcoinNode(fake.url, user="user", password="pass"), REGTEST)
+        with pytest.raises(WalletLocked, match="keypoolrefill"):
+            wallet.fresh_script("x")
 
 
 def test_the_coins_of_other_kinds_are_not_shown_to_operations(modern) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
+from embit.ec import PrivateKey, PublicKey
 from embit.psbt import PSBT
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,6 +75,23 @@ def test_a_signed_psbt_is_the_transaction_that_the_ring_signs_itself(key: Key) -
     assert finalised_by_another(sign_psbt(psbt, ring)) == wanted
 
 
+def test_a_witness_is_put_in_and_checked() -> None:
+    public_key = KEYS[0].public_key
+    script = b"\x00\x14" + KEYS[0].script[3:23]
+    unsigned, psbt = of(script, KEYS[1].script)
+    form = PSBT.from_string(sign_psbt(psbt, KeyRing(KEYS)))
+    assert form.sign_with(PrivateKey(bytes((1,)) * 32)) == 1
+    raw = signed_transaction(form.to_base64(), unsigned)
+    assert raw == finalised_by_another(form.to_base64())
+    with pytest.raises(NotYetSigned, match="input 0 is not signed"):
+        signed_transaction(sign_psbt(psbt, KeyRing(KEYS)), unsigned)
+    signature = form.inputs[0].partial_sigs[PublicKey.parse(public_key)]
+    for wrong in (signature[:-1] + b"\x81", signature[:9] + b"\x00" + signature[10:], b"\x01"):
+        form.inputs[0].partial_sigs[PublicKey.parse(public_key)] = wrong
+        with pytest.raises(BadPsbt, match="input 0 does not hold"):
+            signed_transaction(form.to_base64(), unsigned)
+
+
 def test_two_of_three_sign_apart_and_are_combined_in_any_order() -> None:
     unsigned, psbt = of(SHARED, KEYS[3].script)
     alone = [sign_psbt(psbt, KeyRing([key])) for key in KEYS]
@@ -133,7 +151,7 @@ def test_another_transaction_than_the_one_that_went_out_is_refused() -> None:
         with pytest.raises(BadPsbt, match=words):
             signed_transaction(signed, other)
     ring, spent = KeyRing(KEYS), [KEYS[0].script]
-    for version, locktime in ((2, 0), (1, 9)):
+    for version, locktime in ((3, 0), (1, 9)):
         raw = ring.sign(version, unsigned.inputs, unsigned.outputs, locktime, spent)
         with pytest.raises(BadPsbt, match="version or lock time"):
             check_signed(raw, unsigned)
