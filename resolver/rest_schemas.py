@@ -5,7 +5,7 @@ What must stay true: they say exactly what comes, so that a member that is not d
 sections 7.2 and 7.5.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from resolver.refusals import Refusal
@@ -297,19 +297,24 @@ PUT_ZONEFILE = {
 }
 
 _RPC_ID: Schema = {"type": ["string", "number", "null"]}
-RPC_CALL: Schema = {
-    "type": "object",
-    "properties": {
-        "jsonrpc": {"type": "string", "description": "2.0; left out: 1.0."},
-        "method": TEXT,
-        "params": {"type": ["array", "object", "null"]},
-        "id": _RPC_ID,
-    },
-    "required": ["method"],
-}
-RPC_CALLS: Schema = {
-    "anyOf": [RPC_CALL, {"type": "array", "items": RPC_CALL, "minItems": 1, "maxItems": 50}]
-}
+
+
+def rpc_calls(methods: Iterable[str], most: int) -> Schema:
+    """A call of one of these methods, or a batch of up to so many."""
+    call: Schema = {
+        "type": "object",
+        "properties": {
+            "jsonrpc": {"type": "string", "examples": ["2.0", "1.0"]},
+            "method": {"type": "string", "examples": sorted(methods)},
+            "params": {"type": ["array", "object", "null"]},
+            "id": _RPC_ID,
+        },
+        "required": ["method"],
+    }
+    batch: Schema = {"type": "array", "items": call, "minItems": 1, "maxItems": most}
+    return {"anyOf": [call, batch]}
+
+
 _RPC_ERROR: Schema = {
     "type": "object",
     "properties": {"code": NUMBER, "message": TEXT, "data": {"type": "object"}},

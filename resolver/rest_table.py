@@ -17,6 +17,7 @@ from resolver.openapi import write_document
 from resolver.refusals import Refusal
 from resolver.rest_routes import Body, Route, Routes
 from resolver.rest_values import Asked, Told
+from resolver.rpc import MAX_BATCH
 from resolver.rpc_methods import METHODS
 
 _BAD = (Refusal.BAD_REQUEST,)
@@ -390,7 +391,7 @@ RPC = (
         "The questions of the first releases, as JSON-RPC 2.0 (and 1.0), also in batches.",
         rpc,
         s.RPC_REPLY,
-        body=Body("A call, or a batch of calls.", s.RPC_CALLS),
+        body=Body("A call, or a batch of calls.", s.rpc_calls(METHODS.by_name, MAX_BATCH)),
         refusals=(Refusal.TOO_LARGE, Refusal.BUSY),
         also={204: {}},
         of_block=False,
