@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Protocol
 
 from indexer.node import BitcoinNode, NodeError, NodeRefused, NodeRpcError, NodeUnavailable
 from indexer.registrar.coins import Coin
@@ -25,11 +25,22 @@ MAX_SCRIPTS = 1_000
 _METHOD_NOT_FOUND, _BUSY = -32601, -8
 
 
+class Watching(Protocol):
+    """A wallet that may know scripts, with keys or without: ``NodeWallet``."""
+
+    def watched(self, script: bytes) -> list[Coin] | None:
+        """The confirmed, mature coins of a script; None where the wallet knows nothing of it."""
+        ...
+
+
 class NodeCoins:
     """The coins of scripts that no wallet of the node need know. May be shared by threads."""
 
-    def __init__(self, node: BitcoinNode) -> None:
+    def __init__(self, node: BitcoinNode, watching: Watching | None = None) -> None:
+        """``watching``: a wallet that is asked first, for a scan of the main network's unspent
+        outputs takes minutes."""
         self._node = node
+        self._watching = watching
         self._patient = BitcoinNode(**{**node.place_and_key, "timeout": SCAN_SECONDS})
         self._lock = threading.Lock()
         self._tip = b""
@@ -46,8 +57,16 @@ class NodeCoins:
         """
         with self._lock:
             try:
-                found = self._confirmed(list(dict.fromkeys(scripts)))
-                return largest_first(self._unspent(found))
+                found: list[Coin] = []
+                unknown: list[bytes] = []
+                for script in dict.fromkeys(scripts):
+                    known = None if self._watching is None else self._watching.watched(script)
+                    found += known or []
+                    if known is None:
+                        unknown.append(script)
+                if unknown:
+                    found += self._unspent(self._confirmed(unknown))
+                return largest_first(found)
             except (NodeUnavailable, NodeRefused) as failure:
                 raise SignerUnavailable(f"{failure}; nothing was paid") from None
             except NodeError as failure:

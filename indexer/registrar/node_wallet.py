@@ -111,14 +111,25 @@ class NodeWallet:
 
     def coins(self, script: bytes) -> list[Coin]:
         """See ``Signer``."""
+        return self._listed(script, spendable=True)
+
+    def watched(self, script: bytes) -> list[Coin] | None:
+        """The coins of a script that the wallet knows, if only by its public keys; None where it
+        does not, or where there is no wallet."""
+        try:
+            return self._listed(script, spendable=False) if self.owns(script) else None
+        except NoWallet:
+            return None
+
+    def _listed(self, script: bytes, *, spendable: bool) -> list[Coin]:
         address = script_address(script, self._network)
         if address is None:
             return []
         found = []
         try:
             for entry in listed(self._ask("listunspent", 1, DEEPEST, [address], False)):
-                coin = coin_of(entry)
-                if coin.script == script and _is_legacy(entry) and entry.get("spendable") is True:
+                coin, ours = coin_of(entry), entry.get("spendable") is True or not spendable
+                if coin.script == script and _is_legacy(entry) and ours:
                     found.append(coin)
         except NodeError as failure:
             raise SignerError(f"{failure}; nothing was paid") from None

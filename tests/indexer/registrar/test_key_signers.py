@@ -18,6 +18,7 @@ from indexer.registrar.key_file import KeyFile
 from indexer.registrar.key_storage import load_keys, make_keys, write_keys
 from indexer.registrar.key_text import write_key_text
 from indexer.registrar.node_coins import NodeCoins, previous_transactions, satoshis
+from indexer.registrar.node_wallet import NodeWallet
 from indexer.registrar.offline import Offline
 from indexer.registrar.psbt import combine, sign_psbt, signed_transaction
 from indexer.registrar.signers import (
@@ -243,6 +244,21 @@ def test_all_unspent_outputs_are_scanned_once_a_block(node) -> None:
         assert len(source.coins([first])) == 2
     with pytest.raises(SignerUnavailable, match=r"cannot reach the node.*nothing was paid"):
         NodeCoins(BitcoinNode(fake.url, user="user", password="pass")).coins([first])
+
+
+def test_a_wallet_that_watches_is_asked_before_everything_is_scanned(node, client) -> None:
+    wallet = NodeWallet(client, REGTEST)
+    watched = wallet.fresh_script("watched")
+    node.generate(1, watched)
+    node.generate(100, STRANGER)
+    source = NodeCoins(client, wallet)
+    assert [coin.script for coin in source.coins([watched])] == [watched]
+    assert "scantxoutset" not in node.asked
+    assert len(source.coins([watched, KEYS[0].script])) == 3
+    assert "scantxoutset" in node.asked
+    node.switches.wallet_loaded = False
+    assert len(source.coins([watched, KEYS[0].script])) == 3
+    assert NodeWallet(client, REGTEST).watched(watched) is None
 
 
 def test_a_node_without_an_index_of_transactions_shows_those_of_coins() -> None:
