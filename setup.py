@@ -44,6 +44,7 @@ setup(
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "jsonschema>=4.23",
+            "schemathesis>=4.10",
             "pyzmq>=25",
             "bdkpython>=2",
         ],
