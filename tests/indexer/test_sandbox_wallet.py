@@ -314,6 +314,37 @@ def test_the_same_psbt_is_finalised_by_rust_bitcoin_to_the_same_bytes(client) ->
     assert client.call("finalizepsbt", apart)["hex"] == raw.hex()
 
 
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.tuples(st.integers(10_000, 60 * 10**8), st.booleans()), max_size=8))
+def test_no_payments_make_or_lose_money(payments: list[tuple[int, bool]]) -> None:
+    node = SandboxNode(clock=Clock(), fee_rate=3_000)
+    node.generate(3, node.wallet_script("mined"))
+    node.generate(100, STRANGER)
+
+    def call(method: str, *params: object) -> dict:
+        body = json.dumps({"method": method, "params": params}).encode()
+        return json.loads(node.reply_to(body)[1], parse_float=Decimal)
+
+    def balance() -> int:
+        mine = call("getbalances")["result"]["mine"]
+        return int(10**8 * sum(mine.values()))
+
+    for satoshis, mined in payments:
+        before = balance()
+        reply = call("sendtoaddress", ELSEWHERE, f"{satoshis / 10**8:.8f}")
+        if reply["error"] is None:
+            paid = call("gettransaction", reply["result"])["result"]
+            assert paid["amount"] * 10**8 == -satoshis
+            assert balance() == before - satoshis + int(paid["fee"] * 10**8)
+        else:
+            assert reply["error"]["code"] == -6
+            assert balance() == before < satoshis + 10_000
+        if mined:
+            after = balance()
+            node.generate(1, STRANGER)
+            assert (balance(), node.mempool_size) == (after, 0)
+
+
 # What can be wrong with a wallet
 
 
