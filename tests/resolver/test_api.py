@@ -389,3 +389,50 @@ def test_a_request_without_bounds_ends_the_connection(port, request_bytes):
         reply = b""
     assert reply == b"" or reply.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 414 "))
     assert over_http(port, "GET", "/v1/ping")[0] == 200
+
+
+def test_a_cache_is_told_that_nothing_has_changed_and_nothing_else(port):
+    for path in ("/v1/lookup/swiftonsecurity", "/v1/namespaces"):
+        status, headers, _ = over_http(port, "GET", path)
+        assert (status, headers["Cache-Control"]) == (200, "no-cache")
+        known = {"If-None-Match": headers["ETag"]}
+        status, again, body = over_http(port, "GET", path, headers=known)
+        assert (status, again["ETag"], body) == (304, headers["ETag"], b"")
+        assert again["Content-Length"] is None
+        assert again["Content-Type"] is None
+        assert over_http(port, "HEAD", path, headers=known)[0] == 304
+
+
+def test_what_may_change_at_any_time_is_not_kept(port):
+    for path in ("/v1/info", "/v1/lookup/nobody"):
+        _, headers, _ = over_http(port, "GET", path)
+        assert headers["Cache-Control"] == "no-store"
+        assert "ETag" not in headers
+
+
+def test_a_web_page_that_asks_first_may_read_with_a_tag_and_may_not_write(port):
+    asks = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
+    status, headers, _ = over_http(port, "OPTIONS", "/v1/names/alice.id", headers=asks)
+    assert (status, headers["Access-Control-Allow-Origin"]) == (200, "*")
+    assert "POST" not in headers["Access-Control-Allow-Methods"]
+    assert "If-None-Match" in headers["Access-Control-Allow-Headers"]
+    assert "ETag" in headers["Access-Control-Expose-Headers"]
+    _, headers, _ = over_http(port, "OPTIONS", "/rpc", headers=asks)
+    assert "Access-Control-Allow-Methods" not in headers
+
+
+def test_a_calendar_comes_as_text(port):
+    path = "/v1/addresses/bitcoin/mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8/expiry.ics"
+    status, headers, body = over_http(port, "GET", path)
+    assert (status, headers["Content-Type"]) == (200, "text/calendar; charset=utf-8")
+    assert body.startswith(b"BEGIN:VCALENDAR\r\n")
+
+
+def test_json_rpc_is_for_programs_and_not_for_web_pages(port):
+    call = b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}'
+    status, _, body = over_http(port, "POST", "/rpc", call)
+    assert (status, json.loads(body)["result"]["status"]) == (200, "alive")
+    status, headers, body = over_http(port, "POST", "/rpc", call.replace(b'"id": 1, ', b""))
+    assert (status, headers["Content-Length"], body) == (204, None, b"")
+    page = {"Origin": "https://a.example"}
+    assert over_http(port, "POST", "/rpc", call, page)[0] == 403
