@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from resolver.asker import UNKNOWN, Asker
@@ -97,6 +98,7 @@ class HttpsConnection(Protocol):
 
     def connectionMade(self) -> None:
         self._channel.transport = self.transport  # by which the factory drops it
+        self.transport.setTcpNoDelay(True)
         self._wait(self.transport.abortConnection)
 
     def handshakeCompleted(self) -> None:
@@ -177,7 +179,9 @@ class HttpsConnection(Protocol):
         assert self._http2 is not None
         out = self._http2.take()
         if out:
-            self.transport.write(out)
+            # Past the buffer that makes one TLS record of many writes: there are clients that take
+            # one reply of each record they read (dnsperf).
+            TLSMemoryBIOProtocol.write(self.transport, out)
             if self._http2.closing:
                 self._end()
         return len(out)

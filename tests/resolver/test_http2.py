@@ -420,6 +420,17 @@ def test_many_questions_at_once_on_one_connection(peer):
         assert query.is_response(dns.message.from_wire(bodies[stream]))
 
 
+def test_each_reply_of_a_burst_has_a_tls_record_of_its_own(peer):
+    query = dns.message.make_query("alice.bs", "TXT", use_edns=0)
+    burst = b"".join(doh_get(2 * n + 1, query) for n in range(20))
+    peer.sendall(PREFACE + frame(SETTINGS, 0, 0) + burst)
+    ended = []
+    while sum(ended) < 20:
+        record = frames(peer.recv(65_536))  # which gives no more than one record at a time
+        ended.append(sum(kind == DATA and flags & 1 for kind, flags, _, _ in record))
+    assert set(ended) <= {0, 1}
+
+
 def test_rubbish_ends_the_connection_and_no_other(peer, door, files):
     peer.sendall(PREFACE + frame(SETTINGS, 0, 0) + frame(PUSH, 0, 0))
     got = b""
