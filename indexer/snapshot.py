@@ -89,6 +89,16 @@ class Snapshot:
         self.block_time = 0 if header is None else int.from_bytes(header[68:72], "little")
         """Unix time in seconds that the block's header claims."""
 
+    # --- the rows themselves, as the block to come finds them (``view.Store``)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The row under ``key``."""
+        return self._rows.get(key)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All rows whose key begins with ``prefix``, in the order of their keys."""
+        return self._under(prefix)
+
     # --- names and namespaces at present
 
     def name(self, name: str) -> NameRecord | None:

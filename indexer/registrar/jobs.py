@@ -1,0 +1,307 @@
+"""A wish on its way to the chain: its steps, every transaction made for them, and what is next.
+
+What must stay true: all attempts of one step spend the same first coin, so at most one of them can
+ever be mined; an attempt is never taken out of a job again, only set aside (``Step.lost``,
+``Step.forgone``); a job written as JSON is read back as it was, and anything else is refused with
+a sentence. Pure.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from indexer.networks import Network
+from indexer.registrar.compose import Coin, Unsigned
+from indexer.registrar.steps import Parties, StepKind
+from indexer.registrar.wishes import BadWish, Wish, read_wish, wish_json
+
+VERSION = 1
+MAX_EVENTS = 200
+MAX_ATTEMPTS = 200
+"""How many transactions one step may have; it is raised or remade a few times in its life."""
+_ID = re.compile(r"[0-9a-z]{6,32}")
+
+
+class BadJob(ValueError):
+    """A document that is no job; ``str()`` says what is wrong with it."""
+
+
+class State(Enum):
+    """What a job waits for; the value is its name in JSON."""
+
+    RUNNING = "running"
+    """Nobody but the chain, the node and this daemon."""
+    WAITING_FOR_SIGNATURE = "waiting-for-signature"
+    NEEDS_CONSENT = "needs-consent"
+    """Going on costs money that the plan did not name."""
+    DONE = "done"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the registrar still works on it."""
+        return self not in (State.DONE, State.FAILED, State.ABANDONED)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One transaction for a step. Amounts in satoshis, rates in satoshis a byte."""
+
+    unsigned: Unsigned
+    fee_rate: float
+    """What the fee was computed with."""
+    made_at: int
+    """Height of the node's chain when it was made."""
+    raw: bytes | None = None
+    """Signed; None while somebody else has yet to sign it. On disk before it is sent."""
+    txid: bytes | None = None
+    psbt: str | None = None
+    """What somebody else must sign (BIP 174, base64)."""
+    price: int = 0
+    """What it pays to nobody or to a namespace's creator: lost when it is mined."""
+    consensus_hash: bytes | None = None
+    """What its operation names; None where it names none."""
+    cancels: bool = False
+    """It pays the coins back and says nothing, so that no other attempt can be mined."""
+    refusal: str | None = None
+    """Why the node did not take it when it was last sent."""
+
+    @property
+    def first_coin(self) -> Coin:
+        """What every attempt of its step spends."""
+        return self.unsigned.coins[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a job and all that was tried for it."""
+
+    kind: StepKind
+    attempts: tuple[Attempt, ...] = ()
+    """Oldest first."""
+    lost: tuple[Attempt, ...] = ()
+    """Attempts whose first coin is gone: mined without effect, or spent by something else. Should
+    the chain turn and one of them be accepted after all, the step is done by it."""
+    forgone: tuple[Attempt, ...] = ()
+    """Attempts that took effect, and the effect was of no use any more: they count for nothing."""
+    done: bool = False
+    """Of PUBLISH and VERIFY only; the chain says it of all others."""
+    amount: int = 0
+    """Satoshis that FUND moves to the sender."""
+    missing_since: int | None = None
+    """Height of the node at which the first coin was first seen to be gone."""
+    flawed_since: int | None = None
+    """Height of the node since which the step would have no effect."""
+
+    @property
+    def tried(self) -> tuple[Attempt, ...]:
+        """Every attempt there ever was, those set aside first."""
+        return (*self.forgone, *self.lost, *self.attempts)
+
+    @property
+    def signed(self) -> tuple[Attempt, ...]:
+        """The attempts that may be on their way, oldest first."""
+        return tuple(attempt for attempt in self.attempts if attempt.raw is not None)
+
+    def anew(self, *, forgo: bool = False) -> "Step":
+        """The step before its first attempt; what was tried is kept aside. ``forgo``: also
+        what was accepted counts no more."""
+        lost = (*self.lost, *self.attempts)
+        fresh = replace(self, attempts=(), missing_since=None, flawed_since=None, done=False)
+        if forgo:
+            return replace(fresh, lost=(), forgone=(*self.forgone, *lost))
+        return replace(fresh, lost=lost)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A line of a job's history. ``time``: unix seconds."""
+
+    time: int
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A wish and how far it has come."""
+
+    id: str
+    wish: Wish
+    parties: Parties
+    signer: str
+    """The name under which the runner knows who signs."""
+    steps: tuple[Step, ...]
+    created: int
+    """Unix seconds."""
+    max_fee_rate: float
+    """The most satoshis a byte that a miner is ever paid."""
+    state: State = State.RUNNING
+    note: str = ""
+    """A sentence for people: what is waited for, or what went wrong, and what was paid."""
+    stopping: bool = False
+    """Its owner gave it up: what is not mined yet is taken back where that can be."""
+    closed_at: int | None = None
+    """Height of the node when it was done, failed or abandoned."""
+    history: tuple[Event, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The name or namespace that it is about."""
+        return self.wish.subject
+
+    @property
+    def digest(self) -> bytes | None:
+        """Hash of the data that the name shall hold; None: the wish names none."""
+        value_hash: bytes | None = getattr(self.wish, "value_hash", None)
+        return value_hash
+
+    def attempts(self) -> Iterator[Attempt]:
+        """Every transaction that was ever made for it."""
+        for step in self.steps:
+            yield from step.tried
+
+    def with_step(self, index: int, step: Step) -> "Job":
+        """The job with another state of one step."""
+        return replace(self, steps=(*self.steps[:index], step, *self.steps[index + 1 :]))
+
+    def with_attempt(self, index: int, attempt: Attempt) -> "Job":
+        """The job with one more transaction for a step, which must spend the step's first coin.
+
+        What was checked by resolving is to be checked again after it.
+        """
+        step = self.steps[index]
+        if step.attempts and attempt.first_coin != step.attempts[0].first_coin:
+            raise ValueError("every transaction of a step spends the same first coin")
+        if len(step.attempts) >= MAX_ATTEMPTS:
+            raise ValueError(f"a step has at most {MAX_ATTEMPTS} transactions")
+        grown = self.with_step(index, replace(step, attempts=(*step.attempts, attempt)))
+        return replace(grown, steps=tuple(map(_unverified, grown.steps)))
+
+    def with_changed(self, index: int, old: Attempt, new: Attempt) -> "Job":
+        """The job with ``new`` in the place of the attempt ``old`` of a step."""
+        step = self.steps[index]
+        attempts = tuple(new if attempt is old else attempt for attempt in step.attempts)
+        return self.with_step(index, replace(step, attempts=attempts))
+
+    def noted(self, state: State, note: str, time: int) -> "Job":
+        """The job in this state, with what people are told; itself where nothing changes."""
+        if (state, note) == (self.state, self.note):
+            return self
+        history = (*self.history, Event(time, note))[-MAX_EVENTS:]
+        return replace(self, state=state, note=note, history=history)
+
+
+def _unverified(step: Step) -> Step:
+    return replace(step, done=False) if step.kind is StepKind.VERIFY else step
+
+
+# --- JSON
+
+
+def job_json(job: Job, network: Network) -> dict[str, object]:
+    """``job`` as JSON: bytes as hex in the order of the wire. ``read_job`` is the inverse."""
+    document: dict[str, object] = {"version": VERSION, "network": network.name}
+    for field in fields(job):
+        document[field.name] = _written(getattr(job, field.name))
+    document["wish"] = wish_json(job.wish, network)
+    return document
+
+
+def read_job(document: object, network: Network) -> Job:
+    """The job that ``job_json`` wrote; raises ``BadJob`` for anything else."""
+    if not isinstance(document, Mapping):
+        raise BadJob("a job is a JSON object")
+    version = document.get("version")
+    if version != VERSION:
+        raise BadJob(f"this is a job of version {version!r:.40}, and only {VERSION} is known here")
+    if document.get("network") != network.name:
+        raise BadJob(f"the job is of the network {document.get('network')!r:.40}")
+    own = {key: value for key, value in document.items() if key not in ("version", "network")}
+    written = own.pop("wish", None)
+    try:
+        wish = read_wish(written if isinstance(written, Mapping) else {}, network)
+    except BadWish as bad:
+        raise BadJob(f"the wish of the job: {bad}") from None
+    hints = get_type_hints(Job)
+    if set(own) | {"wish"} != set(hints):
+        odd = (set(own) | {"wish"}) ^ set(hints)
+        raise BadJob(f"members are missing or unknown: {', '.join(sorted(odd)):.200}")
+    found = {name: _read(hints[name], value, name) for name, value in own.items()}
+    job = Job(wish=wish, **found)
+    if not _ID.fullmatch(job.id):
+        raise BadJob("the id of a job has 6 to 32 characters of 0-9 and a-z")
+    if any(not attempt.unsigned.coins for attempt in job.attempts()):
+        raise BadJob("a transaction of the job spends nothing")
+    for step in job.steps:
+        if len({attempt.first_coin for attempt in step.attempts}) > 1:
+            raise BadJob("the transactions of a step do not spend the same first coin")
+    return job
+
+
+def _written(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _written(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        return [_written(part) for part in value]
+    return value
+
+
+def _read(form: Any, value: object, where: str) -> Any:
+    """``value`` as an instance of ``form``, exactly; BadJob says ``where`` it is not."""
+    origin = get_origin(form)
+    if origin is UnionType:
+        kinds = [kind for kind in get_args(form) if kind is not NoneType]
+        return None if value is None else _read(kinds[0], value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_read(get_args(form)[0], part, where) for part in value)
+    if isinstance(form, type):
+        if issubclass(form, Enum):
+            return _read_enum(form, value, where)
+        if is_dataclass(form):
+            return _read_members(form, _members(form, value, where), where)
+        if issubclass(form, tuple) and hasattr(form, "_fields"):
+            return _read_named(form, value, where)
+        if form is bytes and isinstance(value, str):
+            try:
+                return bytes.fromhex(value)
+            except ValueError:
+                raise BadJob(f"{where}: no hexadecimal digits") from None
+        if form is float and isinstance(value, int | float) and type(value) is not bool:
+            return float(value)
+        if form in (int, str, bool) and type(value) is form:
+            return value
+    raise BadJob(f"{where}: something else is needed here than {value!r:.40}")
+
+
+def _read_enum(form: type[Enum], value: object, where: str) -> Enum:
+    try:
+        return form(value)
+    except ValueError:
+        raise BadJob(f"{where}: {value!r:.40} is not known") from None
+
+
+def _members(form: Any, value: object, where: str) -> Mapping[str, object]:
+    if not isinstance(value, Mapping) or set(value) != {field.name for field in fields(form)}:
+        raise BadJob(f"{where}: members are missing or unknown")
+    return value
+
+
+def _read_members(form: type, value: Mapping[str, object], where: str) -> Any:
+    hints = get_type_hints(form)
+    return form(**{name: _read(hints[name], value[name], name) for name in value})
+
+
+def _read_named(form: Any, value: object, where: str) -> Any:
+    hints = get_type_hints(form)
+    if not isinstance(value, list) or len(value) != len(hints):
+        raise BadJob(f"{where}: a list of {len(hints)} is needed")
+    parts = zip(hints.items(), value, strict=True)
+    return form(*(_read(kind, part, f"{where} {name}") for (name, kind), part in parts))

@@ -1,0 +1,230 @@
+"""The transactions of a job: composed from the table and the coins, signed, and not sent.
+
+What must stay true: every transaction of a step spends the coin that the first one of it spent
+first; a registration spends the change of its own preorder, so that it can never be mined without
+it, nor two of them; no coin that another open job counts on is touched.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from indexer.names import find_bound_name
+from indexer.operations import (
+    NamespacePreorder,
+    Operation,
+    Preorder,
+    Transfer,
+    Update,
+)
+from indexer.registrar.coins import RELAY_DUST, Coin, FeeTooHigh, Unsigned, transaction_size
+from indexer.registrar.compose import compose, take_back
+from indexer.registrar.jobs import Attempt, Job, Step
+from indexer.registrar.seen import Seen
+from indexer.registrar.signers import NeedsSignature, Signer
+from indexer.registrar.steps import StepKind, operation_for
+from indexer.transactions import TxOut, parse_transaction
+from indexer.view import BlockView
+
+Outpoint = tuple[bytes, int]
+
+SPARE_BYTES = 500
+"""How many bytes' fee is moved to a sender beyond what is missing there, lest fees rise."""
+
+
+class PriceTooHigh(Exception):
+    """The price has risen above what the wish allows; nothing was signed."""
+
+    def __init__(self, price: int, ceiling: int) -> None:
+        super().__init__(f"the price is {price} satoshis now, and at most {ceiling} were allowed")
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """With what a transaction of a job is made."""
+
+    signer: Signer
+    view: BlockView
+    """The table as the next block will find it."""
+    node_height: int
+    taken: frozenset[Outpoint] = frozenset()
+    """Coins that other open jobs count on."""
+
+    def coins(self, job: Job, index: int) -> list[Coin]:
+        """What may pay for a step: the coins of its parties, but for those counted on elsewhere."""
+        ours = job.steps[:index] + job.steps[index + 1 :]
+        taken = self.taken | frozenset(spent_by(ours))
+        scripts = dict.fromkeys((job.parties.sender, job.parties.funder))
+        found = (coin for script in scripts if script for coin in self.signer.coins(script))
+        return [coin for coin in found if (coin.txid, coin.index) not in taken]
+
+
+def make(job: Job, index: int, fee_rate: float, means: Means, first: Coin | None) -> Attempt:
+    """The first transaction of a step; ``first``: the coin to spend first, where one was left
+    for it. Raises SignerError, CannotPay, FeeTooHigh, PriceTooHigh, Refused."""
+    step = job.steps[index]
+    if step.kind is StepKind.FUND:
+        return _fund(job, step, fee_rate, means)
+    return _operation(job, index, fee_rate, means, first, None)
+
+
+def make_again(job: Job, index: int, fee_rate: float, means: Means) -> Attempt:
+    """A transaction in the place of the step's latest, at a higher rate, and with the consensus
+    hash and price of now. Raises what ``make`` raises."""
+    step = job.steps[index]
+    latest = (step.signed or step.attempts)[-1]
+    if latest.cancels:
+        return make_cancelling(job, index, fee_rate, means)
+    if step.kind is StepKind.FUND:
+        return _fund(job, step, fee_rate, means, latest)
+    return _operation(job, index, fee_rate, means, latest.first_coin, latest)
+
+
+def make_cancelling(job: Job, index: int, fee_rate: float, means: Means) -> Attempt:
+    """A payment of the step's coins back to the sender. Raises what ``make`` raises."""
+    previous = job.steps[index].signed[-1].unsigned
+    unsigned = take_back(previous, job.parties.sender, fee_rate=fee_rate)
+    return _signed(unsigned, means, cancels=True)
+
+
+def _operation(
+    job: Job,
+    index: int,
+    fee_rate: float,
+    means: Means,
+    first: Coin | None,
+    previous: Attempt | None,
+) -> Attempt:
+    operation = operation_for(job.steps[index].kind, job.wish, job.parties, means.view)
+    price: int = getattr(operation, "op_fee", 0)
+    ceiling: int | None = getattr(job.wish, "max_price", None)
+    if ceiling is not None and price > ceiling:
+        raise PriceTooHigh(price, ceiling)
+    unsigned = compose(
+        operation,
+        means.view.network,
+        means.coins(job, index),
+        job.parties.sender,
+        fee_rate=fee_rate,
+        first=first,
+        replaces=None if previous is None else previous.unsigned,
+    )
+    _check_fee(unsigned, job)
+    return _signed(
+        unsigned,
+        means,
+        price=price,
+        consensus_hash=consensus_hash_of(operation, job, means.view),
+    )
+
+
+def _fund(
+    job: Job, step: Step, fee_rate: float, means: Means, previous: Attempt | None = None
+) -> Attempt:
+    spending: Sequence[Coin] = () if previous is None else previous.unsigned.coins
+    output = TxOut(step.amount, job.parties.sender)
+    try:
+        payment = means.signer.pay([output], fee_rate, spending=spending)
+    except NeedsSignature as needed:
+        _check_fee(needed.unsigned, job)
+        return _attempt(needed.unsigned, means, psbt=needed.psbt)
+    _check_fee(payment.unsigned, job)
+    return _attempt(payment.unsigned, means, raw=payment.raw)
+
+
+def _signed(
+    unsigned: Unsigned,
+    means: Means,
+    *,
+    price: int = 0,
+    consensus_hash: bytes | None = None,
+    cancels: bool = False,
+) -> Attempt:
+    raw = psbt = None
+    try:
+        raw = means.signer.sign(unsigned)
+    except NeedsSignature as needed:
+        psbt = needed.psbt
+    return _attempt(unsigned, means, raw, psbt, price, consensus_hash, cancels)
+
+
+def _attempt(
+    unsigned: Unsigned,
+    means: Means,
+    raw: bytes | None = None,
+    psbt: str | None = None,
+    price: int = 0,
+    consensus_hash: bytes | None = None,
+    cancels: bool = False,
+) -> Attempt:
+    return Attempt(
+        unsigned=unsigned,
+        fee_rate=unsigned.fee / transaction_size(unsigned.coins, unsigned.outputs),
+        made_at=means.node_height,
+        raw=raw,
+        txid=None if raw is None else parse_transaction(raw).txid,
+        psbt=psbt,
+        price=price,
+        consensus_hash=consensus_hash,
+        cancels=cancels,
+    )
+
+
+def _check_fee(unsigned: Unsigned, job: Job) -> None:
+    size = transaction_size(unsigned.coins, unsigned.outputs)
+    most = int(job.max_fee_rate * size) + RELAY_DUST  # change too small to be an output is fee
+    if unsigned.fee > most:
+        raise FeeTooHigh(unsigned.fee, most)
+
+
+def consensus_hash_of(operation: Operation, job: Job, view: BlockView) -> bytes | None:
+    """The consensus hash that an operation names, also where only its hash shows it."""
+    if isinstance(operation, Preorder | NamespacePreorder | Transfer):
+        return operation.consensus_hash
+    if isinstance(operation, Update):
+        bound = operation.name_consensus_hash
+        found = find_bound_name(bound, [job.subject], reversed(view.window))
+        return None if found is None else found[1]
+    return None
+
+
+# --- coins that are counted on
+
+
+def spent_by(steps: Iterable[Step]) -> Iterable[Outpoint]:
+    """What the transactions of these steps spend."""
+    for step in steps:
+        for attempt in step.attempts:
+            yield from ((coin.txid, coin.index) for coin in attempt.unsigned.coins)
+
+
+def counted_on(jobs: Iterable[Job]) -> frozenset[Outpoint]:
+    """What these jobs spend, and what comes back to their senders for their next steps."""
+    found: set[Outpoint] = set()
+    for job in jobs:
+        found.update(spent_by(job.steps))
+        for step in job.steps:
+            for attempt in step.attempts:
+                found.update((coin.txid, coin.index) for coin in left_by(attempt, job))
+    return frozenset(found)
+
+
+def left_by(attempt: Attempt, job: Job) -> list[Coin]:
+    """The coins that a signed transaction pays to its job's sender."""
+    if attempt.txid is None:
+        return []
+    return [
+        Coin(attempt.txid, place, output.value, output.script)
+        for place, output in enumerate(attempt.unsigned.outputs)
+        if output.script == job.parties.sender
+    ]
+
+
+def coins_left_for(job: Job, index: int, seen: Seen) -> list[Coin]:
+    """The coins that the step before left for this one, the largest first: of the transaction that
+    took effect."""
+    for step in reversed(job.steps[:index]):
+        for attempt in reversed((*step.lost, *step.attempts)):
+            standing = seen.of(attempt)
+            if standing.accepted or (step.kind is StepKind.FUND and standing.mined):
+                return sorted(left_by(attempt, job), key=lambda coin: -coin.value)
+    return []
