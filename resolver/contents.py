@@ -10,7 +10,9 @@ from collections.abc import Callable
 from resolver.answer import NameData
 from zonefiles.zonefile import ZonefileError, parse_zonefile
 
-MAX_ENTRIES = 8_192
+MAX_ENTRIES = 1_024
+"""Reading a small zone file costs little more than a look in here, and what is kept is looked at by
+the collector each time; the large ones, for which it is worth while, are few."""
 MAX_BYTES = 4 * 1024 * 1024
 """Of data as stored; what was read takes several times as much."""
 

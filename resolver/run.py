@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from resolver.command_line import unwritable
+from resolver.interpreter import settle
 from resolver.logs import ReopeningFile, bridge_twisted, open_log
 from resolver.pidfile import AlreadyRunning, PidFile
 from resolver.settings import VERSION, Settings
@@ -172,6 +173,7 @@ def _run_reactor(
                 exit_code = report.failed("stopped by a signal while it started", FAILED)
                 return
             starting.result()
+            settle()
             text = describe(service)
             log.info("Ready. %s", text)
             report.ready(text)
