@@ -56,6 +56,7 @@ PURE = frozenset(
         "indexer/registrar/payment.py",
         "indexer/registrar/plan.py",
         "indexer/registrar/plan_text.py",
+        "indexer/registrar/purse.py",
         "indexer/registrar/psbt.py",
         "indexer/registrar/quote.py",
         "indexer/registrar/refusals.py",

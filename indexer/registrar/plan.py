@@ -4,22 +4,17 @@ What must stay true: a plan is made only where the indexer's rules would let eve
 and the coins pay for all of them; otherwise ``PlanRefused`` says why, before anything is signed.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from indexer.flaws import Flaw
 from indexer.networks import BLOCKS_PER_YEAR, CONSENSUS_WINDOW, PREORDER_EXPIRE
-from indexer.operations import Operation, Register
+from indexer.operations import Operation
 from indexer.records import status_at
 from indexer.registrar import wishes
 from indexer.registrar.cautions import cautions
 from indexer.registrar.coins import (
-    DUST,
-    LEAST_FEE_RATE,
-    CannotPay,
     Coin,
-    FeeTooHigh,
     ScriptSigSize,
     Unsigned,
     usual_script_sig_size,
@@ -27,6 +22,7 @@ from indexer.registrar.coins import (
 from indexer.registrar.compose import compose
 from indexer.registrar.dates import Tip, When, when
 from indexer.registrar.outputs import SOMEBODY, PlannedOutput, describe
+from indexer.registrar.purse import Paid, Purse
 from indexer.registrar.quote import (
     Payment,
     name_payment,
@@ -42,13 +38,10 @@ from indexer.registrar.steps import (
     operation_for,
     steps_of,
 )
-from indexer.registrar.wishes import Wish
+from indexer.registrar.wishes import MAX_MONEY, Wish
 from indexer.rules import Effect
 from indexer.transactions import script_address
 from indexer.view import BlockView
-
-FUND_BYTES = 226
-"""Size of an ordinary payment from one coin with change; what a wallet makes may be larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +116,10 @@ def make_plan(
     if paid_already is None:
         _check_price(wish, _payment(wish, view), view, tip)
     operations = [operation_for(kind, wish, parties, view) for kind in kinds]
-    purse = _Purse(parties, view, fee_rate, max_fee, script_sig_size)
-    fund, made = purse.pay(operations, coins, spare)
-    steps = [] if fund is None else [fund]
+    purse = Purse(parties, view, fee_rate, max_fee, script_sig_size)
+    paid = purse.pay(operations, coins, spare)
+    made = paid.transactions
+    steps = _funding(paid, parties, view)
     for kind, operation, unsigned in zip(kinds, operations, made, strict=True):
         outputs = describe(operation, unsigned, parties, view)
         change = 0 if unsigned.change is None else unsigned.outputs[unsigned.change].value
@@ -246,133 +240,13 @@ def _ends(effect: Effect, view: BlockView, tip: Tip) -> tuple[When | None, When 
     return (None if effect.name.revoked else until), gone
 
 
-# --- money
-
-_FUNDED = b"\0" * 32
-"""Stands for the txid of a payment that is not made yet."""
-
-
-class _Purse:
-    """The coins of the parties while the steps spend them one after the other."""
-
-    def __init__(
-        self,
-        parties: Parties,
-        view: BlockView,
-        fee_rate: float,
-        max_fee: int | None,
-        script_sig_size: ScriptSigSize,
-    ) -> None:
-        self._sender = parties.sender
-        self._network = view.network
-        self._fee_rate = fee_rate
-        self._max_fee = max_fee
-        self._script_sig_size = script_sig_size
-
-    def pay(
-        self, operations: Sequence[Operation], coins: Sequence[Coin], spare: int
-    ) -> tuple[PlannedStep | None, list[Unsigned]]:
-        """A transaction for each operation, and the step that moves coins first, if it takes one.
-
-        Raises ``PlanRefused`` where neither ``coins`` nor ``spare`` pay for all of them.
-        """
-        try:
-            return self._pay(operations, coins, spare)
-        except FeeTooHigh as bound:
-            raise PlanRefused(
-                Reason.FEE_TOO_HIGH,
-                str(bound),
-                "wait until fees are lower, or allow a higher one",
-                details={"fee": bound.fee, "max_fee": self._max_fee},
-            ) from None
-
-    def _pay(
-        self, operations: Sequence[Operation], coins: Sequence[Coin], spare: int
-    ) -> tuple[PlannedStep | None, list[Unsigned]]:
-        try:
-            return None, self._compose(operations, coins)
-        except CannotPay as lack:
-            lacking = lack
-        if not lacking.missing:
-            raise PlanRefused(
-                Reason.TOO_MANY_COINS, str(lacking), "pay them to yourself in one coin first"
-            )
-        value, made = self._funded(operations, coins, lacking.missing)
-        fund_fee = math.ceil(FUND_BYTES * max(self._fee_rate, LEAST_FEE_RATE))
-        if spare < value + fund_fee:
-            held = sum(coin.value for coin in coins)
-            raise self._not_enough(value, held + max(0, spare - fund_fee))
-        # As much again as the miners get, so that the fees can be raised while they wait.
-        value = min(value + sum(unsigned.fee for unsigned in made), spare - fund_fee)
-        made = self._compose(operations, [*coins, self._coin(value)])
-        words = "moves coins to the address that must send"
-        address = script_address(self._sender, self._network)
-        output = PlannedOutput(words, value, address, comes_back=True)
-        return PlannedStep(StepKind.FUND, (output,), fund_fee, value + fund_fee), made
-
-    def _compose(self, operations: Sequence[Operation], coins: Sequence[Coin]) -> list[Unsigned]:
-        pool = list(coins)
-        made: list[Unsigned] = []
-        change: Coin | None = None
-        for number, operation in enumerate(operations, start=1):
-            # A registration spends the change of its preorder, so it cannot be mined without it.
-            first = change if isinstance(operation, Register) else None
-            unsigned = compose(
-                operation,
-                self._network,
-                pool,
-                self._sender,
-                fee_rate=self._fee_rate,
-                first=first,
-                script_sig_size=self._script_sig_size,
-                max_fee=self._max_fee,
-            )
-            made.append(unsigned)
-            pool = [coin for coin in pool if coin not in unsigned.coins]
-            if unsigned.change is not None:
-                output = unsigned.outputs[unsigned.change]
-                change = Coin(bytes((number,)) * 32, unsigned.change, output.value, output.script)
-                pool.append(change)
-        return made
-
-    def _funded(
-        self, operations: Sequence[Operation], coins: Sequence[Coin], missing: int
-    ) -> tuple[int, list[Unsigned]]:
-        """The least that one more coin of the sender must hold, and what it then pays for."""
-        value = max(missing, DUST)
-        made = self._paid(operations, coins, value)
-        while made is None:
-            value *= 2
-            made = self._paid(operations, coins, value)
-        too_little = DUST - 1
-        while value - too_little > 1:
-            between = (too_little + value) // 2
-            enough = self._paid(operations, coins, between)
-            if enough is None:
-                too_little = between
-            else:
-                value, made = between, enough
-        return value, made
-
-    def _paid(
-        self, operations: Sequence[Operation], coins: Sequence[Coin], value: int
-    ) -> list[Unsigned] | None:
-        try:
-            return self._compose(operations, [*coins, self._coin(value)])
-        except CannotPay:
-            return None
-
-    def _coin(self, value: int) -> Coin:
-        return Coin(_FUNDED, 0, value, self._sender)
-
-    def _not_enough(self, lacking: int, have: int) -> PlanRefused:
-        address = script_address(self._sender, self._network)
-        return PlanRefused(
-            Reason.NOT_ENOUGH_MONEY,
-            f"there are {have} satoshis that can be spent on this; {address} lacks {lacking}",
-            f"send at least {lacking} satoshis to {address}, wait for a block, and try again",
-            details={"missing": lacking, "address": address},
-        )
+def _funding(paid: Paid, parties: Parties, view: BlockView) -> list[PlannedStep]:
+    if not paid.moved:
+        return []
+    words = "moves coins to the address that must send"
+    address = script_address(parties.sender, view.network)
+    output = PlannedOutput(words, paid.moved, address, comes_back=True)
+    return [PlannedStep(StepKind.FUND, (output,), paid.move_fee, paid.moved + paid.move_fee)]
 
 
 def _kept(made: Sequence[Unsigned], parties: Parties) -> int:
@@ -382,3 +256,19 @@ def _kept(made: Sequence[Unsigned], parties: Parties) -> int:
     own = {bytes((number,)) * 32 for number in range(1, len(made) + 1)}
     spent_again = sum(c.value for unsigned in made for c in unsigned.coins if c.txid in own)
     return received - spent_again
+
+
+def estimated_fees(wish: Wish, view: BlockView, fee_rate: float) -> int:
+    """About what miners get for all steps of ``wish``, whoever has the coins, in satoshis.
+
+    Raises ``Refused`` where a step cannot even be written down, as in a namespace that is absent.
+    """
+    parties = Parties(SOMEBODY, SOMEBODY)
+    coin = Coin(bytes(32), 0, MAX_MONEY, SOMEBODY)
+    fees = 0
+    for kind in steps_of(wish):
+        if kind.carries_operation:
+            operation = operation_for(kind, wish, parties, view)
+            made = compose(operation, view.network, [coin], SOMEBODY, fee_rate=fee_rate)
+            fees += made.fee
+    return fees

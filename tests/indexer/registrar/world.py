@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from embit.bip32 import HDKey
 from embit.ec import PublicKey
 
 from indexer.apply import SpentCandidate
 from indexer.flaws import Flaw
 from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4
+from indexer.registrar import wishes
 from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import compose
 from indexer.registrar.dates import Tip
 from indexer.registrar.plan import Plan, make_plan
+from indexer.registrar.refusals import PlanRefused
 from indexer.registrar.steps import Parties, StepKind, next_view, operation_for, steps_of
 from indexer.registrar.wishes import Wish
 from indexer.transactions import Candidate
@@ -42,7 +45,6 @@ CHILD = Holder.of_key(_CHILD)
 EVERYBODY = (PAYER, ALICE, BOB, CAROL, VAULT, REVEALER, CHILD)
 HOLDERS = {holder.script: holder for holder in EVERYBODY}
 
-SPANS: dict[str, Any] = {"lifetime_multiplier": 1, "namespace_price_divisor": 1}
 CHAINS = {
     "first epoch": network(EPOCH_1),
     "second epoch": network(EPOCH_2),
@@ -111,3 +113,25 @@ class World:
             if kind.carries_operation:
                 flaws += self.mine(self.compose(kind, wish, parties))
         return flaws
+
+
+FOO = wishes.RegisterName("foo.id", bytes(20))
+ID = wishes.PreorderNamespace("id", REVEALER.script)
+PAYS = Parties(PAYER.script, ALICE.script)
+BY_ALICE = Parties(ALICE.script)
+TO_BOB = wishes.TransferName("foo.id", BOB.script)
+UPDATE = wishes.UpdateName("foo.id", b"\7" * 20)
+RENEW = wishes.RenewName("foo.id")
+REVOKE = wishes.RevokeName("foo.id")
+
+
+def refused(world: World, wish: Wish, parties: Parties, *coins: Coin, **how: Any) -> PlanRefused:
+    """The refusal of a plan, which must be whole."""
+    with pytest.raises(PlanRefused) as refusal:
+        world.plan(wish, parties, *coins, **how)
+    told = refusal.value
+    assert not told.paid
+    assert told.hint
+    assert not str(told).endswith(".")
+    assert told.as_json()["code"] == told.reason.value
+    return told

@@ -1,0 +1,159 @@
+"""The coins of a plan while its steps spend them one after the other, and what they lack.
+
+What must stay true: whoever is told that so many satoshis are missing has a plan once just as many
+are there; coins that a step leaves pay for the next, as they will on the chain.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from indexer.operations import Operation, Register
+from indexer.registrar.coins import (
+    DUST,
+    LEAST_FEE_RATE,
+    CannotPay,
+    Coin,
+    FeeTooHigh,
+    ScriptSigSize,
+    Unsigned,
+)
+from indexer.registrar.compose import compose
+from indexer.registrar.refusals import PlanRefused, Reason
+from indexer.registrar.steps import Parties
+from indexer.transactions import script_address
+from indexer.view import BlockView
+
+FUND_BYTES = 226
+"""Size of an ordinary payment from one coin with change; what a wallet makes may be larger."""
+
+_FUNDED = bytes(32)
+"""Stands for the txid of a payment that is not made yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """Transactions that are paid for, and what must be moved to their sender first."""
+
+    transactions: tuple[Unsigned, ...]
+    moved: int = 0
+    """Satoshis; 0: nothing has to be moved."""
+    move_fee: int = 0
+    """About what the miner takes for moving it."""
+
+
+class Purse:
+    """The coins of the parties while the steps spend them one after the other."""
+
+    def __init__(
+        self,
+        parties: Parties,
+        view: BlockView,
+        fee_rate: float,
+        max_fee: int | None,
+        script_sig_size: ScriptSigSize,
+    ) -> None:
+        self._sender = parties.sender
+        self._network = view.network
+        self._fee_rate = fee_rate
+        self._max_fee = max_fee
+        self._script_sig_size = script_sig_size
+
+    def pay(self, operations: Sequence[Operation], coins: Sequence[Coin], spare: int) -> Paid:
+        """A transaction for each operation, and what is moved to the sender first.
+
+        ``spare``: satoshis that can be moved. Raises ``PlanRefused`` where neither ``coins`` nor
+        ``spare`` pay for all of them.
+        """
+        try:
+            return self._pay(operations, coins, spare)
+        except FeeTooHigh as bound:
+            raise PlanRefused(
+                Reason.FEE_TOO_HIGH,
+                str(bound),
+                "wait until fees are lower, or allow a higher one",
+                details={"fee": bound.fee, "max_fee": self._max_fee},
+            ) from None
+
+    def _pay(self, operations: Sequence[Operation], coins: Sequence[Coin], spare: int) -> Paid:
+        try:
+            return Paid(tuple(self._compose(operations, coins)))
+        except CannotPay as lack:
+            lacking = lack
+        if not lacking.missing:
+            raise PlanRefused(
+                Reason.TOO_MANY_COINS, str(lacking), "pay them to yourself in one coin first"
+            )
+        value, made = self._funded(operations, coins, lacking.missing)
+        fund_fee = math.ceil(FUND_BYTES * max(self._fee_rate, LEAST_FEE_RATE))
+        if spare < value + fund_fee:
+            held = sum(coin.value for coin in coins)
+            raise self._not_enough(value, held + max(0, spare - fund_fee))
+        # As much again as the miners get, so that the fees can be raised while they wait.
+        value = min(value + sum(unsigned.fee for unsigned in made), spare - fund_fee)
+        made = self._compose(operations, [*coins, self._coin(value)])
+        return Paid(tuple(made), value, fund_fee)
+
+    def _compose(self, operations: Sequence[Operation], coins: Sequence[Coin]) -> list[Unsigned]:
+        pool = list(coins)
+        made: list[Unsigned] = []
+        change: Coin | None = None
+        for number, operation in enumerate(operations, start=1):
+            # A registration spends the change of its preorder, so it cannot be mined without it.
+            first = change if isinstance(operation, Register) else None
+            unsigned = compose(
+                operation,
+                self._network,
+                pool,
+                self._sender,
+                fee_rate=self._fee_rate,
+                first=first,
+                script_sig_size=self._script_sig_size,
+                max_fee=self._max_fee,
+            )
+            made.append(unsigned)
+            pool = [coin for coin in pool if coin not in unsigned.coins]
+            if unsigned.change is not None:
+                output = unsigned.outputs[unsigned.change]
+                change = Coin(bytes((number,)) * 32, unsigned.change, output.value, output.script)
+                pool.append(change)
+        return made
+
+    def _funded(
+        self, operations: Sequence[Operation], coins: Sequence[Coin], missing: int
+    ) -> tuple[int, list[Unsigned]]:
+        """The least that one more coin of the sender must hold, and what it then pays for."""
+        value = max(missing, DUST)
+        made = self._paid(operations, coins, value)
+        while made is None:
+            value *= 2
+            made = self._paid(operations, coins, value)
+        too_little = DUST - 1
+        while value - too_little > 1:
+            between = (too_little + value) // 2
+            enough = self._paid(operations, coins, between)
+            if enough is None:
+                too_little = between
+            else:
+                value, made = between, enough
+        return value, made
+
+    def _paid(
+        self, operations: Sequence[Operation], coins: Sequence[Coin], value: int
+    ) -> list[Unsigned] | None:
+        try:
+            return self._compose(operations, [*coins, self._coin(value)])
+        except CannotPay:
+            return None
+
+    def _coin(self, value: int) -> Coin:
+        return Coin(_FUNDED, 0, value, self._sender)
+
+    def _not_enough(self, lacking: int, have: int) -> PlanRefused:
+        address = script_address(self._sender, self._network)
+        return PlanRefused(
+            Reason.NOT_ENOUGH_MONEY,
+            f"there are {have} satoshis that can be spent on this; {address} lacks {lacking}",
+            f"send at least {lacking} satoshis to {address}, wait for a block, and try again",
+            details={"missing": lacking, "address": address},
+        )
