@@ -40,7 +40,7 @@ _CHAIN = "/v1/blockchains/bitcoin"
 
 def openapi(_asked: Asked) -> Told:
     """This table as a document."""
-    return Told(write_document(ROUTES.all), tag="")
+    return Told(write_document(ROUTES.all))
 
 
 async def rpc(asked: Asked) -> Told:
@@ -65,14 +65,7 @@ NODE = (
         s.named("Info"),
         of_block=False,
     ),
-    Route(
-        "GET",
-        ("/v1/openapi.json",),
-        "This document.",
-        openapi,
-        s.DOCUMENT,
-        of_block=False,
-    ),
+    Route("GET", ("/v1/openapi.json",), "This document.", openapi, s.DOCUMENT, of_block=False),
 )
 
 OF_A_NAME = (
