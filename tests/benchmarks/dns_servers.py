@@ -1,6 +1,12 @@
-"""The servers of the benchmark, each with the same zone on a loopback port, one worker each."""
+"""The servers of the benchmark, each with the same zone on loopback ports, one worker each.
+
+Each is asked through the doors it has: none of the authoritative ones of Debian 12 speaks DNS over
+HTTPS and only NSD speaks DNS over TLS, so Unbound stands beside ours at those doors, with the zone
+as its auth-zone.
+"""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -9,10 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import dns.message
 import dns.query
+
+from tests.certificates import make_certificate
 
 START_DEADLINE = 120.0
 STOP_DEADLINE = 10.0
@@ -49,12 +58,26 @@ def free_port() -> int:
             return port
 
 
-class Server:
-    """One running server and what it has used so far."""
+Ports = dict[str, int]
+"""A port for each of ``DOORS``; "udp" and "tcp" share one."""
+DOORS = ("udp", "tcp", "dot", "doh")
 
-    def __init__(self, name: str, command: list[str], port: int, first: str, log: Path) -> None:
+
+class Server:
+    """One running server and what it has used so far. ``doors`` are those it is measured at."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        ports: Ports,
+        doors: tuple[str, ...],
+        first: str,
+        log: Path,
+    ) -> None:
         self.name = name
-        self.port = port
+        self.ports = ports
+        self.doors = doors
         with log.open("wb") as out:
             self._process = subprocess.Popen(
                 command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
@@ -66,7 +89,7 @@ class Server:
         query = dns.message.make_query(f"{first}.bs", "A")
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                if dns.query.udp(query, "127.0.0.1", timeout=0.5, port=self.port).answer:
+                if dns.query.udp(query, "127.0.0.1", 0.5, self.ports["udp"]).answer:
                     return
             except (OSError, dns.exception.DNSException):
                 pass
@@ -118,18 +141,34 @@ class Server:
         self._process.wait()
 
 
-def ours(folder: Path, labels: list[str], cache: int) -> list[str]:
-    names = folder / "names.txt"
+@dataclass(frozen=True)
+class Place:
+    """What a server is made of: a folder with the zone in it, its ports, a certificate."""
+
+    folder: Path
+    ports: Ports
+    certificate: Path
+    key: Path
+
+
+def ours(place: Place, labels: list[str], cache: int) -> list[str]:
+    names = place.folder / "names.txt"
     names.write_text("\n".join(labels))
-    port = str(free_port())
-    module = "tests.benchmarks.dns_ours"
-    archive = str(folder / f"archive-{cache}")
-    return [sys.executable, "-m", module, str(names), archive, port, str(cache)]
+    given = {
+        "names": str(names),
+        "archive": str(place.folder / "archive"),
+        "cache": cache,
+        "ports": place.ports,
+        "certificate": str(place.certificate),
+        "key": str(place.key),
+    }
+    return [sys.executable, "-m", "tests.benchmarks.dns_ours", json.dumps(given)]
 
 
-def knot(folder: Path, port: int) -> list[str]:
+def knot(place: Place) -> list[str]:
+    folder = place.folder
     (folder / "knot.conf").write_text(
-        f'server:\n    rundir: "{folder}"\n    listen: 127.0.0.1@{port}\n'
+        f'server:\n    rundir: "{folder}"\n    listen: 127.0.0.1@{place.ports["udp"]}\n'
         "    udp-workers: 1\n    tcp-workers: 1\n    background-workers: 1\n"
         f'database:\n    storage: "{folder}"\n'
         f'zone:\n  - domain: bs\n    storage: "{folder}"\n    file: bs.zone\n'
@@ -138,9 +177,12 @@ def knot(folder: Path, port: int) -> list[str]:
     return ["knotd", "-c", str(folder / "knot.conf")]
 
 
-def nsd(folder: Path, port: int) -> list[str]:
+def nsd(place: Place) -> list[str]:
+    folder, port, dot = place.folder, place.ports["udp"], place.ports["dot"]
     (folder / "nsd.conf").write_text(
         f"server:\n    ip-address: 127.0.0.1@{port}\n    port: {port}\n    server-count: 1\n"
+        f"    ip-address: 127.0.0.1@{dot}\n    tls-port: {dot}\n    tcp-count: 200\n"
+        f'    tls-service-key: "{place.key}"\n    tls-service-pem: "{place.certificate}"\n'
         f'    username: ""\n    chroot: ""\n    zonesdir: "{folder}"\n    database: ""\n'
         f'    pidfile: "{folder}/nsd.pid"\n    xfrdfile: "{folder}/xfrd.state"\n'
         f'    zonelistfile: "{folder}/zone.list"\n    xfrdir: "{folder}"\n'
@@ -151,44 +193,74 @@ def nsd(folder: Path, port: int) -> list[str]:
     return ["nsd", "-d", "-c", str(folder / "nsd.conf")]
 
 
-def powerdns(folder: Path, port: int) -> list[str]:
-    zone = folder / "bs.zone"
-    (folder / "named.conf").write_text(f'zone "bs" {{ type master; file "{zone}"; }};\n')
+def powerdns(place: Place) -> list[str]:
+    folder = place.folder
+    (folder / "named.conf").write_text(
+        f'zone "bs" {{ type master; file "{folder / "bs.zone"}"; }};\n'
+    )
     (folder / "pdns.conf").write_text(
         f"launch=bind\nbind-config={folder}/named.conf\nlocal-address=127.0.0.1\n"
-        f"local-port={port}\ndaemon=no\nguardian=no\nsocket-dir={folder}\nloglevel=0\n"
-        "receiver-threads=1\ndistributor-threads=1\nmax-tcp-connections=200\n"
+        f"local-port={place.ports['udp']}\ndaemon=no\nguardian=no\nsocket-dir={folder}\n"
+        "loglevel=0\nreceiver-threads=1\ndistributor-threads=1\nmax-tcp-connections=200\n"
         "max-tcp-connections-per-client=200\n"
     )
     return ["pdns_server", f"--config-dir={folder}"]
 
 
-OTHERS: dict[str, tuple[str, Callable[[Path, int], list[str]]]] = {
-    "Knot": ("knotd", knot),
-    "NSD": ("nsd", nsd),
-    "PowerDNS": ("pdns_server", powerdns),
+def unbound(place: Place) -> list[str]:
+    folder, ports = place.folder, place.ports
+    listen = "".join(f"    interface: 127.0.0.1@{ports[door]}\n" for door in ("udp", "dot", "doh"))
+    (folder / "unbound.conf").write_text(
+        f"server:\n{listen}    port: {ports['udp']}\n    tls-port: {ports['dot']}\n"
+        f"    https-port: {ports['doh']}\n    http-endpoint: /dns-query\n    num-threads: 1\n"
+        f'    tls-service-key: "{place.key}"\n    tls-service-pem: "{place.certificate}"\n'
+        f'    username: ""\n    chroot: ""\n    directory: "{folder}"\n    pidfile: ""\n'
+        "    use-syslog: no\n    incoming-num-tcp: 200\n    do-daemonize: no\n"
+        '    module-config: "iterator"\n    access-control: 127.0.0.0/8 allow\n'
+        "remote-control:\n    control-enable: no\n"
+        f'auth-zone:\n    name: bs\n    zonefile: "{folder / "bs.zone"}"\n'
+        "    for-downstream: yes\n    for-upstream: no\n    fallback-enabled: no\n"
+    )
+    return ["unbound", "-d", "-p", "-c", str(folder / "unbound.conf")]
+
+
+OTHERS: dict[str, tuple[str, Callable[[Place], list[str]], tuple[str, ...]]] = {
+    "Knot": ("knotd", knot, ("udp", "tcp")),
+    "NSD": ("nsd", nsd, ("udp", "tcp", "dot")),
+    "PowerDNS": ("pdns_server", powerdns, ("udp", "tcp")),
+    "Unbound, auth-zone": ("unbound", unbound, ("dot", "doh")),
 }
+"""Program, configuration and doors of each."""
 
 
 def start_all(folder: Path, labels: list[str], cache: int, missing: list[str]) -> list[Server]:
     """Ours with and without its reply cache, and whichever of the others are installed."""
-    (folder / "bs.zone").write_text(zone_text(labels))
+    certificate, key = make_certificate(folder)
     servers: list[Server] = []
+
+    def place(name: str) -> Place:
+        own = folder / name
+        own.mkdir()
+        (own / "bs.zone").write_text(zone_text(labels))
+        plain = free_port()
+        ports = {"udp": plain, "tcp": plain, "dot": free_port(), "doh": free_port()}
+        return Place(own, ports, certificate, key)
+
+    def start(name: str, at: Place, command: list[str], doors: tuple[str, ...]) -> None:
+        log = at.folder / "server.log"
+        servers.append(Server(name, command, at.ports, doors, labels[0], log))
+
     try:
-        for name, size in (("ours", cache), ("ours, no reply cache", 0)):
-            command = ours(folder, labels, size)
-            log = folder / f"ours-{size}.log"
-            servers.append(Server(name, command, int(command[-2]), labels[0], log))
-        for name, (program, configured) in OTHERS.items():
+        at = place("ours")
+        start("ours", at, ours(at, labels, cache), DOORS)
+        at = place("ours-bare")
+        start("ours, no reply cache", at, ours(at, labels, 0), ("udp",))
+        for name, (program, configured, doors) in OTHERS.items():
             if shutil.which(program) is None:
                 missing.append(name)
                 continue
-            own = folder / program
-            own.mkdir()
-            shutil.copy(folder / "bs.zone", own / "bs.zone")
-            port = free_port()
-            log = folder / f"{program}.log"
-            servers.append(Server(name, configured(own, port), port, labels[0], log))
+            at = place(program)
+            start(name, at, configured(at), doors)
     except BaseException:
         for server in servers:
             server.stop()
