@@ -42,7 +42,7 @@ RENEW_BEFORE = LIFETIME // 4
 FEE_RATE = 20.0  # satoshis a byte
 SMALL_COIN = 10_000_000  # satoshis
 LARGE_COIN = 500_000_000
-WALLET_BLOCKS = 10  # whose rewards are in the node's wallet, for whoever tries the registrar
+WALLET_BLOCKS = 20  # whose rewards are in the node's wallet, for whoever tries the registrar
 
 IMPORTED = "founder.id"
 EXPIRED = "expired.id"
