@@ -34,7 +34,7 @@ setup(
         "siphash24>=1.9",
         "tqdm>=4.67",
         "click>=8.1",
-        "icalendar>=6.3",
+        "icalendar>=7",
         "pydantic>=2.10",
     ],
     extras_require={

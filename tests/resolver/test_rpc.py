@@ -22,7 +22,7 @@ from resolver.rpc_methods import METHODS
 from tests.fakes_api import SWIFT, World
 from tests.indexer.ledger import ALICE, BOB, Ledger
 from tests.openapi_check import document
-from tests.resolver.test_history_pages import ONE, TWO, pages_of, story
+from tests.resolver.test_rest_chain import ONE, TWO, pages_of, story
 from zonefiles.zonefile import value_hash
 
 
