@@ -81,11 +81,20 @@ class _Request(BoundedRequest):
                 self._send(refusal_page(refused))
             return
         known = self.getHeader("if-none-match") or ""
+        pages: Pages = self.channel.factory.pages
         task = asyncio.ensure_future(
-            self.channel.factory.pages.reply(method, path, self.content.getvalue(), known)
+            pages.reply(method, path, self.content.getvalue(), known, self._authorization())
         )
         self.notifyFinish().addErrback(lambda _reason: task.cancel())
         task.add_done_callback(self._finished)
+
+    def _authorization(self) -> str:
+        """What is shown to be let in; "" from other machines, where it crossed the network in the
+        clear, and from pages in a browser, which have no business with it."""
+        peer = ipaddress.ip_address(self.getClientAddress().host)
+        if not peer.is_loopback or self.getHeader("origin") is not None:
+            return ""
+        return self.getHeader("authorization") or ""
 
     def _unwelcome(self, method: str) -> Refused | None:
         hosts: HostNames = self.channel.factory.hosts

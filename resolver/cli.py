@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from resolver import cli_names, cli_proof, refusals
+from resolver import cli_doctor, cli_keys, cli_names, cli_proof, cli_wishes, refusals
 from resolver.cli_daemon import Daemon, PrintingGroup, fail
 from resolver.command_line import CONTEXT
 
@@ -73,7 +73,8 @@ def cli(
     context.obj = Daemon(host, port, timeout, token_file, human)
 
 
-for _command, _name in (*cli_names.COMMANDS, *cli_proof.COMMANDS):
+_ROOMS = (cli_names, cli_proof, cli_wishes, cli_keys, cli_doctor)
+for _command, _name in (entry for room in _ROOMS for entry in room.COMMANDS):
     cli.add_command(_command, _name)
 for _command, _name in cli_names.FORMER_NAMES:
     _former = copy.copy(_command)

@@ -77,6 +77,7 @@ def of(service: "Service") -> Json:
         "replication": asdict(service.replicator.stats),
         "sources": asdict(service.source.stats),
         "addresses": service.addresses(),
+        "registrar": None if service.desk is None else service.desk.figures(),
         "pid": os.getpid(),
     }
 

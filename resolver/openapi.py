@@ -55,7 +55,17 @@ def write_document(routes: Iterable[Route]) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": {name: _plain(schema) for name, schema in SCHEMAS.items()}},
+        "components": {
+            "schemas": {name: _plain(schema) for name, schema in SCHEMAS.items()},
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "What stands in the file of the setting `api_token_file`; taken"
+                    " from the same machine only.",
+                }
+            },
+        },
     }
 
 
@@ -69,6 +79,8 @@ def _operation(route: Route, suffix: str) -> dict[str, Any]:
     parameters += [_parameter(one, "query") for one in route.query]
     if parameters:
         operation["parameters"] = parameters
+    if route.secret:
+        operation["security"] = [{"token": []}]
     if route.body is not None:
         operation["requestBody"] = {
             "description": route.body.about,

@@ -71,13 +71,23 @@ class Pages:
         """Wait until nothing reads the table any more."""
         await asyncio.to_thread(self._walker.shutdown, wait=True, cancel_futures=True)
 
-    async def reply(self, method: str, path: str, body: bytes = b"", known: str = "") -> Page:
+    async def reply(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        known: str = "",
+        authorization: str = "",
+    ) -> Page:
         """``path`` with its query, percent-encoded; ``known`` is the header If-None-Match."""
         path, _, query = path.partition("?")
         found = ROUTES.find(path)
         wanted = found.get("GET" if method == "HEAD" else method)
         if wanted is not None:
             route, texts = wanted
+            if route.secret and not self.behind.lets_in(authorization):
+                refused = Refused(Refusal.NEEDS_TOKEN, "this is only for who has the token")
+                return refusal_page(refused, {"WWW-Authenticate": "Bearer"})
             return await self._answer(route, path, texts, query, body, known)
         if not found:
             return refusal_page(Refused(Refusal.NO_SUCH_PAGE, f"there is no page {path[:200]!r}"))

@@ -77,6 +77,36 @@ class Refusal(Enum):
         "this node keeps as much data as it may",
         "raise the setting archive_max_bytes",
     )
+    BAD_DATA = (
+        400,
+        19,
+        "the data is neither a zone file nor JSON",
+        "mend it, or give --raw if it is meant so",
+    )
+    NEEDS_TOKEN = (
+        401,
+        20,
+        "this needs the token of the daemon",
+        "run it as the user of the daemon, or name its token with --token-file",
+    )
+    NOT_POSSIBLE = (
+        409,
+        21,
+        "the chain would not take it, or it cannot be paid; nothing was paid",
+        "the message says why",
+    )
+    NO_SUCH_JOB = (
+        404,
+        22,
+        "nothing of this id was begun here",
+        "`blockstore-cli pending --all` lists what was",
+    )
+    NODE_AWAY = (
+        503,
+        23,
+        "the Bitcoin node or its wallet cannot be asked",
+        "see `blockstored status`; nothing was paid",
+    )
     BAD_REQUEST = (400, 1, "the request cannot be understood", "see resolver/README.md, HTTP API")
     NOT_ON_CHAIN = (
         404,
@@ -127,6 +157,9 @@ USAGE = 2
 NOT_RUNNING = 3
 NO_ANSWER = 15
 NOT_PROVEN = 16
+NOT_AGREED = 17
+NOT_DONE = 18
+LEFT = 130
 
 
 def exit_code_rows() -> list[tuple[int, str]]:
@@ -138,6 +171,9 @@ def exit_code_rows() -> list[tuple[int, str]]:
         (NOT_RUNNING, "blockstored does not run at that address"),
         (NO_ANSWER, "blockstored did not answer in time"),
         (NOT_PROVEN, "a proof, or the data under it, is not what it should be"),
+        (NOT_AGREED, "the plan was not agreed to, and nothing was paid"),
+        (NOT_DONE, "what was begun failed, or needs consent to go on"),
+        (LEFT, "left by Ctrl-C; blockstored goes on by itself"),
     ]
     rows += [(r.exit_code, r.meaning) for r in Refusal if r.exit_code != FAILED]
     return sorted(rows)

@@ -158,6 +158,13 @@ ALL_OPERATIONS = Parameter(
     _read_truth,
     False,
 )
+ALL_JOBS = Parameter(
+    "all",
+    "Whether what is done, failed or abandoned belongs to it.",
+    {"type": "boolean", "default": False},
+    _read_truth,
+    False,
+)
 EXPIRING = _number(
     "expiring",
     "Only names that expire within so many days, or did and can still be renewed.",

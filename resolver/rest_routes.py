@@ -67,6 +67,8 @@ class Route:
     """Whether the answer follows from the name table alone, and so holds until the next block."""
     of_name: bool = False
     """Whether it speaks of one name at present, and says so where the index is stale."""
+    secret: bool = False
+    """Whether only who has the token is answered."""
     also: Mapping[int, Schema] = field(default_factory=dict)
     """Replies of other statuses than 200 that are no refusals, by their status."""
 

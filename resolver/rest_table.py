@@ -10,6 +10,7 @@ from resolver import (
     rest_chain,
     rest_lists,
     rest_names,
+    rest_registrar,
 )
 from resolver import rest_parameters as p
 from resolver import rest_schemas as s
@@ -391,4 +392,6 @@ RPC = (
     ),
 )
 
-ROUTES = Routes((*NODE, *OF_A_NAME, *LISTINGS, *BLOCKS, *PRICES, *DATA, *RPC))
+ROUTES = Routes(
+    (*NODE, *OF_A_NAME, *LISTINGS, *BLOCKS, *PRICES, *DATA, *RPC, *rest_registrar.ROUTES)
+)

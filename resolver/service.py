@@ -28,33 +28,37 @@ from indexer.networks import NETWORKS
 from indexer.node import BitcoinNode, NodeError
 from indexer.rebuild import mend
 from indexer.records import Phase
+from indexer.registrar.journal import JournalError
+from indexer.registrar.signers import SignerError
 from indexer.table import NameTable, Snapshot, TableError
 from resolver import figures
 from resolver.answer import ServerIdentity
 from resolver.api import ApiDoor
+from resolver.api_token import Token, TokenError
 from resolver.cache import ReplyCache
 from resolver.certificate import CertificateError
 from resolver.chase import Freshness, StalenessLimits
 from resolver.command_line import STATUS_NAME
 from resolver.contents import Contents
 from resolver.cookies import ServerCookies
+from resolver.desk import Desk
 from resolver.encrypted import EncryptedDoors
 from resolver.export import Exports
 from resolver.forward import Forwarder
 from resolver.forward_cache import ForwardCache
 from resolver.forward_tls import client_context
+from resolver.keeping import Keeping
 from resolver.listening import PortUnavailable, make_room
 from resolver.lookup import TtlLimits
 from resolver.meta import NodeStatus
 from resolver.pages import Behind, Json, Pages
 from resolver.rates import Rates, ReplyRates, WorkBudget
-from resolver.refusals import Refusal, Refused
 from resolver.resolve import Resolver
 from resolver.settings import VERSION, Settings
 from resolver.tcp import TcpDoor, open_tcp
 from resolver.udp import UdpDoor, open_udp
 from resolver.zones import Zones
-from zonefiles.archive import Archive, ArchiveError, ArchiveFull, TooLarge
+from zonefiles.archive import Archive, ArchiveError
 from zonefiles.dht import DhtError, DhtNode
 from zonefiles.sources import DataSource, Replicator
 
@@ -78,6 +82,9 @@ KNOWN_REASONS = (
     TableError,
     ArchiveError,
     DhtError,
+    TokenError,
+    JournalError,
+    SignerError,
 )
 """Errors whose text is already one line for people."""
 
@@ -122,6 +129,9 @@ class Service:
         self.follower: Follower
         self.resolver: Resolver
         self.api: ApiDoor
+        self.keeping: Keeping
+        self.desk: Desk | None = None
+        self._lets_in: Callable[[str], bool] = lambda _authorization: False
 
     async def start(self) -> None:
         """Start everything; doors are open when this returns. Raises StartError."""
@@ -131,6 +141,7 @@ class Service:
             await self._join_network()
             self._follow_chain(node)
             self._open_doors()
+            self._open_desk(node)
             self._open_api()
             self._write_status()
         except KNOWN_REASONS as error:
@@ -197,6 +208,7 @@ class Service:
         self._closers.append(("DHT node", self.dht.stop))
         if not ipaddress.ip_address(settings.dht_host).is_loopback:
             log.warning("The DHT node is open to everybody who can reach %s.", settings.dht_host)
+        self.keeping = Keeping(self.archive, self.dht, self.table.snapshot)
         self.source = DataSource(self.archive, self.dht)
         self._closers.append(("look-ups", self.source.close))
         self.replicator = Replicator(self.source, self.dht, is_announced=self._is_announced)
@@ -398,17 +410,37 @@ class Service:
             self.dns_addresses.append((host, tcp.port))
             return
 
+    def _open_desk(self, node: Any) -> None:
+        """Let those who have the token register names, where somebody may have one."""
+        settings = self.settings
+        if settings.api_token_file is None or not isinstance(node, BitcoinNode):
+            return
+        self._lets_in = Token.on_file(settings.api_token_file).lets_in
+        self.desk = Desk(
+            settings,
+            self.network,
+            BitcoinNode(**node.place_and_key),
+            self.table.snapshot,
+            publish=self.keeping.keep_and_publish,
+            verify=self.keeping.resolves,
+            clock=self._clock,
+        )
+        self.desk.start()
+        self._closers.append(("registrar", self.desk.stop))
+
     def _open_api(self) -> None:
         settings = self.settings
         behind = Behind(
             snapshot=self.table.snapshot,
             freshness=self.freshness,
             fetch=self.source.get,
-            keep=self._keep,
-            publish=self._publish,
+            keep=self.keeping.keep,
+            publish=self.keeping.publish,
             figures=self.figures,
             query_timeout=settings.query_timeout,
             staleness=StalenessLimits(settings.stale_after, settings.refuse_after),
+            desk=self.desk,
+            lets_in=self._lets_in,
         )
         exports = Exports(self.table.snapshot)
         self._closers.append(("exports", exports.close))
@@ -496,24 +528,6 @@ class Service:
     def _is_announced(self, digest: bytes) -> bool:
         return self.table.snapshot().is_announced(digest)
 
-    async def _keep(self, digest: bytes, data: bytes) -> None:
-        try:
-            await self.archive.keep(digest, data)
-        except ArchiveFull as error:
-            raise Refused(Refusal.ARCHIVE_FULL, str(error)) from error
-        except TooLarge as error:
-            raise Refused(Refusal.TOO_LARGE, str(error)) from error
-        except ArchiveError as error:
-            log.error("The archive refused data: %s.", error)
-            raise Refused(Refusal.BROKEN, str(error)) from error
-
-    async def _publish(self, digest: bytes, data: bytes) -> int:
-        try:
-            return await self.dht.publish(digest, data)
-        except DhtError as error:
-            log.info("%s is kept here and not in the DHT: %s.", digest.hex(), error)
-            return 0
-
     def _blocks_came(
         self, digests: list[bytes], height: int, names: frozenset[str], rules_changed: bool
     ) -> None:
@@ -523,6 +537,8 @@ class Service:
             self._last_block_came = self._clock()
         if self.settings.replicate:
             self.replicator.announce(digests)
+        if self.desk is not None:
+            self.desk.blocks_came()
 
     def _data_came(self, digests: Sequence[bytes]) -> None:
         if hasattr(self, "resolver"):  # data comes before the doors are open

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from indexer.networks import NETWORKS
+from resolver.command_line import TOKEN_NAME
 from resolver.settings_table import (
     CONFIG_NAME,
     COOKIE_FILES,
@@ -170,6 +171,8 @@ def _add_defaults(
     values.setdefault("confirmations", NETWORKS[network].confirmations)
     values.setdefault("catch_up_processes", _catch_up_processes(os.cpu_count() or 1))
     values.setdefault("poll_interval", 10.0 if NETWORKS[network].confirmations > 1 else 0.5)
+    if network == "sandbox":
+        values.setdefault("api_token_file", here / TOKEN_NAME)
     has_user = "node_user" in values or "@" in str(values["node_url"])
     if not has_user and home is not None and network in COOKIE_FILES:
         values.setdefault("node_cookie_file", home / COOKIE_FILES[network])
@@ -265,6 +268,14 @@ def _clashes(settings: Settings) -> Iterator[tuple[str, str]]:
             yield "forward", f"{upstream.host} port {upstream.port} is this server itself"
     if settings.forward_ca is not None and not any(one.tls for one in settings.forward):
         yield "forward_ca", "it is for resolvers asked over TLS, tls://ADDRESS#NAME in forward"
+    if settings.signer == "key-file" and settings.key_file is None:
+        yield "signer", "it needs the keys, key_file"
+    if settings.key_passphrase_file is not None and settings.key_file is None:
+        yield "key_passphrase_file", "it needs the keys, key_file"
+    if settings.auto_renew and not settings.auto_renew_max_price:
+        yield "auto_renew", "it needs to know at what price, auto_renew_max_price"
+    if settings.auto_renew and settings.signer == "nobody":
+        yield "auto_renew", "it needs somebody to sign, signer"
     dns_hosts = set(settings.listen)
     for key, host in (("api_port", settings.api_host), ("dht_port", settings.dht_host)):
         if getattr(settings, key) == settings.dns_port != 0 and host in dns_hosts:

@@ -66,6 +66,9 @@ PATHS = (
     "tls_certificate",
     "tls_key",
     "forward_ca",
+    "api_token_file",
+    "key_file",
+    "key_passphrase_file",
 )
 """Settings that are paths: those that are relative begin where the command was given."""
 
@@ -78,6 +81,7 @@ MANY = (
     "chain_first",
     "forward",
     "allow_forward",
+    "auto_renew",
 )
 """Settings that hold several values."""
 
@@ -261,6 +265,44 @@ class Settings(BaseModel):
     )
     zone_cache_entries: int = _setting(
         10_000, "Parsed zone files kept in memory.", ge=1, le=10_000_000
+    )
+
+    api_token_file: Path | None = _setting(
+        None,
+        "The token of those who may have names registered and paid for over the HTTP API, on this"
+        " machine; made where it is missing. None: nobody may.",
+        shown="none; WORKING_DIR/api-token in the sandbox",
+    )
+    signer: Literal["node", "key-file", "nobody"] = _setting(
+        "node",
+        "Who signs what is registered here: a wallet of the node, key-file, or nobody (each"
+        " transaction is handed out as a PSBT).",
+    )
+    node_wallet: str | None = _setting(
+        None,
+        "The name of the node's wallet, where it has more than one.",
+        min_length=1,
+        max_length=200,
+    )
+    key_file: Path | None = _setting(
+        None, "Private keys that sign (WIF, one a line; see `blockstore-cli keys`)."
+    )
+    key_passphrase_file: Path | None = _setting(
+        None, "A file with the passphrase of key_file, where that is encrypted."
+    )
+    max_fee_rate: float = _setting(
+        200.0, "The most satoshis a byte that a miner is ever paid.", ge=1, le=100_000
+    )
+    auto_renew: Annotated[tuple[str, ...], BeforeValidator(split_list)] = _setting(
+        (),
+        "Names that are renewed before they lapse; `all`: every one that the signer owns.",
+        max_length=10_000,
+    )
+    auto_renew_before: Duration = _setting(
+        60 * 86400.0, "How long before.", shown="60d", ge=60, le=10 * 366 * 86400
+    )
+    auto_renew_max_price: int = _setting(
+        0, "The most satoshis that such a renewal may cost, the miner's fee apart.", ge=0
     )
 
     log_level: Literal["error", "warning", "info", "debug"] = _setting(

@@ -59,6 +59,7 @@ PURE = frozenset(
         "indexer/registrar/purse.py",
         "indexer/registrar/psbt.py",
         "indexer/registrar/quote.py",
+        "indexer/registrar/renewals.py",
         "indexer/registrar/refusals.py",
         "indexer/registrar/seen.py",
         "indexer/registrar/signers.py",

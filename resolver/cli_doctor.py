@@ -1,0 +1,207 @@
+"""``blockstore-cli doctor``: whether everything works, and ``completion``: for the shell.
+
+What must stay true: each check says what it saw and, where something is amiss, what to do; none
+changes anything or waits longer than a few seconds.
+"""
+
+import os
+import secrets
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+from click.shell_completion import get_completion_class
+
+from resolver import refusals
+from resolver.cli_daemon import Daemon, Json, Lines, PrintingCommand, usual_token_files
+
+DNS_TIMEOUT = 3.0
+FEW_PEERS = 1
+NEARLY_FULL = 0.9
+
+GOOD, ODD, BAD = "good", "odd", "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at; ``advice`` is empty where nothing needs doing."""
+
+    of: str
+    is_: str
+    saw: str
+    advice: str = ""
+
+
+@click.command(cls=PrintingCommand)
+@click.pass_obj
+def doctor(daemon: Daemon) -> None:
+    """Look at everything that could be amiss, and say what to do; exit code 1 if something is."""
+    info = daemon.get("/v1/info")
+    checks = [check for examine in _EXAMINATIONS for check in examine(daemon, info)]
+    shown = [{key.rstrip("_"): value for key, value in asdict(c).items()} for c in checks]
+    daemon.show({"checks": shown}, lambda _: _lines(checks))
+    if any(check.is_ == BAD for check in checks):
+        sys.exit(refusals.FAILED)
+
+
+def _lines(checks: list[Check]) -> Lines:
+    for check in checks:
+        yield f"{check.is_:<4}  {check.of}: {check.saw}"
+        if check.advice:
+            yield f"      Next: {check.advice}"
+
+
+def _daemon(daemon: Daemon, info: Json) -> Iterator[Check]:
+    from resolver.settings import VERSION
+
+    running = info["server_version"]
+    saw = f"version {running} at {daemon.place}, on {info['network']}"
+    if running == VERSION:
+        yield Check("daemon", GOOD, saw)
+    else:
+        yield Check("daemon", ODD, f"{saw}; this command is {VERSION}", "restart blockstored")
+
+
+def _index(_daemon: Daemon, info: Json) -> Iterator[Check]:
+    index = info["index"]
+    saw = f"{index['state']}, block {index['height']} of {info['node']['height']}"
+    if index["stopped_at"] is not None:
+        advice = "the log says why; `blockstored reindex` mends a fork that was too deep"
+        yield Check("index", BAD, f"stopped at block {index['stopped_at']}", advice)
+    elif not index["caught_up"]:
+        yield Check("index", ODD, saw, "wait; `blockstore-cli status` tells how far it is")
+    else:
+        yield Check("index", GOOD, f"{saw}, {info['names']} names")
+    if info["consensus_frozen_at"] is not None:
+        yield Check(
+            "consensus",
+            ODD,
+            f"frozen at {info['consensus_frozen_at']}: later names follow by rules for names alone",
+        )
+
+
+def _node(_daemon: Daemon, info: Json) -> Iterator[Check]:
+    node = info["node"]
+    if node["error"]:
+        yield Check("node", BAD, str(node["error"]), "start it, or mend node_url and its password")
+        return
+    yield Check("node", GOOD, f"at block {node['height']}")
+    silent = info["index"]["silent_seconds"]
+    if silent and silent > 2 * 3600:
+        advice = "see whether the node has peers (`bitcoin-cli getconnectioncount`)"
+        yield Check("chain", ODD, f"no block for {silent / 3600:.1f} hours", advice)
+
+
+def _data(_daemon: Daemon, info: Json) -> Iterator[Check]:
+    archive, peers = info["archive"], info["dht"]["peers"]
+    full = archive["bytes"] / archive["max_bytes"] if archive["max_bytes"] else 0.0
+    saw = f"{archive['records']} records, {archive['bytes']} bytes, {full:.0%} full"
+    if full > NEARLY_FULL:
+        yield Check("archive", ODD, saw, "raise the setting archive_max_bytes")
+    else:
+        yield Check("archive", GOOD, saw)
+    if peers < FEW_PEERS:
+        advice = "name others in the setting dht_bootstrap, and let UDP through to dht_port"
+        yield Check("peers", ODD, "none: data comes from nobody and goes to nobody", advice)
+    else:
+        yield Check("peers", GOOD, f"{peers}")
+
+
+def _dns(_daemon: Daemon, info: Json) -> Iterator[Check]:
+    for door in info["addresses"]["dns"]:
+        host, port = str(door["host"]), int(door["port"])
+        seconds = ask_version(host, port)
+        place = f"dns {host} port {port}"
+        if seconds is None:
+            advice = "see the log of blockstored, and the firewall of this machine"
+            yield Check(place, BAD, f"no answer over UDP within {DNS_TIMEOUT:g} s", advice)
+        else:
+            yield Check(place, GOOD, f"answers in {seconds * 1000:.1f} ms")
+
+
+def ask_version(host: str, port: int) -> float | None:
+    """Seconds until a DNS server answers ``version.bind CH TXT`` over UDP; None: it does not."""
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    query_id = secrets.token_bytes(2)
+    question = b"\7version\4bind\0\0\x10\0\3"
+    packet = query_id + b"\0\0\0\1\0\0\0\0\0\0" + question
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    began = time.monotonic()
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as asking:
+            asking.settimeout(DNS_TIMEOUT)
+            asking.connect((address, port))
+            asking.send(packet)
+            while time.monotonic() - began < DNS_TIMEOUT:
+                reply = asking.recv(4096)
+                if reply[:2] == query_id and len(reply) > 2 and reply[2] & 0x80:
+                    return time.monotonic() - began
+    except OSError:
+        return None
+    return None
+
+
+def _token(daemon: Daemon, _info: Json) -> Iterator[Check]:
+    files = [daemon.token_file] if daemon.token_file else list(usual_token_files())
+    found = [file for file in files if file.exists()]
+    if not found:
+        yield Check(
+            "token",
+            ODD,
+            "none: names can be looked up and not registered from here",
+            "set `api_token_file` for blockstored, or name it with --token-file",
+        )
+    for file in found:
+        yield _token_file(file)
+
+
+def _token_file(file: Path) -> Check:
+    state = file.stat()
+    if stat.S_IMODE(state.st_mode) & 0o077:
+        return Check("token", BAD, f"others may read {file}", f"chmod 600 {file}")
+    if not os.access(file, os.R_OK):
+        return Check("token", ODD, f"{file} is another user's", "run this as the daemon's user")
+    return Check("token", GOOD, str(file))
+
+
+def _registrar(daemon: Daemon, info: Json) -> Iterator[Check]:
+    registrar = info.get("registrar")
+    if registrar is None:
+        return
+    if registrar["error"]:
+        yield Check("wallet", BAD, str(registrar["error"]), "see Registrar in the README")
+    else:
+        yield Check("wallet", GOOD, f"{registrar['signer']}, {registrar['pending']} pending")
+
+
+_EXAMINATIONS: tuple[Callable[[Daemon, Json], Iterator[Check]], ...] = (
+    _daemon,
+    _index,
+    _node,
+    _data,
+    _dns,
+    _token,
+    _registrar,
+)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print what makes SHELL complete the commands of blockstore-cli.
+
+    For bash, put `source <(blockstore-cli completion bash)` into ~/.bashrc.
+    """
+    found = get_completion_class(shell)
+    assert found is not None, "click knows the shells that are offered"
+    root = context.find_root().command
+    click.echo(found(root, {}, "blockstore-cli", "_BLOCKSTORE_CLI_COMPLETE").source())
+
+
+COMMANDS: tuple[tuple[click.Command, str], ...] = ((doctor, "doctor"), (completion, "completion"))

@@ -1,0 +1,179 @@
+"""How ``blockstore-cli`` stays with what was begun: showing it, signing it, until it is done.
+
+What must stay true: leaving stops nothing (the daemon goes on by itself), and says so; keys that
+are read here sign here and go nowhere else.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from resolver import refusals
+from resolver.cli_daemon import Daemon, Json, Lines, fail, printable
+from resolver.cli_names import page_path
+
+if TYPE_CHECKING:
+    from indexer.registrar.wallet import KeyRing
+
+POLL = 1.0  # seconds
+MAX_PSBT_BYTES = 2**20
+MAX_ADDRESSES = 16  # of one order
+ENDED = ("done", "failed", "abandoned")
+
+
+class Waiting:
+    """What a person wants of a job beyond that it is begun."""
+
+    def __init__(
+        self, daemon: Daemon, psbt_file: Path | None, key_file: Path | None, wait: bool
+    ) -> None:
+        self._daemon = daemon
+        self._psbt_file = psbt_file
+        self._key_file = key_file
+        self._wait = wait or key_file is not None
+        self._ring: KeyRing | None = None
+        if key_file is not None and psbt_file is not None:
+            fail(refusals.USAGE, "--key-file signs here, and --psbt elsewhere", "give one of them")
+
+    @property
+    def signs_elsewhere(self) -> bool:
+        """Whether the daemon's own wallet is left out."""
+        return self._psbt_file is not None or self._key_file is not None
+
+    def addresses(self) -> list[str]:
+        """Those of the key file, the first of which pays unless told otherwise."""
+        from indexer.networks import NETWORKS
+        from indexer.scripts import script_address
+
+        if self._key_file is None:
+            return []
+        network = NETWORKS[self._network()]
+        found = (script_address(script, network) for script in self._keys().scripts)
+        return [address for address in found if address is not None][:MAX_ADDRESSES]
+
+    def follow(self, job: Json) -> None:
+        """Show ``job`` and, where that was asked for, stay with it until it ended."""
+        said = ""
+        try:
+            while job["state"] not in ENDED:
+                if job["state"] == "waiting-for-signature" and self._hand_over(job):
+                    job = self._ask(job)
+                    continue
+                if not self._wait or job["state"] == "needs-consent":
+                    break
+                if job["note"] != said:
+                    said = job["note"]
+                    click.echo(printable(f"{job['id']}: {said}"), err=True)
+                time.sleep(POLL)
+                job = self._ask(job)
+        except KeyboardInterrupt:
+            self._left(job)
+        show_job(self._daemon, job)
+
+    def _ask(self, job: Json) -> Json:
+        answer: Json = self._daemon.get(
+            page_path("/v1/registrar/jobs/{}", str(job["id"])), secret=True
+        )
+        return answer
+
+    def _left(self, job: Json) -> NoReturn:
+        click.echo(err=True)
+        fail(
+            refusals.LEFT,
+            f"{job['id']} is not done yet; blockstored goes on with it by itself",
+            f"see `pending`, or stay with `blockstore-cli resume {job['id']} --wait`",
+        )
+
+    def _hand_over(self, job: Json) -> bool:
+        """Have the waiting transaction signed; whether it was signed here and now."""
+        psbt = str(job["psbt"])
+        if self._key_file is not None:
+            from indexer.registrar.psbt import BadPsbt, sign_psbt
+            from indexer.registrar.wallet import CannotSign
+
+            try:
+                signed = sign_psbt(psbt, self._keys())
+            except (BadPsbt, CannotSign) as error:
+                fail(refusals.FAILED, f"{error}; nothing more was paid", "check the key file")
+            self._daemon.order(
+                page_path("/v1/registrar/jobs/{}/continue", str(job["id"])), {"psbt": signed}
+            )
+            return True
+        if self._psbt_file is not None:
+            try:
+                self._psbt_file.write_text(psbt + "\n", "ascii")
+            except OSError as error:
+                fail(
+                    refusals.USAGE,
+                    f"{self._psbt_file} cannot be written ({error.strerror});"
+                    f" {job['id']} waits, and nothing more was paid",
+                    f"`blockstore-cli resume {job['id']}` shows the PSBT",
+                )
+            click.echo(
+                f"Sign {self._psbt_file}, then:"
+                f" blockstore-cli continue {job['id']} {self._psbt_file}",
+                err=True,
+            )
+        self._wait = False
+        return False
+
+    def _network(self) -> str:
+        network: str = self._daemon.get("/v1/info")["network"]
+        return network
+
+    def _keys(self) -> "KeyRing":
+        if self._ring is None:
+            from indexer.networks import NETWORKS
+            from indexer.registrar.key_storage import is_encrypted, load_keys, read_passphrase
+            from indexer.registrar.signers import SignerError
+
+            assert self._key_file is not None
+            network = NETWORKS[self._network()]
+            try:
+                encrypted = is_encrypted(self._key_file)
+                passphrase = (
+                    read_passphrase(None, "Passphrase of the keys: ") if encrypted else None
+                )
+                self._ring = load_keys(self._key_file, network, passphrase)
+            except SignerError as error:
+                fail(refusals.USAGE, str(error), "mend that, and run it again")
+        return self._ring
+
+
+def read_psbt(file: Path) -> str:
+    """The PSBT in ``file``, in base64 whether it was so there or in bytes."""
+    import base64
+
+    try:
+        with file.open("rb") as source:
+            content = source.read(MAX_PSBT_BYTES + 1)
+    except OSError as error:
+        fail(refusals.USAGE, f"{file} cannot be read ({error.strerror})", "check the path")
+    if len(content) > MAX_PSBT_BYTES:
+        fail(refusals.USAGE, f"{file} is too large for a PSBT", "check the path")
+    if content.startswith(b"psbt\xff"):
+        return base64.b64encode(content).decode("ascii")
+    return content.decode("ascii", "replace").strip()
+
+
+def show_job(daemon: Daemon, job: Json) -> None:
+    """Print how a job is, and end with its exit code where it did not go well."""
+    daemon.show(job, _job_lines)
+    if job["state"] in ("failed", "needs-consent"):
+        sys.exit(refusals.NOT_DONE)
+
+
+def _job_lines(job: Json) -> Lines:
+    yield f"{job['id']}: {job['wish']['wish']} {job['subject']}: {job['state']}. {job['note']}"
+    for step in job["steps"]:
+        for sent in step["transactions"]:
+            price = f", price {sent['price']}" if sent["price"] else ""
+            back = " (takes back the one before)" if sent["cancels"] else ""
+            refusal = f"; the node said: {sent['refusal']}" if sent["refusal"] else ""
+            yield f"  {step['step']}: {sent['txid'] or 'not signed yet'}{back}"
+            yield f"      fee {sent['fee']}{price}{refusal}"
+    if "psbt" in job:
+        yield f"  to be signed: {job['psbt']}"
