@@ -42,7 +42,7 @@ class WalkedCoins:
     def __init__(self, node: BitcoinNode) -> None:
         self._node = node
 
-    def coins(self, scripts: Sequence[bytes]) -> list[Coin]:
+    def coins(self, scripts: Sequence[bytes], soon: Sequence[bytes] = ()) -> list[Coin]:
         height = self._node.chain_info().blocks
         found: dict[tuple[bytes, int], Coin] = {}
         hashes = self._node.block_hashes(range(1, height + 1))

@@ -50,10 +50,11 @@ class NodeCoins:
         """End its own connections."""
         self._patient.close()
 
-    def coins(self, scripts: Sequence[bytes]) -> list[Coin]:
+    def coins(self, scripts: Sequence[bytes], soon: Sequence[bytes] = ()) -> list[Coin]:
         """The confirmed, mature coins of these scripts that no waiting transaction spends.
 
-        Largest first. Raises SignerError.
+        Largest first. ``soon``: scripts that are asked about next, so that one scan is enough.
+        Raises SignerError.
         """
         with self._lock:
             try:
@@ -65,23 +66,24 @@ class NodeCoins:
                     if known is None:
                         unknown.append(script)
                 if unknown:
-                    found += self._unspent(self._confirmed(unknown))
+                    found += self._unspent(self._confirmed(unknown, soon))
                 return largest_first(found)
             except (NodeUnavailable, NodeRefused) as failure:
                 raise SignerUnavailable(f"{failure}; nothing was paid") from None
             except NodeError as failure:
                 raise SignerError(f"{failure}; nothing was paid") from None
 
-    def _confirmed(self, scripts: Sequence[bytes]) -> list[Coin]:
+    def _confirmed(self, scripts: Sequence[bytes], soon: Sequence[bytes]) -> list[Coin]:
         tip = self._node.chain_info().best_block_hash
-        wanted = list(scripts)
+        before: tuple[bytes, ...] = ()
         if tip != self._tip:
             # Whatever was asked about before will be asked about again: one scan for all.
-            wanted += [script for script in self._known if script not in scripts]
-            del wanted[max(len(scripts), MAX_SCRIPTS) :]
+            before = tuple(self._known)
             self._tip, self._known = tip, {}
-        missing = [script for script in wanted if script not in self._known]
-        if missing:
+        if any(script not in self._known for script in scripts):
+            wanted = dict.fromkeys((*scripts, *soon, *before))
+            missing = [script for script in wanted if script not in self._known]
+            del missing[max(len(scripts), MAX_SCRIPTS) :]
             found: dict[bytes, list[Coin]] = {script: [] for script in missing}
             for coin in self._scan(missing):
                 found[coin.script].append(coin)

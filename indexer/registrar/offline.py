@@ -28,8 +28,11 @@ from indexer.transactions import TxOut, is_p2pkh, script_address
 class CoinSource(Protocol):
     """Where the coins of scripts are learned: ``NodeCoins``."""
 
-    def coins(self, scripts: Sequence[bytes]) -> list[Coin]:
-        """The confirmed, mature coins that nobody spends, largest first. Raises SignerError."""
+    def coins(self, scripts: Sequence[bytes], soon: Sequence[bytes] = ()) -> list[Coin]:
+        """The confirmed, mature coins that nobody spends, largest first. Raises SignerError.
+
+        ``soon``: scripts that may be asked about next.
+        """
         ...
 
 
@@ -90,7 +93,7 @@ class WatchedScripts:
         return sum(coin.value for coin in self._free(self._scripts))
 
     def _free(self, scripts: Sequence[bytes]) -> list[Coin]:
-        found = self._source.coins(scripts)
+        found = self._source.coins(scripts, self._scripts)
         with self._lock:
             return [coin for coin in found if (coin.txid, coin.index) not in self._kept]
 

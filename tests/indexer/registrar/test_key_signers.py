@@ -226,6 +226,10 @@ def test_all_unspent_outputs_are_scanned_once_a_block(node) -> None:
         assert len(source.coins([second])) == 2
         assert len(source.coins([first])) == 2
         assert scans == [1, 1, 2]
+        node.generate(1, STRANGER)
+        signer = KeyFile(KeyRing(KEYS), honest, REGTEST, source)
+        assert [len(signer.coins(key.script)) for key in KEYS] == [2, 2, 0, 0]
+        assert scans == [1, 1, 2, 4]
         for answer, words in (
             (ErrorReply(-8, 'Scan already in progress, use action "abort" or "status"'), "already"),
             (ErrorReply(-32601, "Method not found"), "cannot look through"),
