@@ -91,6 +91,30 @@ def transaction_of(psbt: str | bytes) -> Transaction:
     return _transaction(_read(psbt))
 
 
+def unsigned_of(psbt: str | bytes) -> Unsigned:
+    """What a PSBT spends, pays and costs, for whoever is asked to sign it.
+
+    The coins are those that the previous transactions in it prove. BadPsbt where one is missing,
+    or where it would not be signed as it stands (another version, lock time or sequence).
+    """
+    form = _read(psbt)
+    transaction = _transaction(form)
+    coins = []
+    for index, scope in enumerate(form.inputs):
+        script = _spent_script(form, index)
+        if script is None:
+            raise BadPsbt(f"the PSBT does not prove what input {index} spends; make it anew")
+        spent = transaction.inputs[index]
+        value = int(scope.non_witness_utxo.vout[scope.vout].value)
+        coins.append(Coin(spent.previous_txid, spent.previous_index, value, script))
+    fee = sum(coin.value for coin in coins) - sum(out.value for out in transaction.outputs)
+    if fee < 0:
+        raise BadPsbt("the PSBT pays more than it spends; make it anew")
+    unsigned = Unsigned(tuple(coins), transaction.outputs, fee)
+    _check_same(transaction, unsigned)
+    return unsigned
+
+
 # Signing, by keys at hand
 
 
@@ -320,7 +344,7 @@ def _transaction(form: PSBT) -> Transaction:
 
 
 def _spent_script(form: PSBT, index: int) -> bytes | None:
-    """The script that a legacy input spends, as its whole previous transaction proves it."""
+    """The script that an input spends, as its whole previous transaction proves it."""
     scope = form.inputs[index]
     if scope.non_witness_utxo is None or not scope.is_verified:
         return None

@@ -19,6 +19,7 @@ from indexer.registrar.psbt import (
     raw_unsigned,
     sign_psbt,
     signed_transaction,
+    unsigned_of,
     write_psbt,
 )
 from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
@@ -204,6 +205,20 @@ def test_a_ring_without_the_key_adds_nothing_and_says_so() -> None:
         sign_psbt(form.to_base64(), KeyRing(KEYS))
 
 
+def test_whoever_is_to_sign_can_see_what_it_spends_pays_and_costs() -> None:
+    unsigned, psbt = of(SHARED, KEYS[0].script)
+    assert unsigned_of(psbt) == unsigned
+    assert unsigned_of(sign_psbt(psbt, KeyRing(KEYS))) == unsigned
+    form = PSBT.from_string(psbt)
+    form.inputs[1].non_witness_utxo = None
+    with pytest.raises(BadPsbt, match="does not prove what input 1 spends"):
+        unsigned_of(form.to_base64())
+    coins, previous = funded(KEYS[0].script)
+    greedy = write_psbt(Unsigned(coins, (TxOut(10**6, STRANGER),), 0), previous)
+    with pytest.raises(BadPsbt, match="pays more than it spends"):
+        unsigned_of(greedy)
+
+
 def test_a_redeem_script_that_is_not_behind_the_output_is_not_signed() -> None:
     _, psbt = of(SHARED)
     form = PSBT.from_string(psbt)
@@ -236,6 +251,8 @@ def test_no_text_makes_it_fail_otherwise(given_back: str | bytes) -> None:
         signed_transaction(given_back, unsigned)
     with pytest.raises(BadPsbt):
         sign_psbt(given_back, KeyRing(KEYS))
+    with pytest.raises(BadPsbt):
+        unsigned_of(given_back)
 
 
 def test_a_text_beyond_all_bounds_is_not_read() -> None:
