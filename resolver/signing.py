@@ -37,7 +37,7 @@ class Signers(Mapping[str, Purse]):
         self._node = node
         self._network = network
         self._in_use = in_use
-        self._source = NodeCoins(node)
+        self._source = NodeCoins(node, NodeWallet(node, network, settings.node_wallet))
         self._made: dict[str, Purse] = {}
         if settings.signer == "node":
             self._made[OWN] = NodeWallet(node, network, settings.node_wallet)
