@@ -1,6 +1,8 @@
 """Real resolvers of Debian in front of our doors: how each is configured, started and ended."""
 
 import contextlib
+import functools
+import shlex
 import shutil
 import socket
 import subprocess
@@ -13,11 +15,12 @@ import dns.message
 import dns.query
 
 DEADLINE = 15.0
+ELSEWHERE = "/usr/sbin:/sbin:/usr/local/sbin:/lib/systemd:/usr/lib/systemd"
 
 
 def program(name: str) -> str | None:
     """Where a program is; the daemons live where ordinary users have no path to."""
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
+    return shutil.which(name) or shutil.which(name, path=ELSEWHERE)
 
 
 def free_port() -> int:
@@ -114,11 +117,58 @@ policy.add(policy.all(policy.STUB('127.0.0.1@{others}')))
     ]  # fmt: skip
 
 
+RESOLVED = """
+[Resolve]
+DNS=127.0.0.1:{ours}
+FallbackDNS=
+Domains=~bs
+DNSSEC=no
+LLMNR=no
+MulticastDNS=no
+ReadEtcHosts=no
+DNSStubListener=no
+DNSStubListenerExtra=127.0.0.1:{port}
+"""
+
+
+def resolved(folder: Path, port: int, ours: int, others: int) -> list[str]:
+    """systemd-resolved, without systemd and its bus: it has one place for its configuration and
+    one user to become, so it is given an /etc and a /run of its own."""
+    etc = folder / "systemd"
+    etc.mkdir(exist_ok=True)
+    (etc / "resolved.conf").write_text(RESOLVED.format(port=port, ours=ours))
+    (folder / "passwd").write_text("systemd-resolve:x:0:0::/:/bin/false\n")
+    (folder / "group").write_text("systemd-resolve:x:0:\n")
+    binds = [
+        (etc, "/etc/systemd"),
+        (folder / "passwd", "/etc/passwd"),
+        (folder / "group", "/etc/group"),
+    ]
+    script = [
+        "mount -t tmpfs tmpfs /run",
+        "mkdir -p /run/systemd/resolve /etc/systemd",
+        *(f"mount --bind {shlex.quote(str(source))} {target}" for source, target in binds),
+        f"exec {shlex.quote(program('systemd-resolved') or 'systemd-resolved')}",
+    ]
+    return ["unshare", "--map-root-user", "--mount", "sh", "-ec", "\n".join(script)]
+
+
+@functools.cache
+def may_unshare() -> bool:
+    """Whether this user may have a view of the file system of its own, as few containers let."""
+    command = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/run"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return False
+
+
 FRONTS = {
     "unbound with a stub-zone": ("unbound", unbound_stub),
     "unbound with a forward-zone": ("unbound", unbound_forward),
     "dnsmasq": ("dnsmasq", dnsmasq),
     "knot-resolver": ("kresd", kresd),
+    # Where the kernel does not let it run there is nothing to be installed that would change it.
+    **({"systemd-resolved": ("systemd-resolved", resolved)} if may_unshare() else {}),
 }
 
 

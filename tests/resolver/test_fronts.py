@@ -37,7 +37,7 @@ def ours(others, tmp_path_factory):
 def front(request, ours, others, tmp_path_factory):
     needed = FRONTS[request.param][0]
     if program(needed) is None:
-        pytest.skip(f"{needed} is missing: install it from Debian")
+        pytest.skip(f"{needed} is missing: install it from Debian, or do as .ci/run does")
     folder = tmp_path_factory.mktemp("front")
     with running(request.param, folder, ours.dns, others.port) as port:
         yield SimpleNamespace(name=request.param, port=port)
@@ -60,6 +60,7 @@ def ask(front):
         ("unbound", "unbound with a stub-zone"),
         ("dnsmasq", "dnsmasq"),
         ("Knot Resolver", "knot-resolver"),
+        *([("systemd-resolved", "systemd-resolved")] if "systemd-resolved" in FRONTS else []),
     ],
 )
 def test_the_readme_shows_what_is_run_here(title, front, tmp_path):
@@ -70,7 +71,7 @@ def test_the_readme_shows_what_is_run_here(title, front, tmp_path):
     shown = {line.strip() for line in found[1].splitlines()}
     command = FRONTS[front][1](tmp_path, 1, 6253, 2)
     started_with = {word.removeprefix("--") for word in command}
-    for file in tmp_path.iterdir():
+    for file in (path for path in tmp_path.rglob("*") if path.is_file()):
         started_with |= {line.strip() for line in file.read_text().splitlines()}
     assert shown <= started_with
 
