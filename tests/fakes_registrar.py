@@ -10,19 +10,25 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from embit.hashes import hash160
+
 from indexer.follower import Follower
 from indexer.networks import SANDBOX, Network
 from indexer.node import BitcoinNode, NodeUnavailable
 from indexer.node_wire import Wire
 from indexer.operations import Operation
+from indexer.registrar.actions import AskConsent
 from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import compose
-from indexer.registrar.jobs import Job
+from indexer.registrar.decide import consented, decide
+from indexer.registrar.jobs import Job, Step
 from indexer.registrar.journal import Journal
 from indexer.registrar.payment import compose_payment
 from indexer.registrar.runner import Runner
 from indexer.registrar.signers import Payment
+from indexer.registrar.steps import Parties, StepKind, steps_of
 from indexer.registrar.wallet import Key, KeyRing
+from indexer.registrar.wishes import RegisterName, Wish
 from indexer.sandbox import SandboxNode
 from indexer.snapshot import Snapshot
 from indexer.table import NameTable
@@ -220,7 +226,13 @@ class FusedJournal(Journal):
         super()._sync_folder()
 
 
-PAYER, OTHER, REVEALER = "payer", "other", "revealer"
+CONTENT = b"what alice says"
+DIGEST = hash160(CONTENT)
+PAYER, STRANGER = person_key("payer").script, person_key("somebody else").script
+OWNER, POOR = person_key("fresh 38").script, person_key("fresh 39").script
+"""Keys of the wallet: the owner of alice.id, and one that has no coins."""
+
+_WORDS = ("payer", "other", "revealer")
 
 
 def template(folder: Path, network: Network = SANDBOX) -> Path:
@@ -228,7 +240,7 @@ def template(folder: Path, network: Network = SANDBOX) -> Path:
     with SandboxNode(folder / "chain", clock=lambda: NOW, start_time=NOW) as node:
         table = NameTable(folder / "index", network)
         follower = follower_of(LocalNode(node), table, network)
-        signer = RingSigner(node, [PAYER, OTHER, REVEALER])
+        signer = RingSigner(node, _WORDS)
         payer, other, revealer = signer.named
         node.generate(120, payer.script, 5)
         coin = signer.coins(payer.script)[0]
@@ -299,7 +311,7 @@ class World:
         self.client = LocalNode(self.node)
         self.table = NameTable(folder / "index", network)
         self.follower = follower_of(self.client, self.table, network)
-        self.signer = RingSigner(self.node, [PAYER, OTHER, REVEALER])
+        self.signer = RingSigner(self.node, _WORDS)
         self.published: dict[bytes, bytes] = {}
         self.verified: list[str] = []
         self.confirmations = network.confirmations
@@ -371,11 +383,15 @@ class World:
         self.node.generate(count, person_key("miner").script)
         self.follow()
 
+    def mine_only(self, *txids: bytes) -> None:
+        """A block of a miner who takes just these."""
+        self.node._chain.generate_block(person_key("miner").script, list(txids))
+        self.follow()
+
     def mine_empty(self, count: int = 1) -> None:
         """Blocks of a miner who takes nothing."""
         for _ in range(count):
-            self.node._chain.generate_block(person_key("miner").script, [])
-        self.follow()
+            self.mine_only()
 
     def reorganise(self, depth: int, *, empty: bool = True) -> None:
         """Take back blocks, and mine one more on the other branch; what was in the old ones waits
@@ -410,6 +426,45 @@ class World:
         assert found is not None
         return found
 
+    def begin(
+        self,
+        wish: Wish,
+        sender: bytes = PAYER,
+        *,
+        fund: int = 0,
+        owner: bytes | None = None,
+        signer: str = "purse",
+        max_fee_rate: float = 500.0,
+    ) -> str:
+        """Put a job into the journal as it is when it begins; its id."""
+        if isinstance(wish, RegisterName) and owner is None:
+            owner = self.signer.fresh_script("owner")
+        has_data = getattr(wish, "value_hash", None) is not None
+        steps = [Step(kind) for kind in steps_of(wish, has_data=has_data)]
+        if fund:
+            steps.insert(0, Step(StepKind.FUND, amount=fund))
+        number = len(self.journal.jobs()) + 1
+        job = Job(
+            id=f"job{number:05}",
+            wish=wish,
+            parties=Parties(sender, owner),
+            signer=signer,
+            steps=tuple(steps),
+            created=int(self.now),
+            max_fee_rate=max_fee_rate,
+        )
+        self.journal.save_content(DIGEST, CONTENT)
+        self.journal.save(job)
+        return job.id
+
+    def consent(self, job_id: str) -> None:
+        """Agree to pay anew."""
+        job = self.job(job_id)
+        seen = self.runner.look(job, self.runner.ask_node())
+        action = decide(job, seen)
+        assert isinstance(action, AskConsent), action
+        self.journal.save(consented(job, action, seen))
+
     # --- what the chain shows
 
     def burnt(self) -> list[tuple[bytes, int]]:
@@ -430,3 +485,24 @@ class World:
             [a.txid for a in step.tried if a.txid and chain.find_transaction(a.txid)]
             for step in job.steps
         ]
+
+
+def made_world(folder: Path) -> Path:
+    """A template in which alice.id is OWNER's, and holds nothing."""
+    with World(template(folder / "template"), folder / "world") as world:
+        world.begin(RegisterName("alice.id"), owner=OWNER)
+        world.run()
+        alice = world.seen.name("alice.id")
+        assert alice is not None
+        assert alice.sender == OWNER
+        payment = world.signer.pay([TxOut(BIG, OWNER)], 20.0)
+        world.node.submit(payment.raw)
+        world.mine()
+    shutil.rmtree(folder / "world" / "journal")
+    return folder / "world"
+
+
+def fast_folder() -> Path | None:
+    """A folder in memory where there is one: thousands of files are waited for in these tests."""
+    memory = Path("/dev/shm")
+    return memory if os.access(memory, os.W_OK) else None

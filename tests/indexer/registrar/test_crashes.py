@@ -3,18 +3,16 @@ each job comes to its end, and nothing is paid twice."""
 
 import os
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from embit.hashes import hash160
 
 from indexer.operations import Preorder
-from indexer.registrar.jobs import Job, State, Step
+from indexer.registrar.jobs import Job, State
 from indexer.registrar.signers import WalletLocked
-from indexer.registrar.steps import Parties, StepKind, steps_of
+from indexer.registrar.steps import StepKind
 from indexer.registrar.wishes import (
     PreorderNamespace,
     RegisterName,
@@ -22,104 +20,61 @@ from indexer.registrar.wishes import (
     RevokeName,
     TransferName,
     UpdateName,
-    Wish,
 )
-from indexer.transactions import TxOut
-from tests.fakes_registrar import BIG, Fuse, Killed, World, person_key, send, template
+from tests.fakes_registrar import (
+    DIGEST,
+    OWNER,
+    POOR,
+    STRANGER,
+    Fuse,
+    Killed,
+    World,
+    fast_folder,
+    made_world,
+    send,
+)
 
 RUNS = int(os.environ.get("BLOCKSTORE_REGISTRAR_RUNS", "100"))
 """How many random runs; each takes a tenth of a second."""
-CONTENT = b"what alice says"
-DIGEST = hash160(CONTENT)
-PAYER, STRANGER = person_key("payer").script, person_key("somebody else").script
-POOR = person_key("fresh 39").script
-"""A key of the wallet that has no coins."""
-
-
-OWNER = person_key("fresh 38").script
 
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """A folder in memory where there is one: thousands of files are waited for here."""
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+    with TemporaryDirectory(dir=fast_folder()) as folder:
         yield Path(folder)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A world in which alice.id is the wallet's, and holds nothing."""
-    folder = tmp_path_factory.mktemp("world")
-    with World(template(tmp_path_factory.mktemp("template")), folder) as world:
-        begin(world, RegisterName("alice.id"), owner=OWNER)
-        world.run()
-        alice = world.seen.name("alice.id")
-        assert alice is not None
-        assert alice.sender == OWNER
-        payment = world.signer.pay([TxOut(BIG, OWNER)], 20.0)
-        world.node.submit(payment.raw)
-        world.mine()
-    shutil.rmtree(folder / "journal")
-    return folder
-
-
-def begin(
-    world: World,
-    wish: Wish,
-    sender: bytes = PAYER,
-    *,
-    fund: int = 0,
-    owner: bytes | None = None,
-) -> str:
-    """Put a job into the journal as it is when it begins."""
-    if isinstance(wish, RegisterName) and owner is None:
-        owner = world.signer.fresh_script("owner")
-    has_data = getattr(wish, "value_hash", None) is not None
-    steps = [Step(kind) for kind in steps_of(wish, has_data=has_data)]
-    if fund:
-        steps.insert(0, Step(StepKind.FUND, amount=fund))
-    number = len(world.journal.jobs()) + 1
-    job = Job(
-        id=f"job{number:05}",
-        wish=wish,
-        parties=Parties(sender, owner),
-        signer="purse",
-        steps=tuple(steps),
-        created=int(world.now),
-        max_fee_rate=500.0,
-    )
-    world.journal.save_content(DIGEST, CONTENT)
-    world.journal.save(job)
-    return job.id
+    return made_world(tmp_path_factory.mktemp("made"))
 
 
 def register(world: World) -> str:
-    return begin(world, RegisterName("bob.id", DIGEST))
+    return world.begin(RegisterName("bob.id", DIGEST))
 
 
 def register_without_coins(world: World) -> str:
-    return begin(world, RegisterName("bob.id", DIGEST), POOR, fund=2_000_000)
+    return world.begin(RegisterName("bob.id", DIGEST), POOR, fund=2_000_000)
 
 
 def update(world: World) -> str:
-    return begin(world, UpdateName("alice.id", DIGEST), OWNER)
+    return world.begin(UpdateName("alice.id", DIGEST), OWNER)
 
 
 def renew(world: World) -> str:
-    return begin(world, RenewName("alice.id"), OWNER)
+    return world.begin(RenewName("alice.id"), OWNER)
 
 
 def transfer(world: World) -> str:
-    return begin(world, TransferName("alice.id", STRANGER), OWNER)
+    return world.begin(TransferName("alice.id", STRANGER), OWNER)
 
 
 def revoke(world: World) -> str:
-    return begin(world, RevokeName("alice.id"), OWNER)
+    return world.begin(RevokeName("alice.id"), OWNER)
 
 
 def preorder_namespace(world: World) -> str:
-    return begin(world, PreorderNamespace("elsewhere", STRANGER))
+    return world.begin(PreorderNamespace("elsewhere", STRANGER))
 
 
 SCENARIOS: list[tuple[Callable[[World], str], int]] = [
@@ -270,12 +225,9 @@ class Chaos:
             if job.state is State.NEEDS_CONSENT:
                 assert self.others, job.note
                 self.consents += 1
-                self.consent(job)
+                world.consent(job.id)
             world.mine()
         raise AssertionError((job.state, job.note))
-
-    def consent(self, job: Job) -> None:
-        raise NotImplementedError
 
 
 @pytest.mark.parametrize("seed", range(RUNS))
@@ -287,3 +239,22 @@ def test_whatever_happens_a_name_is_paid_for_once(made: Path, tmp_path: Path, se
         job = chaos.run(job_id)
         assert job.state is State.DONE, job.note
         check_paid_once(world, job, burnt)
+
+
+@pytest.mark.parametrize("seed", range(1000, 1000 + RUNS // 4))
+def test_with_others_on_the_chain_more_is_paid_only_with_consent(
+    made: Path, tmp_path: Path, seed: int
+) -> None:
+    """Others' operations change the consensus hashes, so that what names one may be lost."""
+    with World(made, tmp_path) as world:
+        scenario, burnt = SCENARIOS[seed % len(SCENARIOS)]
+        job_id = scenario(world)
+        chaos = Chaos(world, seed, others=True)
+        job = chaos.run(job_id)
+        assert job.state is State.DONE, job.note
+        ours = {attempt.txid for attempt in job.attempts()}
+        assert sum(txid in ours for txid, _ in world.burnt()) <= burnt * (1 + chaos.consents)
+        for step, txids in zip(job.steps, world.mined_of(job), strict=True):
+            accepted = [t for t in txids if (v := world.seen.verdict(t)) and v.flaw is None]
+            assert len(accepted) == step.kind.carries_operation
+            assert len(txids) <= 1 + chaos.consents
