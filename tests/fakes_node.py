@@ -39,6 +39,7 @@ class FakeNode:
         class Door(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             timeout = 20
+            disable_nagle_algorithm = True  # else each reply would wait for the other side's ACK
 
             def setup(self) -> None:
                 fake.connections += 1
