@@ -1,7 +1,8 @@
 """The outputs of a transaction in words: what each is for, and whether it comes back.
 
 What must stay true: every satoshi of an output is told; what is called price is paid for a name or
-a namespace, and what comes back is for a script of the parties.
+a namespace, and what comes back is for a script of the parties. A creator who registers a name of
+their own namespace pays a price that comes back.
 """
 
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def describe(
                 words=said,
                 satoshis=output.value,
                 address=script_address(output.script, view.network) if known else None,
-                comes_back=output.script in ours and not is_price,
+                comes_back=output.script in ours,
                 is_price=is_price,
             )
         )

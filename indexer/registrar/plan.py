@@ -127,9 +127,9 @@ def make_plan(
         steps.append(PlannedStep(kind, outputs, unsigned.fee, held - change))
     steps += [PlannedStep(k) for k in steps_of(wish, has_data=has_data) if not k.carries_operation]
     shown = [output for step in steps if step.kind is not StepKind.FUND for output in step.outputs]
-    price = sum(output.satoshis for output in shown if output.is_price)
-    given = sum(o.satoshis for o in shown if not o.is_price and not o.comes_back)
-    until, gone = _ends(effect, view, tip)
+    gone = [output for output in shown if not output.comes_back]
+    price = sum(output.satoshis for output in gone if output.is_price)
+    until, lapsed = _ends(effect, view, tip)
     return Plan(
         wish=wish,
         parties=asked,
@@ -137,10 +137,10 @@ def make_plan(
         price=price,
         paid_already=paid_already or 0,
         miners_fee=sum(step.fee for step in steps),
-        given=given,
+        given=sum(output.satoshis for output in gone) - price,
         comes_back=_kept(made, parties),
         until=until,
-        gone=gone,
+        gone=lapsed,
         warnings=cautions(wish, parties, view, tip),
     )
 

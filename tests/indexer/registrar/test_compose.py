@@ -220,6 +220,15 @@ def test_the_missing_satoshis_are_just_enough() -> None:
         paid(RENEW, coin(3_000), coin(missing - 1, salt=1))
 
 
+def test_coins_that_cost_more_than_they_hold_do_not_add_to_what_is_missing() -> None:
+    told = []
+    for dust in ([], [coin(1_000), coin(1_100)]):
+        with pytest.raises(CannotPay) as refusal:
+            paid(RENEW, coin(5_000), *dust, rate=20)
+        told.append(refusal.value.missing)
+    assert told[0] == told[1]
+
+
 def test_a_pinned_coin_is_input_0_whatever_else_is_there() -> None:
     pinned = coin(700)
     unsigned = paid(PREORDER, coin(5_000_000), pinned, first=pinned)
@@ -317,6 +326,24 @@ def test_a_replacement_pays_more_as_nodes_ask_and_excludes_the_first(
     assert new.fee >= size * higher
     kept = [o for n, o in enumerate(old.outputs) if n != old.change]
     assert [o for n, o in enumerate(new.outputs) if n != new.change] == kept
+
+
+def test_a_larger_replacement_pays_a_higher_rate_too() -> None:
+    old = paid(PREORDER, coin(18_100), rate=40)
+    new = raise_fee(old, [coin(90_000)], ALICE.script, fee_rate=1)
+    assert len(new.coins) == 2
+    rates = [made.fee / transaction_size(made.coins, made.outputs) for made in (old, new)]
+    assert rates[0] < rates[1] < rates[0] * 1.2
+
+
+def test_a_replacement_leaves_everybody_their_part() -> None:
+    owned, purse = coin(5_500), coin(500_000, BOB.script)
+    update = replace(UPDATE, sender=ALICE.script)
+    old = compose(update, REGTEST, [owned, purse], ALICE.script, fee_rate=50)
+    new = compose(update, REGTEST, [], ALICE.script, fee_rate=90, replaces=old)
+    assert new.coins == old.coins
+    assert new.outputs[1] == TxOut(5_500, ALICE.script)
+    assert new.outputs[2].script == BOB.script
 
 
 def test_a_raised_fee_takes_more_coins_where_the_change_is_too_little() -> None:

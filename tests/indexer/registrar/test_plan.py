@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.registrar import wishes
-from indexer.registrar.coins import DUST, Coin
+from indexer.registrar.coins import DUST, Coin, usual_script_sig_size
 from indexer.registrar.plan import Plan, estimated_fees, make_plan
 from indexer.registrar.plan_text import amount, plan_json, plan_lines
+from indexer.registrar.purse import Purse
 from indexer.registrar.refusals import PlanRefused, Reason
 from indexer.registrar.steps import (
     Parties,
@@ -257,3 +258,37 @@ def test_the_miner_s_part_can_be_told_before_anybody_has_coins() -> None:
     assert estimated_fees(FOO, world.view, 20) == 2 * plan.miners_fee
     with pytest.raises(Refused):
         estimated_fees(replace(FOO, name="foo.nope"), world.view, 10)
+
+
+def test_a_creator_who_pays_themselves_pays_only_the_miners() -> None:
+    world = World(opened(THIRD, version=2, lifetime=50_000))
+    plan = world.plan(FOO, PAYS)
+    assert (plan.price, plan.total) == (0, plan.miners_fee)
+    assert plan.comes_back == coin(PAYER).value - plan.total
+    other = world.plan(FOO, Parties(BOB.script, ALICE.script))
+    assert other.price == 640_000
+
+
+def test_a_registration_spends_the_change_of_its_preorder() -> None:
+    world = World(opened(THIRD))
+    kinds = (StepKind.PREORDER, StepKind.REGISTER)
+    operations = [operation_for(kind, FOO, PAYS, world.view) for kind in kinds]
+    purse = Purse(PAYS, world.view, 10, None, usual_script_sig_size)
+    coins = [coin(PAYER, value, value) for value in (700_000, 20_000)]
+    preorder, registration = purse.pay(operations, coins, 0).transactions
+    assert preorder.change == 1
+    left = registration.coins[0]
+    assert (left.index, left.value, left.script) == (1, *preorder.outputs[1])
+
+
+def test_no_more_is_moved_than_is_there() -> None:
+    world = World(opened(THIRD))
+    lacking = refused(world, FOO, PAYS, coin(PAYER, 600)).details["missing"]
+    assert isinstance(lacking, int)
+    fee = 226 * 10
+    for more in (0, 1, 100, 10**6):
+        plan = world.plan(FOO, PAYS, coin(PAYER, 600), spare=lacking + fee + more)
+        fund = plan.steps[0]
+        assert lacking <= fund.outputs[0].satoshis <= lacking + more
+        assert fund.needs <= lacking + fee + more
+    refused(world, FOO, PAYS, coin(PAYER, 600), spare=lacking + fee - 1)

@@ -292,7 +292,7 @@ def test_who_is_paid_must_not_change_between_preorder_and_registration() -> None
             ledger.leap(height)
         parties = PAYS if wish is bar else BY_ALICE
         if reason is None:
-            assert world.plan(wish, parties).price
+            assert world.plan(wish, parties).total
         else:
             told = refused(world, wish, parties)
             assert told.reason is reason
