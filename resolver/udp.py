@@ -12,8 +12,9 @@ What must stay true:
 - nothing that a datagram does raises into the reactor.
 
 The socket is read by a reader of our own, not by ``adoptDatagramPort``: with ready-made replies
-the stock port does 0.76 of a bare echo loop and this does 0.85 (``tests/benchmarks/answers.py``);
-the stock port also logs a traceback for whatever a datagram raises.
+the stock port does 0.78 of a bare echo loop and this does as much as the loop, for it takes and
+sends many datagrams with one call (``tests/benchmarks/answers.py``); the stock port also logs a
+traceback for whatever a datagram raises.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
 from resolver.asker import Asker
+from resolver.datagrams import DatagramBatch, batch_over
 from resolver.listening import udp_socket
 from resolver.message import UDP_LIMIT
 from resolver.rates import ReplyRates, Verdict
@@ -79,8 +81,11 @@ class UdpDoor:
             sys.platform == "linux"
             and ipaddress.ip_address(self.host.partition("%")[0]).is_unspecified
         )
+        self._batch: DatagramBatch | None = None
         if self._wildcard:
             _ask_for_destination(bound)
+        else:
+            self._batch = batch_over(bound, BURST, MAX_QUERY, UDP_LIMIT)
         self.outcomes: Counter[str] = Counter()
         """"received", "sent", "unsent" (the kernel would not take the reply), "from memory"
         (the cache had the reply), "slipped" and "dropped" (by the rate limit)."""
@@ -116,9 +121,50 @@ class UdpDoor:
 
     def doRead(self) -> None:
         """Take what has come, up to ``BURST`` datagrams."""
-        if self._wildcard:
+        if self._batch is not None:
+            self._read_batch(self._batch)
+        elif self._wildcard:
             self._read_with_destination()
-            return
+        else:
+            self._read_one_by_one()
+
+    def _read_batch(self, batch: DatagramBatch) -> None:
+        """All with one call of the kernel, and one more for the replies that were at hand."""
+        ready, limited = self._resolver.ready, self._rates is not None
+        packets = batch.receive()
+        at_once = first = 0
+        replies: list[bytes] = []
+        try:
+            for number, packet in enumerate(packets):
+                host = batch.host(number)
+                reply = ready(packet, UDP_LIMIT, host)
+                if reply is not None:
+                    at_once += 1
+                    if not limited or host.startswith("127."):
+                        replies.append(reply)
+                        continue
+                # Those before it do not wait for what takes longer.
+                self._send_batch(batch, first, replies)
+                replies = []
+                first = number + 1
+                peer = batch.peer(number)
+                if reply is None:
+                    self._answer(packet, peer, None)
+                else:
+                    self._send_within_rate(packet, reply, peer, None)
+        finally:
+            self._send_batch(batch, first, replies)
+            self.outcomes["received"] += len(packets)
+            self.outcomes["from memory"] += at_once
+
+    def _send_batch(self, batch: DatagramBatch, first: int, replies: list[bytes]) -> None:
+        if replies:
+            sent = batch.send(first, replies)
+            self.outcomes["sent"] += sent
+            self.outcomes["unsent"] += len(replies) - sent
+
+    def _read_one_by_one(self) -> None:
+        """The same where the kernel has no such call."""
         receive, send, ready = self._socket.recvfrom, self._socket.sendto, self._resolver.ready
         limited = self._rates is not None
         received = at_once = sent = 0
