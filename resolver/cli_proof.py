@@ -131,7 +131,7 @@ def _trusted(
             fail(refusals.USAGE, f"--consensus {consensus[:80]!r} is not 32 hex digits", "check it")
         if height is None:
             fail(refusals.USAGE, "--consensus needs the block it is of", "add --height HEIGHT")
-        return Trusted(height, digest, "given")
+        return Trusted(height, digest, "it was given")
     if trust is not None:
         host, colon, port = trust.rpartition(":")
         if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -143,7 +143,9 @@ def _trusted(
         said = own.get(path)
         if said["consensus_hash"] is None:
             fail(NOT_PROVEN, f"{trust} knows no recorded hash there", "name an earlier --height")
-        return Trusted(int(said["height"]), bytes.fromhex(said["consensus_hash"]), trust)
+        return Trusted(
+            int(said["height"]), bytes.fromhex(said["consensus_hash"]), f"{trust} says so"
+        )
     if height is None and network.checkpoints:
         height = max(network.checkpoints)
     published = network.checkpoints.get(height if height is not None else -1)
@@ -153,7 +155,7 @@ def _trusted(
             f"no consensus hash of {network.name} is published with the rules for this",
             "give --consensus HASH --height HEIGHT, or --trust HOST:PORT of a daemon of your own",
         )
-    return Trusted(height, published, "published with the rules")
+    return Trusted(height, published, "it is published with the rules")
 
 
 def _shown(
