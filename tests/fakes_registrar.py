@@ -36,7 +36,8 @@ from indexer.transactions import TxOut, parse_block, parse_transaction
 from tests import fakes
 from tests.fakes import Person
 
-BIG, SMALL = 50_000_000, 1_000_000
+BIG, SMALL, TINY = 50_000_000, 1_000_000, 100_000
+"""Satoshis of coins; a tiny one pays for a registration, but not for a preorder."""
 NOW = 1_700_000_000
 
 
@@ -94,6 +95,9 @@ class RingSigner:
         waiting = self.node._chain.mempool
         free = [coin for coin in found if waiting.spender((coin.txid, coin.index)) is None]
         return sorted(free, key=lambda coin: -coin.value)
+
+    def script_sig_size(self, script: bytes) -> int:
+        return self.ring.script_sig_size(script)
 
     def sign(self, unsigned: Unsigned) -> bytes:
         self.point()
@@ -245,7 +249,7 @@ def template(folder: Path, network: Network = SANDBOX) -> Path:
         node.generate(120, payer.script, 5)
         coin = signer.coins(payer.script)[0]
         outputs = [TxOut(BIG, key.script) for key in (payer, other, revealer) for _ in range(4)]
-        outputs += [TxOut(SMALL, other.script)] * 6
+        outputs += [TxOut(SMALL, other.script)] * 6 + [TxOut(TINY, payer.script)] * 4
         unsigned = compose_payment(outputs, [coin], payer.script, fee_rate=10)
         node.submit(signer.sign(unsigned))
         node.generate(1, payer.script, 5)
