@@ -96,6 +96,7 @@ class Desk:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="registrar", daemon=True)
         self._threads = concurrent.futures.ThreadPoolExecutor(4, thread_name_prefix="orders")
+        self._looked_at: int | None = None
         self._renewed = 0.0
         self._too_dear: frozenset[str] = frozenset()
 
@@ -125,6 +126,7 @@ class Desk:
         return {
             "signer": self._settings.signer,
             "pending": len(self.runner.pending()),
+            "looked_at_block": self._looked_at,
             "error": self.runner.trouble,
         }
 
@@ -132,7 +134,9 @@ class Desk:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            height = self._snapshot().height
             self.runner.turn()
+            self._looked_at = height
             if self._settings.auto_renew and self._clock() - self._renewed >= RENEW_SECONDS:
                 self._renewed = self._clock()
                 try:
@@ -235,6 +239,10 @@ class Desk:
         planned = await self._told(make)
         lines = plan_lines(planned.plan, self._network)
         lines.append(f"Miner's fee: {planned.fee.rate:g} satoshis a byte, {planned.fee.says}.")
+        if not planned.rivals_seen:
+            lines.append(
+                "Note: too much waits to be mined to see whether somebody else is after the same."
+            )
         return {"plan": plan_json(planned.plan, self._network), "text": lines}
 
     async def begin(self, order: Order, max_total: int) -> Json:

@@ -63,7 +63,8 @@ class KeyFile(WatchedScripts):
         raw = self.sign(unsigned)
         return Payment(raw, parse_transaction(raw).txid, unsigned)
 
-    def _script_sig_size(self, script: bytes) -> int:
+    def script_sig_size(self, script: bytes) -> int:
+        """See ``Signer``."""
         try:
             return self._ring.script_sig_size(script)
         except CannotSign:

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from indexer.networks import Network
 from indexer.node import BitcoinNode, NodeError, NodeRefused, NodeRpcError, NodeUnavailable
-from indexer.registrar.coins import FINAL_SEQUENCE, Coin, Unsigned
+from indexer.registrar.coins import FINAL_SEQUENCE, Coin, Unsigned, usual_script_sig_size
 from indexer.registrar.node_coins import coin_of, largest_first, listed, previous_transactions
 from indexer.registrar.psbt import (
     BadPsbt,
@@ -141,6 +141,12 @@ class NodeWallet:
         legacy = (coin_of(entry).script for entry in entries if _is_legacy(entry))
         return tuple(dict.fromkeys(legacy))
 
+    def legacy_coins(self) -> list[Coin]:
+        """The coins of all of them: confirmed, mature, and not locked."""
+        entries = listed(self._ask("listunspent", 1, DEEPEST, [], False))
+        ours = (entry for entry in entries if entry.get("spendable") is True)
+        return largest_first(coin_of(entry) for entry in ours if _is_legacy(entry))
+
     def spare(self) -> int:
         """Satoshis that ``pay`` may spend: what the wallet trusts, of coins of any kind."""
         shown = self._ask("getbalances")
@@ -148,6 +154,10 @@ class NodeWallet:
         if not isinstance(mine, Mapping) or not isinstance(mine.get("trusted"), Decimal | int):
             raise self._nonsense("getbalances")
         return int(mine["trusted"] * 10**8)
+
+    def script_sig_size(self, script: bytes) -> int:
+        """See ``Signer``: the wallet's keys are compressed."""
+        return usual_script_sig_size(script)
 
     # Signing
 

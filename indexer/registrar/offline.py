@@ -88,6 +88,10 @@ class WatchedScripts:
         """The scripts whose coins it may spend, with coins or without."""
         return self._scripts
 
+    def legacy_coins(self) -> list[Coin]:
+        """The coins of all of them."""
+        return self._free(self._scripts)
+
     def spare(self) -> int:
         """Satoshis that ``pay`` may spend."""
         return sum(coin.value for coin in self._free(self._scripts))
@@ -125,10 +129,11 @@ class WatchedScripts:
             change,
             fee_rate=fee_rate,
             spending=spending,
-            script_sig_size=self._script_sig_size,
+            script_sig_size=self.script_sig_size,
         )
 
-    def _script_sig_size(self, script: bytes) -> int:
+    def script_sig_size(self, script: bytes) -> int:
+        """See ``Signer``."""
         return any_script_sig_size(script)
 
     def _psbt(self, unsigned: Unsigned) -> str:

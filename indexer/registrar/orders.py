@@ -8,7 +8,7 @@ things stand, and each refusal says whether anything was paid.
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -24,8 +24,9 @@ from indexer.registrar.jobs import Attempt, Job, State, Step
 from indexer.registrar.making import counted_on
 from indexer.registrar.plan import Plan, make_plan
 from indexer.registrar.psbt import BadPsbt, NotYetSigned, combine, signed_transaction
-from indexer.registrar.quote import namespace_preorder_of
+from indexer.registrar.quote import namespace_preorder_of, preorder_of
 from indexer.registrar.refusals import refusal
+from indexer.registrar.rivals import NOT_SEEN, Rivals, waiting_operations
 from indexer.registrar.runner import Runner
 from indexer.registrar.signers import NoLegacyAddresses, Signer, SignerError
 from indexer.registrar.steps import Parties, StepKind, next_view, sender_of, steps_of
@@ -61,6 +62,10 @@ class Purse(Signer, Protocol):
         """The legacy scripts of its own that are known to it, those with coins among them."""
         ...
 
+    def legacy_coins(self) -> Sequence[Coin]:
+        """What ``coins`` gives of each of them, asked for at once."""
+        ...
+
     def spare(self) -> int:
         """Satoshis that ``pay`` may spend, of coins of any kind."""
         ...
@@ -74,6 +79,8 @@ class Planned:
     signer: str
     fee: FeeRate
     """Where the rate comes from; its ``rate`` is what the plan counts with."""
+    rivals_seen: bool = True
+    """Whether all that waits to be mined was looked through for the same name."""
 
 
 class Orders:
@@ -124,11 +131,13 @@ class Orders:
         seen = self.runner.snapshot()
         view = next_view(seen, self.runner.network, seen.height, height)
         tip = Tip(height, int(self._clock()))
-        sender = self._sender(wish, view, purse, payer, tip)
-        funder = self._funder(sender, purse, payer)
-        parties = Parties(sender, getattr(wish, "owner", None), funder)
         taken = counted_on(self.runner.pending())
+        richest = self._richest(purse, taken)
+        sender = self._sender(wish, view, purse, payer, richest, tip)
+        funder = self._funder(sender, purse, payer, richest)
+        parties = self._parties(wish, view, signer, sender, funder)
         coins = [coin for coin in _coins(purse, parties) if (coin.txid, coin.index) not in taken]
+        rivals = self._rivals(view.height)
         plan = make_plan(
             wish,
             parties,
@@ -138,8 +147,10 @@ class Orders:
             tip=tip,
             has_data=has_data,
             spare=purse.spare(),
+            rivals=rivals.operations,
+            script_sig_size=purse.script_sig_size,
         )
-        return Planned(plan, signer, fee)
+        return Planned(plan, signer, fee, rivals.seen)
 
     def begin(
         self,
@@ -192,6 +203,28 @@ class Orders:
         log.info("job %s begins: %s %s", job.id, wish.word, wish.subject)
         return self._advanced(job.id)
 
+    def _parties(
+        self, wish: Wish, view: BlockView, signer: str, sender: bytes, funder: bytes | None
+    ) -> Parties:
+        """Who takes part; a preorder that an earlier job of ours left is used, not paid again."""
+        owner: bytes | None = getattr(wish, "owner", None)
+        if isinstance(wish, wishes.RegisterName) and owner is None:
+            for job in reversed(self.runner.journal.jobs()):
+                former = job.parties
+                if job.subject != wish.name or job.signer != signer or former.owner is None:
+                    continue
+                if preorder_of(wish.name, view, [(former.sender, former.owner)]) is not None:
+                    return Parties(former.sender, former.owner, funder)
+        return Parties(sender, owner, funder)
+
+    def _rivals(self, height: int) -> Rivals:
+        ours = {a.txid for job in self.runner.journal.jobs() for a in job.attempts() if a.txid}
+        try:
+            return waiting_operations(self.runner.node, self.runner.network, height, ours)
+        except NodeError as failure:
+            log.info("What waits to be mined could not be looked through: %s", failure)
+            return NOT_SEEN
+
     def _fresh_owner(self, name: str, signer: str, sender: bytes) -> bytes:
         """A script for a name of its own, so that nobody sees which names are one person's."""
         purse = self._purse(signer)
@@ -226,7 +259,13 @@ class Orders:
     # --- who sends and who pays
 
     def _sender(
-        self, wish: Wish, view: BlockView, purse: Purse, payer: bytes | None, tip: Tip
+        self,
+        wish: Wish,
+        view: BlockView,
+        purse: Purse,
+        payer: bytes | None,
+        richest: bytes | None,
+        tip: Tip,
     ) -> bytes:
         try:
             found = sender_of(wish, view)
@@ -252,7 +291,7 @@ class Orders:
                     "name an address of the wallet or the key file, or leave it away",
                 )
             return payer
-        return self._richest(purse) or purse.fresh_script("blockstore payments")
+        return richest or purse.fresh_script("blockstore payments")
 
     def _refuse_stranger(self, wish: Wish) -> None:
         raise CannotOrder(
@@ -267,21 +306,25 @@ class Orders:
             if same and job.subject == wish.subject:
                 yield job.parties.sender
 
-    def _funder(self, sender: bytes, purse: Purse, payer: bytes | None) -> bytes | None:
+    def _funder(
+        self, sender: bytes, purse: Purse, payer: bytes | None, richest: bytes | None
+    ) -> bytes | None:
         if payer is not None and payer != sender and purse.owns(payer):
             return payer
-        richest = self._richest(purse)
         return None if richest == sender else richest
 
-    def _richest(self, purse: Purse) -> bytes | None:
-        """The script of the signer that holds most, and no names; None where there is none."""
+    def _richest(self, purse: Purse, taken: Collection[tuple[bytes, int]]) -> bytes | None:
+        """The script of the signer that holds most of what is not ``taken``, and no names; None
+        where there is none."""
         seen = self.runner.snapshot()
         worth: dict[bytes, int] = {}
-        for script in list(dict.fromkeys(purse.held()))[:MAX_HELD]:
-            if is_p2pkh(script) and not seen.owned_by(script, limit=1, live_only=False).entries:
-                worth[script] = sum(coin.value for coin in purse.coins(script))
-        best = max(worth, key=lambda script: worth[script], default=None)
-        return best if best is not None and worth[best] else None
+        for coin in purse.legacy_coins():
+            if is_p2pkh(coin.script) and (coin.txid, coin.index) not in taken:
+                worth[coin.script] = worth.get(coin.script, 0) + coin.value
+        for script in sorted(worth, key=lambda script: -worth[script])[:MAX_HELD]:
+            if not seen.owned_by(script, limit=1, live_only=False).entries:
+                return script
+        return None
 
     # --- going on
 

@@ -99,6 +99,10 @@ class Signer(Protocol):
         """
         ...
 
+    def script_sig_size(self, script: bytes) -> int:
+        """The most bytes that a scriptSig of its own, spending ``script``, can have."""
+        ...
+
     def sign(self, unsigned: Unsigned) -> bytes:
         """The signed raw transaction, checked to be ``unsigned`` but for its signatures.
 

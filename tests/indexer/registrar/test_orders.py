@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from embit.hashes import hash160
 
+from indexer.registrar.coins import Coin
 from indexer.registrar.jobs import State
 from indexer.registrar.offline import Offline
 from indexer.registrar.orders import CannotOrder, NoSuchJob, Orders
 from indexer.registrar.psbt import sign_psbt
 from indexer.registrar.refusals import PlanRefused, Reason
+from indexer.registrar.rivals import Rivals, waiting_operations
 from indexer.registrar.signers import NoLegacyAddresses
 from indexer.registrar.steps import StepKind
 from indexer.registrar.wallet import KeyRing, multisig_script, script_of_redeem_script
@@ -24,11 +26,12 @@ from indexer.registrar.wishes import (
     UpdateName,
 )
 from indexer.transactions import TxOut
-from tests.fakes_registrar import BIG, OTHER, PAYER, RingSigner, World, person_key, template
+from tests.fakes_registrar import BIG, RingSigner, World, person_key, template
 
 CONTENT = b"$ORIGIN bob.id\n@ A 192.0.2.1\n"
 DIGEST = hash160(CONTENT)
 REGISTER = RegisterName("bob.id", DIGEST)
+PAYER, OTHER = "payer", "other"
 STRANGER = person_key("a stranger").script
 
 
@@ -37,6 +40,9 @@ class Wallet(RingSigner):
 
     def held(self) -> Sequence[bytes]:
         return [script for script in self.ring.scripts if self.coins(script)]
+
+    def legacy_coins(self) -> Sequence[Coin]:
+        return [coin for script in self.ring.scripts for coin in self.coins(script)]
 
     def spare(self) -> int:
         return sum(coin.value for script in self.held() for coin in self.coins(script))
@@ -242,7 +248,7 @@ class Coins:
     def __init__(self, wallet: Wallet) -> None:
         self.wallet = wallet
 
-    def coins(self, scripts: Sequence[bytes]) -> list:
+    def coins(self, scripts: Sequence[bytes], known: Sequence[bytes] = ()) -> list[Coin]:
         return [coin for script in scripts for coin in self.wallet.coins(script)]
 
 
@@ -320,3 +326,52 @@ def test_what_waits_for_no_signature_takes_none(office):
     job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
     with pytest.raises(CannotOrder, match="waits for no signature"):
         office.orders.hand_in(job.id, "cHNidA==")
+
+
+# --- what others do, and what was left from before
+
+
+def test_a_name_that_somebody_else_is_registering_now_is_told_before_it_is_paid(office):
+    world = office.world
+    office.orders.begin(RegisterName("eve.id"), signer="own", max_total=10**9)
+    world.turn()
+    world.mine()
+    world.turn()  # the registration of eve.id waits in the mempool, and says its name
+    journal = world.journal
+    (job,) = journal.jobs()
+    found = waiting_operations(world.client, world.network, world.node.height + 1, ours=())
+    assert found.seen
+    assert [one.name for one in found.operations] == ["eve.id"]
+    ours = {a.txid for a in job.attempts() if a.txid}
+    assert waiting_operations(world.client, world.network, 1, ours) == Rivals((), True)
+    del journal._jobs[job.id]  # whoever sent it is somebody else now
+    with pytest.raises(PlanRefused) as refused:
+        office.orders.plan(RegisterName("eve.id"), signer="own")
+    assert refused.value.reason is Reason.BEING_REGISTERED
+
+
+def test_a_mempool_that_is_too_large_is_not_looked_through(office, monkeypatch):
+    office.orders.begin(RegisterName("eve.id"), signer="own", max_total=10**9)
+    monkeypatch.setattr("indexer.registrar.rivals.MAX_TRANSACTIONS", 0)
+    planned = office.orders.plan(RegisterName("adam.id"), signer="own")
+    assert not planned.rivals_seen
+
+
+def test_a_preorder_that_was_paid_for_and_given_up_is_used_and_not_paid_again(office):
+    job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
+    office.world.mine()
+    office.world.runner.signers = {}  # nobody can sign the registration
+    office.world.turn()
+    office.orders.abandon(job.id)
+    office.world.run()
+    office.world.runner.signers = office.signers
+    plan = office.orders.plan(REGISTER, signer="own", has_data=True).plan
+    assert plan.price == 0
+    assert plan.paid_already > 0
+    assert plan.parties.owner == job.parties.owner
+    office.orders.begin(REGISTER, signer="own", max_total=plan.total, content=CONTENT)
+    office.world.run()
+    record = office.world.seen.name("bob.id")
+    assert record is not None
+    assert record.sender == job.parties.owner
+    assert len(office.world.burnt()) == 1
