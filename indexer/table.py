@@ -1,8 +1,8 @@
 """The name table in LevelDB: one block is one batch, forward or back; readers hold a snapshot.
 
 What must stay true: a batch is written whole or not at all, so after any crash the database is
-the table after some block; and readers never see a half-done plan, for what they see is swapped
-by ``publish`` only.
+the table after some block; after a write that failed nothing more is written; and readers never
+see a half-done plan, for what they see is swapped by ``publish`` only.
 """
 
 import json
@@ -42,6 +42,7 @@ class NameTable:
         """Open the table in directory ``path``, or make an empty one. Raises ``TableError``."""
         self.path = path
         self.network = network
+        self._failed: str | None = None  # why nothing more is written before it is opened anew
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._db = plyvel.DB(str(path), create_if_missing=True, **_OPTIONS)
@@ -151,6 +152,8 @@ class NameTable:
         return frozenset(names)
 
     def _write(self, rows: Iterable[tuple[bytes, bytes | None]], sync: bool) -> None:
+        if self._failed is not None:
+            raise TableError(self._failed)
         try:
             with self._db.write_batch(transaction=True, sync=sync) as batch:
                 for key, row in rows:
@@ -159,10 +162,13 @@ class NameTable:
                     else:
                         batch.put(key, row)
         except (plyvel.Error, OSError) as error:
-            raise TableError(
-                f"cannot write to {self.path}: {error}; make room on the disk or mend its"
+            # LevelDB's log ends in half a batch now. Further ones would be written behind it and
+            # reported as kept, though a reader of the log never comes past the half one.
+            self._failed = (
+                f"cannot write to {self.path}: {_text(error)}; make room on the disk or mend its"
                 " permissions, then restart"
-            ) from error
+            )
+            raise TableError(self._failed) from error
 
     # --- what readers see
 
@@ -197,8 +203,14 @@ class _LevelRows:
             yield from rows
 
 
+def _text(error: Exception) -> str:
+    """What plyvel says, which it sometimes gives as bytes."""
+    said = error.args[0] if error.args else ""
+    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(error)
+
+
 def _why_not_opened(path: Path, error: Exception) -> str:
-    reason = str(error)
+    reason = _text(error)
     if "already held by process" in reason or "Resource temporarily unavailable" in reason:
         return f"the index in {path} is in use by another process; stop that one first"
     if "Permission denied" in reason or "Read-only" in reason:

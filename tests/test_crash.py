@@ -8,6 +8,7 @@ import random
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,13 @@ def test_a_kill_at_any_moment_loses_nothing_but_time(tmp_path: Path) -> None:
     undisturbed = writer.rows()
     writer.table.close()
     dice = random.Random(20_260_101)
+    began = time.monotonic()
+    assert _index_until_killed(tmp_path / "chain", tmp_path / "timed", DEADLINE)[0] is False
+    whole = time.monotonic() - began  # on this machine, as busy as it is
     kills, turn, path, found = 0, 0, tmp_path / "index 0", set()
     while kills < KILLS:
-        killed, held = _index_until_killed(tmp_path / "chain", path, dice.uniform(0, 0.12))
+        seconds = dice.uniform(0, whole / 3)
+        killed, held = _index_until_killed(tmp_path / "chain", path, seconds)
         kills += killed
         found.add(held)
         if not killed:
@@ -150,6 +155,64 @@ def _index_until_killed(chain: Path, path: Path, seconds: float) -> tuple[bool, 
 
 
 # Full and read-only disks
+
+
+HALF_WRITTEN = """
+import resource, sys
+from pathlib import Path
+from indexer.table import NameTable, TableError
+from indexer.networks import SANDBOX
+from tests.crashing import follower_of, load
+
+node, path, room = load(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3])
+whole, node.blocks = node.blocks, node.blocks[:40]
+table = NameTable(path, SANDBOX)
+follower = follower_of(node, table)
+while follower.step():
+    pass
+node.blocks = whole
+(log,) = path.glob("*.log")
+no_limit = resource.RLIM_INFINITY
+resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size + room, no_limit))
+said = []
+for room_again in (False, True, True):
+    if room_again:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (no_limit, no_limit))
+    try:
+        while follower.step():
+            pass
+    except TableError as failure:
+        said.append(str(failure))
+print(len(said), len(set(said)), table.tip, said[-1])
+"""
+"""A program whose disk has ``room`` bytes left after 40 blocks, and enough again later on."""
+
+
+@pytest.mark.parametrize("room", [0, 1, 100, 5000])
+def test_after_a_write_that_failed_nothing_is_written_until_the_index_is_opened_anew(
+    tmp_path: Path, room: int
+) -> None:
+    """For LevelDB would report as kept what no later start would find."""
+    writer = Writer(tmp_path / "writer")
+    writer.open_namespace()
+    writer.live(80)
+    writer.save(tmp_path / "chain")
+    undisturbed = writer.rows()
+    writer.table.close()
+    places = [str(tmp_path / "chain"), str(tmp_path / "index"), str(room)]
+    ended = subprocess.run(
+        [sys.executable, "-c", HALF_WRITTEN, *places], capture_output=True, cwd=ROOT, check=True
+    )
+    failures, sentences, tip, said = ended.stdout.decode().split(maxsplit=3)
+    assert (int(failures), int(sentences)) == (3, 1)
+    assert "File too large; make room on the disk" in said
+    table = NameTable(tmp_path / "index", SANDBOX)
+    assert table.tip == int(tip)
+    follower = follower_of(load(tmp_path / "chain"), table)
+    while follower.step():
+        pass
+    table.close()
+    assert rows_of(tmp_path / "index") == undisturbed
 
 
 @pytest.fixture
