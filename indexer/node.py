@@ -24,6 +24,7 @@ from bitcoinrpc.authproxy import AuthServiceProxy, JSONRPCException
 from indexer.capabilities import Capabilities, Prevouts, ask
 from indexer.node_failures import DROPPED, translated
 from indexer.node_prevouts import Outpoint, scripts_of_spent_outputs, scripts_of_verbose_block
+from indexer.node_replies import read_hex_results, read_json
 from indexer.node_wire import (
     NodeError,
     NodePruned,
@@ -261,7 +262,8 @@ class BitcoinNode:
         if 0 < mean < REST_BLOCK_BYTES:
             many = MAX_CALLS
         calls = [("getblock", (hash_hex(h), 0)) for h in hashes]
-        found = self._batch(calls, many, MAX_EXPECTED_BYTES if many == MAX_CALLS else None)
+        at_most = MAX_EXPECTED_BYTES if many == MAX_CALLS else None
+        found = self._batch(calls, many, at_most, read_hex_results)
         blocks = []
         for wanted, result in zip(hashes, found, strict=True):
             if isinstance(result, NodeRpcError) and result.code != RPC_NOT_FOUND:
@@ -429,6 +431,8 @@ class BitcoinNode:
             )
 
     def _bytes(self, value: object, method: str) -> bytes:
+        if isinstance(value, bytes):
+            return value
         try:
             return bytes.fromhex(value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
@@ -449,13 +453,18 @@ class BitcoinNode:
     # The exchange
 
     def _batch(
-        self, calls: Sequence[tuple[str, tuple[Any, ...]]], many: int, at_most: int | None = None
+        self,
+        calls: Sequence[tuple[str, tuple[Any, ...]]],
+        many: int,
+        at_most: int | None = None,
+        read: Callable[[bytes], Any] = read_json,
     ) -> list[Any | NodeRpcError]:
         results: list[Any | NodeRpcError] = []
         for start in range(0, len(calls), many):
             part = calls[start : start + many]
             once = all(method.startswith(_ASKS_ONLY) for method, _ in part)
-            replies = self._exchange(partial(Wire.ask_batch, calls=part, at_most=at_most), once)
+            asking = partial(Wire.ask_batch, calls=part, at_most=at_most, read=read)
+            replies = self._exchange(asking, once)
             results += self._matched(part, replies)
         return results
 

@@ -9,9 +9,10 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Sequence
-from decimal import Decimal
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from indexer.node_replies import read_json
 
 SLOWEST_REPLY = 10
 """How many times the timeout a reply may take that keeps coming."""
@@ -105,9 +106,13 @@ class Wire:
         self._connection.request(method, self._path, body, headers)
 
     def ask_batch(
-        self, calls: Sequence[tuple[str, tuple[Any, ...]]], at_most: int | None = None
+        self,
+        calls: Sequence[tuple[str, tuple[Any, ...]]],
+        at_most: int | None = None,
+        read: Callable[[bytes], Any] = read_json,
     ) -> Any:
-        """The parsed reply, of ``at_most`` so many bytes, to a batch numbered from 0."""
+        """The reply, of ``at_most`` so many bytes and as read by ``read``, to a batch numbered
+        from 0."""
         body = json.dumps(
             [
                 {"version": "1.1", "id": number, "method": method, "params": list(params)}
@@ -115,7 +120,7 @@ class Wire:
             ]
         )
         self.request("POST", self._path, body, {"Content-Type": "application/json"})
-        return self.read_reply(at_most)
+        return self.read_reply(at_most, read)
 
     def get(self, path: str) -> bytes | None:
         """The body at ``path`` of the same host, asked without credentials; None: not there."""
@@ -134,8 +139,10 @@ class Wire:
             "raise rpcworkqueue there if this goes on"
         )
 
-    def read_reply(self, at_most: int | None = None) -> Any:
-        """The JSON of the reply; numbers with a point become Decimal."""
+    def read_reply(
+        self, at_most: int | None = None, read: Callable[[bytes], Any] = read_json
+    ) -> Any:
+        """The JSON of the reply."""
         response = self._connection.getresponse()
         if response.status in (401, 403):
             raise NotLetIn(response.status, self._place)
@@ -145,7 +152,7 @@ class Wire:
         if response.status == 503:
             raise self._too_busy()
         try:
-            return json.loads(raw, parse_float=Decimal)
+            return read(raw)
         except (ValueError, RecursionError):
             raise NodeError(
                 f"the node at {self._place} answered with HTTP {response.status} and no JSON; "

@@ -24,6 +24,7 @@ PURE = frozenset(
         "indexer/namespace_rules.py",
         "indexer/networks.py",
         "indexer/node_prevouts.py",
+        "indexer/node_replies.py",
         "indexer/operations.py",
         "indexer/payloads.py",
         "indexer/prices.py",
