@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from indexer.headers import hash_bytes
-from indexer.spent_outputs import CorruptSpentOutputs, parse_spent_outputs
+from indexer.spent_outputs import CorruptSpentOutputs, spent_scripts_at
 
 Outpoint = tuple[bytes, int]
 
@@ -18,13 +18,10 @@ def scripts_of_spent_outputs(
 ) -> dict[Outpoint, bytes] | None:
     """Out of the spent outputs of a block; ``places``: (transaction, input) that spends each."""
     try:
-        lists = parse_spent_outputs(raw)
-        return {
-            outpoint: lists[transaction][place].script
-            for outpoint, (transaction, place) in places.items()
-        }
-    except (CorruptSpentOutputs, IndexError):
+        scripts = spent_scripts_at(raw, places.values())
+    except CorruptSpentOutputs:
         return None
+    return {outpoint: scripts[place] for outpoint, place in places.items()}
 
 
 def scripts_of_verbose_block(

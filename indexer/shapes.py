@@ -24,6 +24,7 @@ _ITEMS = (71, 72, 33, 0, 64, 70, 65, 105, 34, 1, 73)
 _ITEMS_A_WITNESS = (2, 1, 4, 3, 0)
 _PROGRAMS = (rb"\x19\x76.{24}+", rb"\x17\xa9.{22}+", rb"\x16\x00.{21}+", rb"\x22[\x00\x51].{33}+")
 """Lengths with the first opcode of p2pkh, p2sh, p2wpkh, and p2wsh or p2tr."""
+_SPENT_SCRIPTS = (25, 23, 22, 34, 35, 67, 71, 105)
 _LONGEST_OTHER = 96  # OP_RETURN with 80 bytes, and bare keys
 
 Findall = Callable[[bytes, int, int], list[tuple[bytes, ...]]]
@@ -55,6 +56,13 @@ def shapes(magic: bytes) -> Shapes:
         _runs(outputs),
         _runs(_WITNESS),
     )
+
+
+@lru_cache(maxsize=1)
+def spent_lists() -> Runs:
+    """Of what transactions spend, a list for each: a number of outputs, and that many."""
+    output = _any(8) + _one_of(_length(size) + _any(size) for size in _SPENT_SCRIPTS)
+    return _runs(_one_of(_length(n) + _times(output, n) for n in range(1, MOST_INPUTS + 1)))
 
 
 def _bytes(raw: bytes) -> bytes:

@@ -4,8 +4,15 @@ What must stay true: any bytes give lists or the one named error; nothing is rea
 and no count is believed that they could not hold.
 """
 
+from collections.abc import Collection
+
+from indexer.shapes import spent_lists
 from indexer.transactions import TxOut
 
+Place = tuple[int, int]
+"""The place of a transaction in its block, and of an input in it."""
+
+_NO_COINBASE = "a coinbase stands first in a block, and spends nothing"
 _SMALLEST_OUTPUT = 9  # an amount and an empty script
 
 
@@ -25,26 +32,77 @@ def parse_spent_outputs(raw: bytes) -> list[list[TxOut]]:
         count, at = _count(raw, 0, 1)
         lists: list[list[TxOut]] = []
         for _ in range(count):
-            outputs, at = _count(raw, at, _SMALLEST_OUTPUT)
-            spent: list[TxOut] = []
-            for _ in range(outputs):
-                value = int.from_bytes(raw[at : at + 8], "little")
-                size = raw[at + 8]
-                start = at + 9
-                if size > 252:
-                    size, start = _count(raw, at + 8, 1)
-                at = start + size
-                if at > len(raw):
-                    raise IndexError
-                spent.append(TxOut(value, raw[start:at]))
+            spent, at = _list(raw, at)
             lists.append(spent)
     except IndexError:
         raise CorruptSpentOutputs("the spent outputs are cut short") from None
     if at != len(raw):
         raise CorruptSpentOutputs(f"{len(raw) - at} bytes follow the spent outputs")
     if not lists or lists[0]:
-        raise CorruptSpentOutputs("a coinbase stands first in a block, and spends nothing")
+        raise CorruptSpentOutputs(_NO_COINBASE)
     return lists
+
+
+def spent_scripts_at(raw: bytes, places: Collection[Place]) -> dict[Place, bytes]:
+    """The scripts spent at these places, out of the same bytes, without reading all others.
+
+    Raises what :func:`parse_spent_outputs` raises, and CorruptSpentOutputs for a place that the
+    block does not have.
+    """
+    raw = bytes(raw)
+    found: dict[Place, bytes] = {}
+    inputs: dict[int, list[int]] = {}
+    for transaction, number in places:
+        inputs.setdefault(transaction, []).append(number)
+    try:
+        count, at = _count(raw, 0, 1)
+        if not count or raw[at]:
+            raise CorruptSpentOutputs(_NO_COINBASE)
+        passed = 0
+        for transaction in sorted(inputs):
+            if transaction >= count:
+                raise IndexError
+            at = _pass_lists(raw, at, transaction - passed)
+            scripts, at = _list(raw, at)
+            passed = transaction + 1
+            for number in inputs[transaction]:
+                found[transaction, number] = scripts[number].script
+        at = _pass_lists(raw, at, count - passed)
+    except IndexError:
+        raise CorruptSpentOutputs("the spent outputs are cut short") from None
+    if at != len(raw):
+        raise CorruptSpentOutputs(f"{len(raw) - at} bytes follow the spent outputs")
+    return found
+
+
+def _pass_lists(raw: bytes, at: int, count: int) -> int:
+    """Where the list begins that comes after ``count`` others."""
+    while count:
+        for many, match in spent_lists():
+            while count >= many and (run := match(raw, at)):
+                at = run.end()
+                count -= many
+        if count:
+            at = _list(raw, at)[1]
+            count -= 1
+    return at
+
+
+def _list(raw: bytes, at: int) -> tuple[list[TxOut], int]:
+    """What one transaction spends, and where that ends."""
+    outputs, at = _count(raw, at, _SMALLEST_OUTPUT)
+    spent: list[TxOut] = []
+    for _ in range(outputs):
+        value = int.from_bytes(raw[at : at + 8], "little")
+        size = raw[at + 8]
+        start = at + 9
+        if size > 252:
+            size, start = _count(raw, at + 8, 1)
+        at = start + size
+        if at > len(raw):
+            raise IndexError
+        spent.append(TxOut(value, raw[start:at]))
+    return spent, at
 
 
 def _count(raw: bytes, at: int, least: int) -> tuple[int, int]:

@@ -4,15 +4,15 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.capabilities import RPC_METHODS, Prevouts
 from indexer.networks import SANDBOX
 from indexer.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUnavailable
 from indexer.sandbox import SandboxNode, Switches
-from indexer.spent_outputs import CorruptSpentOutputs, parse_spent_outputs
-from indexer.transactions import TxOut, hash_hex, p2pkh_script, parse_block
+from indexer.spent_outputs import CorruptSpentOutputs, parse_spent_outputs, spent_scripts_at
+from indexer.transactions import TxOut, compact_size, hash_hex, p2pkh_script, parse_block
 from tests.conftest import ROOT
 from tests.fakes_node import Purse
 
@@ -229,6 +229,8 @@ def test_spent_outputs_read_as_bitcoin_core_writes_them() -> None:
 def test_other_bytes_are_refused(raw) -> None:
     with pytest.raises(CorruptSpentOutputs):
         parse_spent_outputs(bytes.fromhex(raw))
+    with pytest.raises(CorruptSpentOutputs):
+        spent_scripts_at(bytes.fromhex(raw), [])
 
 
 @given(st.binary(max_size=300))
@@ -239,6 +241,41 @@ def test_any_bytes_are_spent_outputs_or_refused(raw) -> None:
         return
     assert lists
     assert not lists[0]
+    assert spent_scripts_at(raw, []) == {}
+
+
+def spent_bytes(lists: list[list[TxOut]]) -> bytes:
+    """As the node writes them."""
+    parts = [compact_size(len(lists))]
+    for spent in lists:
+        parts.append(compact_size(len(spent)))
+        for value, script in spent:
+            parts += (value.to_bytes(8, "little"), compact_size(len(script)), script)
+    return b"".join(parts)
+
+
+spent_scripts = st.sampled_from([25, 23, 22, 34]).map(bytes) | st.binary(max_size=300)
+spent = st.builds(TxOut, st.integers(0, 2**63), spent_scripts)
+alike = st.integers(1, 80).flatmap(lambda n: st.lists(spent, max_size=8).map(lambda of: [of] * n))
+
+
+@settings(max_examples=50)
+@given(st.lists(alike, max_size=4), st.data())
+def test_the_scripts_at_some_places_are_those_that_reading_all_gives(runs, data) -> None:
+    lists: list[list[TxOut]] = [[], *(spent for run in runs for spent in run)]
+    raw = spent_bytes(lists)
+    assert parse_spent_outputs(raw) == lists
+    everywhere = {(t, n): out.script for t, of in enumerate(lists) for n, out in enumerate(of)}
+    assert spent_scripts_at(raw, everywhere.keys()) == everywhere
+    some = data.draw(st.lists(st.sampled_from(sorted(everywhere)))) if everywhere else []
+    assert spent_scripts_at(raw, some) == {place: everywhere[place] for place in some}
+    for nowhere in ((len(lists), 0), (0, 0), (len(lists) - 1, len(lists[-1]))):
+        with pytest.raises(CorruptSpentOutputs):
+            spent_scripts_at(raw, [nowhere])
+    cut = data.draw(st.integers(0, len(raw) - 1))
+    for damaged in (raw[:cut], raw + b"\0"):
+        with pytest.raises(CorruptSpentOutputs):
+            spent_scripts_at(damaged, some)
 
 
 def test_rest_gives_the_same_in_bytes_in_hex_and_in_json(tmp_path: Path) -> None:
