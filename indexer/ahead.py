@@ -1,8 +1,8 @@
 """Reading ahead: some lanes read batches of blocks while one writer applies them in order.
 
 What must stay true: blocks come out in the order asked for, whatever lane was quicker; no more
-than ``AHEAD`` batches a lane are under way or waiting, whatever the chain's size; who stops
-taking leaves no lane behind that still works.
+than ``AHEAD`` batches for each that a lane takes at once are under way or waiting, whatever the
+chain's size; who stops taking leaves no lane behind that still works.
 """
 
 import contextlib
@@ -27,7 +27,10 @@ Batch = list[ReadBlock | BadBlock]
 
 
 class Lane(Protocol):
-    """Something that reads one batch at a time, in whatever process. ``close`` ends it."""
+    """Something that reads batches, in whatever process. ``close`` ends it, also while it reads."""
+
+    at_once: int
+    """How many threads may ask it at the same time."""
 
     def read(self, steps: Sequence[Connect]) -> Batch: ...
     def close(self) -> None: ...
@@ -35,6 +38,8 @@ class Lane(Protocol):
 
 class OwnLane:
     """A lane in the thread that asks it."""
+
+    at_once = 1
 
     def __init__(self, source: BlockSource, magic: bytes) -> None:
         self._source = source
@@ -110,20 +115,21 @@ class Reader:
 
 
 class _Race:
-    """The batches of one plan, read by several lanes, each in a thread, and taken in order."""
+    """The batches of one plan, asked of several lanes by a thread or more each, taken in order."""
 
     def __init__(
         self, lanes: Sequence[Lane], steps: Sequence[Connect], many: Callable[[], int]
     ) -> None:
         self._steps, self._many = steps, many
         self._at = self._begun = self._taken = 0
-        self._limit = AHEAD * len(lanes)
+        asking = [lane for lane in lanes for _ in range(lane.at_once)]
+        self._limit = AHEAD * len(asking)
         self._done: dict[int, Batch | BaseException] = {}
         self._closed = False
         self._turn = threading.Condition()
         self._threads = [
             threading.Thread(target=self._run, args=(lane,), name="reading ahead", daemon=True)
-            for lane in lanes
+            for lane in asking
         ]
         for thread in self._threads:
             thread.start()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from indexer.ahead import Batch
 from indexer.chain import Connect
 from indexer.headers import HEADER_BYTES, double_sha256
-from indexer.reading import BadBlock, BlockSource, read_blocks
+from indexer.reading import BadBlock, BlockSource, complete_blocks, read_blocks
 from indexer.transactions import MAX_BLOCK_BYTES
 
 log = logging.getLogger("blockstore.indexer")
@@ -213,8 +213,18 @@ class FileLane:
 
     def read_at(self, steps: Sequence[Connect], known: Mapping[bytes, Sequence[Place]]) -> Batch:
         """The blocks of ``steps``, of which ``known`` says where they may be."""
+        return self.complete(steps, self.fetch(steps, known))
+
+    def fetch(
+        self, steps: Sequence[Connect], known: Mapping[bytes, Sequence[Place]]
+    ) -> list[bytes]:
+        """Their bytes; one thread fetches."""
         self._source.known = known
-        batch = read_blocks(self._source, self._magic, steps)
+        return self._source.raw_blocks([step.block_hash for step in steps])
+
+    def complete(self, steps: Sequence[Connect], raws: Sequence[bytes]) -> Batch:
+        """Fetched blocks checked and scanned; may run beside the next fetch."""
+        batch = complete_blocks(self._source, self._magic, steps, raws)
         if batch and isinstance(batch[-1], BadBlock):
             at = len(batch) - 1
             log.info("block %d is not whole in its file; the node is asked", steps[at].height)

@@ -2,7 +2,8 @@
 
 What must stay true: credentials reach the other process through its input alone, never as an
 argument or in its environment; it ends when its input ends, so it never outlives us, also when
-we are killed; its failures arrive here as the same exceptions.
+we are killed; its failures arrive here as the same exceptions. It fetches a batch while it scans
+the one before, so that neither of us waits for the other.
 """
 
 import contextlib
@@ -11,15 +12,23 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from queue import Queue
 from typing import IO, Any
 
 from indexer.ahead import Batch, Lane, OwnLane
 from indexer.block_files import BlockFiles, FileLane, Place
 from indexer.chain import Connect
 from indexer.node import BitcoinNode, NodeError
+from indexer.reading import complete_blocks
 
 THREADS = 2
+SWITCH_SECONDS = 0.0005
+"""How long the scan keeps the interpreter from the fetch when a piece of a reply is there. Python's
+5 ms for each piece would add up to more than the scan of a block."""
 _LENGTH = 8
 MAX_MESSAGE = 256 * 1024 * 1024
 
@@ -44,6 +53,8 @@ def make_lanes(
 class _FileThread:
     """A lane in the thread that asks it, which reads files first."""
 
+    at_once = 1
+
     def __init__(self, node: BitcoinNode, magic: bytes, files: BlockFiles) -> None:
         self._files = files
         self._lane = FileLane(node, files.folder, magic)
@@ -65,10 +76,14 @@ def _known(steps: Sequence[Connect], files: BlockFiles | None) -> dict[bytes, li
 class LaneProcess:
     """Reads from the node at ``place`` (``BitcoinNode.place_and_key``)."""
 
+    at_once = 2  # one is scanned there while the other is fetched
+
     def __init__(
         self, place: dict[str, Any], magic: bytes, files: BlockFiles | None = None
     ) -> None:
         self._files = files
+        self._turn = threading.Condition()
+        self._asked = self._answered = 0
         # -c rather than -m: the module under its own name, for the classes that travel.
         program = "from indexer.lane_process import serve; serve()"
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -81,16 +96,29 @@ class LaneProcess:
 
     def read(self, steps: Sequence[Connect]) -> Batch:
         """One batch; raises what reading raised there, and NodeError where the process is gone."""
-        self._tell((list(steps), _known(steps, self._files)))
-        assert self._process.stdout is not None
+        places = _known(steps, self._files)
+        with self._turn:
+            self._tell((list(steps), places))
+            number, self._asked = self._asked, self._asked + 1
+            self._turn.wait_for(lambda: self._answered == number)
         try:
-            answer = _receive(self._process.stdout)
-        except (OSError, EOFError, ValueError):
-            raise self._gone() from None
+            answer = self._hear()
+        finally:
+            with self._turn:
+                self._answered += 1
+                self._turn.notify_all()
         if isinstance(answer, BaseException):
             raise answer
         batch: Batch = answer
         return batch
+
+    def _hear(self) -> Any:
+        """The next answer: they come in the order of the questions."""
+        assert self._process.stdout is not None
+        try:
+            return _receive(self._process.stdout)
+        except (OSError, EOFError, ValueError):
+            raise self._gone() from None
 
     def close(self) -> None:
         """End the process at once, whatever it reads: it has nothing that could be lost."""
@@ -122,27 +150,60 @@ def _environment() -> dict[str, str]:
 
 
 def serve() -> None:
-    """The other side: read what is asked until the input ends."""
+    """The other side: fetch what is asked until the input ends; another thread completes it."""
     # Of a Ctrl-C at the terminal every process hears; we end when our parent lets go of us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
-        place, magic, folder = _receive(source)
-        node = BitcoinNode(**place)
-        own = OwnLane(node, magic)
-        files = FileLane(node, folder, magic) if folder is not None else None
+        place, magic, folder = _receive(sys.stdin.buffer)
+        work = _Work(BitcoinNode(**place), magic, folder)
+        fetched: Queue[Callable[[], Batch]] = Queue(1)
+        threading.Thread(target=_answer, args=(fetched,), daemon=True).start()
         while True:
-            steps, known = _receive(source)
+            steps, known = _receive(sys.stdin.buffer)
+            fetched.put(work.begin(steps, known))
+    finally:
+        os._exit(0)  # what the other thread still does is for nobody, and nothing can be lost
+
+
+class _Work:
+    """What the process does for a batch: one half at once, the other in the thread that answers."""
+
+    def __init__(self, node: BitcoinNode, magic: bytes, folder: Path | None) -> None:
+        self._node, self._magic = node, magic
+        self._files = FileLane(node, folder, magic) if folder is not None else None
+
+    def begin(
+        self, steps: Sequence[Connect], known: Mapping[bytes, Sequence[Place]]
+    ) -> Callable[[], Batch]:
+        """Fetch the blocks; what is left to do with them, or the failure, to be raised by it."""
+        try:
+            if self._files is not None:
+                return partial(self._files.complete, steps, self._files.fetch(steps, known))
+            raws = self._node.raw_blocks([step.block_hash for step in steps])
+        except Exception as failure:  # noqa: BLE001 - raised again in its turn
+            return partial(_fail, failure)
+        return partial(complete_blocks, self._node, self._magic, steps, raws)
+
+
+def _fail(failure: Exception) -> Batch:
+    raise failure
+
+
+def _answer(fetched: "Queue[Callable[[], Batch]]") -> None:
+    """Complete one batch after the other, and hand it over."""
+    try:
+        while True:
             answer: Batch | BaseException
             try:
-                answer = own.read(steps) if files is None else files.read_at(steps, known)
+                answer = fetched.get()()
             except NodeError as failure:
                 answer = failure
             except Exception as failure:  # noqa: BLE001 - told as what it is, over there
                 answer = RuntimeError(f"{type(failure).__name__}: {failure}")
-            _send(sink, answer)
-    except (EOFError, BrokenPipeError):
-        return
+            _send(sys.stdout.buffer, answer)
+    finally:
+        os._exit(0)
 
 
 def _send(pipe: IO[bytes], message: object) -> None:

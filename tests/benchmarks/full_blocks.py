@@ -81,6 +81,8 @@ def _transactions(txid: bytes, value: int, block_bytes: int, salt: int) -> list[
 
 def main(folder: Path, rest: bool) -> None:
     """Serve the chain until nobody holds our input open."""
+    # A node's threads do not wait for each other; those of Python do, by default for 5 ms.
+    sys.setswitchinterval(0.0005)
     switches = Switches(rest=rest)
     with SandboxNode(folder, user="b", password="b", switches=switches) as node:
         print(node.url, node.height, flush=True)

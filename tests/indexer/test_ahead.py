@@ -34,6 +34,8 @@ def blocks_of(part: Sequence[Connect]) -> Batch:
 class ScriptedLane:
     """A lane whose every batch goes through ``before``."""
 
+    at_once = 1
+
     def __init__(self, before: Callable[[Sequence[Connect]], None]) -> None:
         self.before = before
         self.closed = threading.Event()
