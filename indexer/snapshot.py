@@ -23,6 +23,9 @@ PAGE = 100  # how many entries a page holds unless told otherwise
 _PRESENT = (Phase.LIVE, Phase.GRACE)
 
 
+_REMEMBERED_NAMESPACES = 64
+
+
 class Rows(Protocol):
     """Rows that do not change while they are read."""
 
@@ -88,6 +91,7 @@ class Snapshot:
         self.block_hash = bytes(32) if header is None else double_sha256(header)
         self.block_time = 0 if header is None else int.from_bytes(header[68:72], "little")
         """Unix time in seconds that the block's header claims."""
+        self._namespaces: dict[str, NamespaceRecord] = {}
 
     # --- the rows themselves, as the block to come finds them (``view.Store``)
 
@@ -116,7 +120,14 @@ class Snapshot:
         record = self.name(name)
         if record is None:
             return None
-        namespace = self.namespace(name.partition(".")[2])
+        namespace_id = name.partition(".")[2]
+        namespace = self._namespaces.get(namespace_id)
+        if namespace is None:
+            # Most names that are asked for are in one namespace, and reading its row takes as long
+            # as reading the name's.
+            namespace = self.namespace(namespace_id)
+            if namespace is not None and len(self._namespaces) < _REMEMBERED_NAMESPACES:
+                self._namespaces[namespace_id] = namespace
         return record, status_at(record, namespace, self.network, self.height)
 
     def name_count(self) -> int:
