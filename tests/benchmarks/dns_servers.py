@@ -157,6 +157,7 @@ def ours(place: Place, labels: list[str], cache: int) -> list[str]:
     given = {
         "names": str(names),
         "archive": str(place.folder / "archive"),
+        "table": str(place.folder / "table"),
         "cache": cache,
         "ports": place.ports,
         "certificate": str(place.certificate),
