@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from bitcoinrpc.authproxy import AuthServiceProxy, JSONRPCException
+from bitcoinrpc.authproxy import JSONRPCException
 
 from indexer.capabilities import Capabilities, Prevouts, ask
 from indexer.node_failures import DROPPED, translated
@@ -32,6 +32,7 @@ from indexer.node_wire import (
     NodeRpcError,
     NodeUnavailable,
     NotLetIn,
+    Proxy,
     Wire,
 )
 from indexer.transactions import (
@@ -167,7 +168,7 @@ class BitcoinNode:
         """The result of one call. Raises NodeUnavailable, NodeRefused, NodeRpcError, NodeError."""
 
         def ask(wire: Wire) -> Any:
-            return _Proxy(wire, method)(*params)
+            return Proxy(wire, method)(*params)
 
         try:
             return self._exchange(ask, method.startswith((*_ASKS_ONLY, "sendrawtransaction")))
@@ -589,20 +590,3 @@ def _or_raise(result: Any) -> Any:
     if isinstance(result, NodeRpcError):
         raise result
     return result
-
-
-class _Proxy(AuthServiceProxy):
-    """python-bitcoinrpc's call over our connection, without the log line that costs half of it."""
-
-    def __init__(self, wire: Wire, method: str) -> None:
-        super().__init__("http://-:-@-", method, wire.timeout, wire)
-        self._wire = wire
-
-    def _get_response(self) -> dict[str, Any]:
-        reply = self._wire.read_reply()
-        if not isinstance(reply, dict):
-            raise NodeError("the node answered one call with something else than one reply")
-        error = reply.get("error")
-        if error is not None and not isinstance(error, dict):
-            raise NodeError(f"the node answered with an error of no known form: {error!r:.200}")
-        return reply

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bitcoinrpc.authproxy import AuthServiceProxy
+
 from indexer.node_replies import read_json
 
 SLOWEST_REPLY = 10
@@ -199,3 +201,20 @@ class Wire:
             with contextlib.suppress(OSError):  # the other side was quicker
                 connected.shutdown(socket.SHUT_RDWR)
         self._connection.close()
+
+
+class Proxy(AuthServiceProxy):
+    """python-bitcoinrpc's call over our connection, without the log line that costs half of it."""
+
+    def __init__(self, wire: Wire, method: str) -> None:
+        super().__init__("http://-:-@-", method, wire.timeout, wire)
+        self._wire = wire
+
+    def _get_response(self) -> dict[str, Any]:
+        reply = self._wire.read_reply()
+        if not isinstance(reply, dict):
+            raise NodeError("the node answered one call with something else than one reply")
+        error = reply.get("error")
+        if error is not None and not isinstance(error, dict):
+            raise NodeError(f"the node answered with an error of no known form: {error!r:.200}")
+        return reply
