@@ -4,13 +4,19 @@ What must stay true: a key is written to the file and nowhere else; a passphrase
 from a file, and never an argument.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from resolver import refusals
-from resolver.cli_daemon import Daemon, PrintingCommand, fail
+from resolver.cli_daemon import Daemon, PrintingCommand, fail, printable
 from resolver.cli_waiting import read_psbt
+
+if TYPE_CHECKING:
+    from indexer.networks import Network
+    from indexer.registrar.coins import Unsigned
 
 MAX_NEW = 100
 
@@ -89,22 +95,32 @@ def keys(
     default="mainnet",
     show_default=True,
 )
+@click.option("--yes", is_flag=True, help="Agree to what it pays beforehand.")
 @click.pass_obj
 def sign(
-    daemon: Daemon, psbt_file: Path, key_file: Path, passphrase_file: Path | None, network: str
+    daemon: Daemon,
+    psbt_file: Path,
+    key_file: Path,
+    passphrase_file: Path | None,
+    network: str,
+    yes: bool,
 ) -> None:
-    """Sign the PSBT in a file with private keys, in place. Needs no daemon and no network.
+    """Show what the PSBT in a file pays, and sign it in place. Needs no daemon and no network.
 
     For a machine that is never online: `continue ID PSBT` hands it in where blockstored runs.
     """
     from indexer.networks import NETWORKS
     from indexer.registrar.key_storage import is_encrypted, load_keys, read_passphrase
-    from indexer.registrar.psbt import BadPsbt, sign_psbt
+    from indexer.registrar.psbt import BadPsbt, sign_psbt, unsigned_of
     from indexer.registrar.signers import SignerError
     from indexer.registrar.wallet import CannotSign
 
     psbt = read_psbt(psbt_file)
     try:
+        for line in _told(unsigned_of(psbt), NETWORKS[network]):
+            click.echo(printable(line), err=True)
+        if not yes and not click.confirm("Sign it?", default=False, err=True):
+            fail(refusals.NOT_AGREED, "not agreed; nothing was signed", "throw the PSBT away")
         passphrase = read_passphrase(passphrase_file) if is_encrypted(key_file) else None
         signed = sign_psbt(psbt, load_keys(key_file, NETWORKS[network], passphrase))
         psbt_file.write_text(signed + "\n", "ascii")
@@ -113,6 +129,25 @@ def sign(
     except OSError as error:
         fail(refusals.USAGE, f"{psbt_file} cannot be written ({error.strerror})", "check the path")
     daemon.show({"file": str(psbt_file), "psbt": signed})
+
+
+def _told(unsigned: "Unsigned", network: "Network") -> Iterator[str]:
+    """What a transaction spends, pays, says and costs: all that its signer must know."""
+    from indexer.registrar.plan_text import amount
+    from indexer.scripts import script_address
+    from indexer.transactions import op_return_payload
+
+    for coin in unsigned.coins:
+        where = script_address(coin.script, network) or coin.script.hex()
+        yield f"spends {amount(coin.value)} of {where}"
+    for output in unsigned.outputs:
+        payload = op_return_payload(output.script)
+        if payload is not None:
+            yield f"says   {payload.hex()} ({payload.decode('ascii', 'replace')})"
+            continue
+        where = script_address(output.script, network) or output.script.hex()
+        yield f"pays   {amount(output.value)} to {where}"
+    yield f"costs  {amount(unsigned.fee)} for the miner"
 
 
 COMMANDS: tuple[tuple[click.Command, str], ...] = ((keys, "keys"), (sign, "sign"))

@@ -1,0 +1,115 @@
+"""Files of keys on the command line: made, shown, and signed with, on a machine by itself."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from indexer.networks import SANDBOX
+from indexer.registrar.coins import Coin, Unsigned
+from indexer.registrar.key_storage import load_keys
+from indexer.registrar.psbt import signed_transaction, write_psbt
+from indexer.scripts import p2pkh_script
+from indexer.transactions import TxIn, TxOut, parse_transaction, serialize_transaction
+from resolver.cli import cli
+
+TO = p2pkh_script(b"\7" * 20)
+
+
+def run(*words: str, typed: str = "") -> Result:
+    return CliRunner().invoke(cli, words, input=typed)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    path = tmp_path / "the.keys"
+    made = run("keys", str(path), "--new", "2", "--network", "sandbox")
+    assert made.exit_code == 0
+    return path
+
+
+def unsigned_for(keys: Path) -> tuple[Unsigned, str]:
+    """A payment from the first key, and the PSBT that asks for its signature."""
+    script = load_keys(keys, SANDBOX).scripts[0]
+    before = serialize_transaction(
+        1, [TxIn(b"\1" * 32, 0, b"", 0xFFFFFFFF)], [TxOut(10_000, script)], 0
+    )
+    txid = parse_transaction(before).txid
+    said = TxOut(0, b"\x6a\x0bid:alice.id")
+    outputs = (said, TxOut(8_000, TO))
+    unsigned = Unsigned((Coin(txid, 0, 10_000, script),), outputs, 2_000)
+    return unsigned, write_psbt(unsigned, {txid: before})
+
+
+def test_a_key_file_is_private_and_shows_its_addresses(keys):
+    assert keys.stat().st_mode & 0o777 == 0o600
+    shown = run("--json", "keys", str(keys), "--network", "sandbox")
+    for script in load_keys(keys, SANDBOX).scripts:
+        assert len(script) == 25
+    assert shown.output.count('"m') + shown.output.count('"n') >= 2
+    for line in keys.read_text().splitlines():
+        if not line.startswith("#"):
+            assert line.split()[0] not in shown.output
+
+
+def test_what_is_there_already_is_not_written_over(keys):
+    before = keys.read_bytes()
+    again = run("keys", str(keys), "--new", "1", "--network", "sandbox")
+    assert again.exit_code == 2
+    assert "is there already" in again.stderr
+    assert keys.read_bytes() == before
+
+
+def test_an_encrypted_file_opens_with_its_passphrase_only(tmp_path):
+    path, words = tmp_path / "keys", tmp_path / "passphrase"
+    words.write_text("correct horse battery staple\n")
+    words.chmod(0o600)
+    common = ("--network", "sandbox", "--passphrase-file", str(words))
+    assert run("keys", str(path), "--new", "1", "--encrypt", *common).exit_code == 0
+    assert "correct" not in path.read_text()
+    assert run("keys", str(path), *common).exit_code == 0
+    words.write_text("wrong\n")
+    refused = run("keys", str(path), *common)
+    assert refused.exit_code == 2
+    assert "wrong\n" not in refused.output
+
+
+def test_keys_of_another_network_are_refused(keys):
+    refused = run("keys", str(keys))
+    assert refused.exit_code == 2
+    assert "another network" in refused.stderr
+
+
+def test_a_psbt_is_shown_and_signed_once_it_is_agreed_to(keys, tmp_path):
+    unsigned, psbt = unsigned_for(keys)
+    file = tmp_path / "payment.psbt"
+    file.write_text(psbt)
+    words = ("sign", str(file), "--key-file", str(keys), "--network", "sandbox")
+    refused = run(*words, typed="n\n")
+    assert refused.exit_code == 17
+    assert file.read_text() == psbt
+    for told in ("10,000 satoshis", "8,000 satoshis", "2,000 satoshis for the miner", "id:alice"):
+        assert told in refused.stderr
+    signed = run(*words, typed="y\n")
+    assert signed.exit_code == 0
+    raw = signed_transaction(file.read_text().strip(), unsigned)
+    assert parse_transaction(raw).outputs == unsigned.outputs
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"psbt\xff\x00", b"\xff" * 100])
+def test_what_is_no_psbt_is_told(keys, tmp_path, content):
+    file = tmp_path / "payment.psbt"
+    file.write_bytes(content)
+    refused = run("sign", str(file), "--key-file", str(keys), "--network", "sandbox", "--yes")
+    assert refused.exit_code == 2
+    assert "Next: nothing was signed" in refused.stderr
+
+
+def test_a_stranger_to_the_coins_signs_nothing(keys, tmp_path):
+    _, psbt = unsigned_for(keys)
+    other, file = tmp_path / "other.keys", tmp_path / "payment.psbt"
+    run("keys", str(other), "--new", "1", "--network", "sandbox")
+    file.write_text(psbt)
+    refused = run("sign", str(file), "--key-file", str(other), "--network", "sandbox", "--yes")
+    assert refused.exit_code == 2
+    assert "none of the keys here" in refused.stderr
