@@ -1,6 +1,10 @@
 """Who asks, and through what kind of door: what a reply may depend on beside the packet."""
 
+import ipaddress
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Asker(NamedTuple):
@@ -14,6 +18,21 @@ class Asker(NamedTuple):
     """A DNS connection that stays open (RFC 7828): TCP and TLS, neither UDP nor HTTP."""
     may_recurse: bool = False
     """Ordinary DNS is asked for this one (RA). The resolver says so, no door does."""
+    more: Callable[[bytes], Awaitable[None]] | None = None
+    """Sends a message of a reply that has several (AXFR), and returns when there is room for the
+    next; None where a reply is one message."""
 
 
 UNKNOWN = Asker()
+
+
+def is_within(address: str, networks: Iterable[Network]) -> bool:
+    """Whether ``address`` (text, perhaps with a scope) lies in one of ``networks``; what is no
+    address does not."""
+    try:
+        asker = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(asker, ipaddress.IPv6Address) and asker.ipv4_mapped is not None:
+        asker = asker.ipv4_mapped
+    return any(asker in network for network in networks)

@@ -76,6 +76,15 @@ class PastOperation(Protocol):
     def height(self) -> int: ...
 
 
+class NamePage(Protocol):
+    """Some names, and what to ask for to go on ("" at the end)."""
+
+    @property
+    def entries(self) -> tuple[str, ...]: ...
+    @property
+    def next(self) -> str: ...
+
+
 class TableSnapshot(Protocol):
     """What is asked of a snapshot of the name table."""
 
@@ -88,6 +97,7 @@ class TableSnapshot(Protocol):
     def name_status(self, name: str, /) -> tuple[NameRecord, NameStatus] | None: ...
     def verdict(self, txid: bytes, /) -> PastOperation | None: ...
     def consensus_hash(self, height: int, /) -> bytes | None: ...
+    def names_in(self, namespace_id: str, after: str = "", /) -> NamePage: ...
 
 
 @dataclass(frozen=True, slots=True)

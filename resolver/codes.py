@@ -14,7 +14,7 @@ QUERY = 0
 
 
 class Rcode(IntEnum):
-    """Response codes (RFC 1035 4.1.1, RFC 6672, RFC 6891 9, RFC 7873 8)."""
+    """Response codes (RFC 1035 4.1.1, RFC 6672, RFC 2136 2.2, RFC 6891 9, RFC 7873 8)."""
 
     NOERROR = 0
     FORMERR = 1
@@ -23,6 +23,7 @@ class Rcode(IntEnum):
     NOTIMP = 4
     REFUSED = 5
     YXDOMAIN = 6
+    NOTAUTH = 9
     BADVERS = 16
     BADCOOKIE = 23
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from resolver.answer import Answer, ExtendedError
+from resolver.asker import Network, is_within
 from resolver.codes import ErrorCode, Rcode
 from resolver.forward_cache import ForwardCache
 from resolver.forward_health import Health
@@ -38,6 +39,7 @@ from resolver.forward_query import (
 from resolver.forward_tls import CertificateRefused, NoReply, TlsUpstream, client_context
 from resolver.onward import as_answer
 from resolver.reply import Reply, least_ttl
+from resolver.settings import Settings
 from resolver.upstreams import Upstream
 from resolver.zones import name_text
 
@@ -54,9 +56,11 @@ PORT_TRIES = 8
 LEAST_STREAM_WAIT = 1.0
 LOG_ONE_EVERY = 60.0
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 _ANSWERS = (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.YXDOMAIN)
+
+
+class ForwardError(Exception):
+    """Settings by which nobody can be asked; one line that says why."""
 
 
 class Forwarder:
@@ -302,13 +306,34 @@ class Forwarder:
             log.warning("%s", line)
 
     def _look_up_allowed(self, address: str) -> bool:
-        try:
-            asker = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(asker, ipaddress.IPv6Address) and asker.ipv4_mapped is not None:
-            asker = asker.ipv4_mapped
-        return any(asker in network for network in self._allow)
+        return is_within(address, self._allow)
+
+
+def forwarder_of(settings: Settings) -> Forwarder | None:
+    """The forwarder that the settings ask for, if they do. Raises ForwardError."""
+    if not settings.forward:
+        return None
+    try:
+        tls = client_context(settings.forward_ca)
+    except OSError as error:
+        raise ForwardError(
+            f"forward_ca: {settings.forward_ca} holds no certificates in PEM form that can be read"
+            f" ({error.strerror or error})"
+        ) from error
+    plain = [upstream for upstream in settings.forward if not upstream.tls]
+    if plain and len(plain) < len(settings.forward):
+        log.warning("Where others fail, %s is asked in the clear.", plain[0].place)
+    allow = [ipaddress.ip_network(prefix) for prefix in settings.allow_forward]
+    if any(prefix.prefixlen == 0 for prefix in allow):
+        log.warning("Other names are looked up for everybody: this is an open forwarder.")
+    return Forwarder(
+        settings.forward,
+        allow=allow,
+        trust_ad=settings.trust_ad == "yes",
+        cache=ForwardCache(settings.forward_cache_bytes),
+        tls=tls,
+        timeout=settings.forward_timeout,
+    )
 
 
 def _failure(code: ErrorCode, text: str) -> Answer:

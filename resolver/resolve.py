@@ -64,6 +64,7 @@ from resolver.onward import Answering, answering, prohibited, without_going_on
 from resolver.outline import PLAIN_ROOM, Outline, outline
 from resolver.rates import Cost, Rates, WorkBudget
 from resolver.reply import CD, RD
+from resolver.transfers import Transfers
 from resolver.zones import Labels, NotOurs, Zones, name_text
 from zonefiles.sources import Found, Missing, MissingReason
 
@@ -83,6 +84,8 @@ MAX_ORIGINS = 1_024
 """Data whose source is remembered, for those who ask for it."""
 MAX_MISSED = 16_384
 """Data of which somebody was told that it is missing, so that its coming ends what was said."""
+
+_TRANSFERS = (Rtype.AXFR, Rtype.IXFR)
 
 Reply = bytes | None
 LaterReply = Coroutine[Any, Any, Reply]
@@ -127,8 +130,8 @@ class Resolver:
     cheap. ``fetch_timeout`` is in seconds. ``nsid`` and ``identity`` are what the server says of
     itself, nothing if empty. ``keepalive`` is the TCP door's idle timeout in seconds. ``status``
     says how the node stands, for those who ask ``_status.SUFFIX``. Without ``cache`` every reply
-    is made anew. Without ``forwarder`` what is not ours is refused. ``clock`` is in seconds and
-    never goes back, ``unix_clock`` is for cookies.
+    is made anew. Without ``forwarder`` what is not ours is refused, without ``transfers`` whole
+    zones are. ``clock`` is in seconds and never goes back, ``unix_clock`` is for cookies.
     """
 
     def __init__(
@@ -151,6 +154,7 @@ class Resolver:
         cookies: ServerCookies | None = None,
         work: WorkBudget | None = None,
         forwarder: Forwarding | None = None,
+        transfers: Transfers | None = None,
         clock: Callable[[], float] = time.monotonic,
         unix_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -176,6 +180,7 @@ class Resolver:
         self._cookies = cookies or ServerCookies(secrets.token_bytes)
         self._work = work or WorkBudget(Rates(computed=0, fetched=0))
         self._forwarder = forwarder
+        self._transfers = transfers
         self._clock = clock
         self._unix_clock = unix_clock
         self._second = -1
@@ -187,7 +192,7 @@ class Resolver:
         self.outcomes: Counter[str] = Counter()
         """How many packets ended how: an rcode's name, "silent", "refused unread" (a ready-made
         refusal), "failed" (an error of ours), "overloaded", "from memory" (the cache), "cookie"
-        (only a cookie was asked), "over budget"."""
+        (only a cookie was asked), "over budget", "transfer"."""
 
     @property
     def cache(self) -> ReplyCache:
@@ -235,6 +240,12 @@ class Resolver:
         try:
             if not self._admits(asked, Cost.COMPUTED):
                 return self._over_budget(asked)
+            if self._transfers is not None and query.qclass == IN and query.qtype in _TRANSFERS:
+                at = self._freshness()
+                given = self._transfers.begin(query, asker, snapshot, at, self._staleness)
+                if isinstance(given, Answer):
+                    return self._finish(asked, given)
+                return self._transferred(asked, given)
             started = self._start(asked, snapshot)
             if isinstance(started, Answer):
                 return self._finish(asked, started)
@@ -375,7 +386,7 @@ class Resolver:
         query, asker = asked.query, asked.asker
         if query.qclass == CH:
             return chaos_answer(query.labels, query.qtype, self._identity)
-        if query.qclass != IN or query.qtype in (Rtype.AXFR, Rtype.IXFR):
+        if query.qclass != IN or query.qtype in _TRANSFERS:
             return Answer(Rcode.REFUSED)
         first = self._chase(query.labels, query.qtype, snapshot)
         if not asker.may_recurse:
@@ -455,6 +466,13 @@ class Resolver:
             while not isinstance(step, Answer):
                 step = self._advance(chased, await self._fetched(step))
             return self._finish(asked, step)
+        except Exception as error:  # noqa: BLE001
+            return self._failed(error, asked)
+
+    async def _transferred(self, asked: _Asked, given: Coroutine[Any, Any, bytes]) -> Reply:
+        self.outcomes["transfer"] += 1
+        try:
+            return await given
         except Exception as error:  # noqa: BLE001
             return self._failed(error, asked)
 

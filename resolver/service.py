@@ -44,9 +44,7 @@ from resolver.cookies import ServerCookies
 from resolver.desk import Desk
 from resolver.encrypted import EncryptedDoors
 from resolver.export import Exports
-from resolver.forward import Forwarder
-from resolver.forward_cache import ForwardCache
-from resolver.forward_tls import client_context
+from resolver.forward import Forwarder, ForwardError, forwarder_of
 from resolver.keeping import Keeping
 from resolver.listening import PortUnavailable, make_room
 from resolver.lookup import TtlLimits
@@ -56,6 +54,7 @@ from resolver.rates import Rates, ReplyRates, WorkBudget
 from resolver.resolve import Resolver
 from resolver.settings import VERSION, Settings
 from resolver.tcp import TcpDoor, open_tcp
+from resolver.transfers import Transfers
 from resolver.udp import UdpDoor, open_udp
 from resolver.zones import Zones
 from zonefiles.archive import Archive, ArchiveError
@@ -79,6 +78,7 @@ KNOWN_REASONS = (
     StartError,
     PortUnavailable,
     CertificateError,
+    ForwardError,
     TableError,
     ArchiveError,
     DhtError,
@@ -313,18 +313,22 @@ class Service:
         from twisted.internet import reactor
 
         settings = self.settings
+        zones = Zones.from_settings(
+            settings.zones,
+            nameservers=(settings.soa_mname,),
+            hostmaster=settings.soa_rname,
+            chain_first=settings.chain_first,
+        )
+        ttls = TtlLimits(settings.min_ttl, settings.max_ttl)
+        may_transfer = [ipaddress.ip_network(prefix) for prefix in settings.transfer_to]
         self.resolver = Resolver(
-            zones=Zones.from_settings(
-                settings.zones,
-                nameservers=(settings.soa_mname,),
-                hostmaster=settings.soa_rname,
-                chain_first=settings.chain_first,
-            ),
+            zones=zones,
             table=self.table.snapshot,
             source=self.source,
             freshness=self.freshness,
             fetch_timeout=settings.query_timeout,
-            ttls=TtlLimits(settings.min_ttl, settings.max_ttl),
+            ttls=ttls,
+            transfers=Transfers(zones, may_transfer, self.source.peek, ttls),
             staleness=StalenessLimits(settings.stale_after, settings.refuse_after),
             identity=ServerIdentity(settings.version_text, settings.hostname),
             nsid=settings.nsid.encode("utf-8"),
@@ -350,31 +354,9 @@ class Service:
         self.encrypted.open(reactor)
 
     def _make_forwarder(self) -> Forwarder | None:
-        settings = self.settings
-        if not settings.forward:
-            return None
-        allow = [ipaddress.ip_network(prefix) for prefix in settings.allow_forward]
-        try:
-            tls = client_context(settings.forward_ca)
-        except OSError as error:
-            raise StartError(
-                f"forward_ca: {settings.forward_ca} holds no certificates in PEM form that can be"
-                f" read ({error.strerror or error})"
-            ) from error
-        self.forwarder = Forwarder(
-            settings.forward,
-            allow=allow,
-            trust_ad=settings.trust_ad == "yes",
-            cache=ForwardCache(settings.forward_cache_bytes),
-            tls=tls,
-            timeout=settings.forward_timeout,
-        )
-        self._closers.append(("forwarding", self.forwarder.close))
-        plain = [upstream for upstream in settings.forward if not upstream.tls]
-        if plain and len(plain) < len(settings.forward):
-            log.warning("Where others fail, %s is asked in the clear.", plain[0].place)
-        if any(prefix.prefixlen == 0 for prefix in allow):
-            log.warning("Other names are looked up for everybody: this is an open forwarder.")
+        self.forwarder = forwarder_of(self.settings)
+        if self.forwarder is not None:
+            self._closers.append(("forwarding", self.forwarder.close))
         return self.forwarder
 
     def _open_dns(self, reactor: Any, host: str) -> None:

@@ -81,6 +81,7 @@ MANY = (
     "chain_first",
     "forward",
     "allow_forward",
+    "transfer_to",
     "auto_renew",
 )
 """Settings that hold several values."""
@@ -200,6 +201,13 @@ class Settings(BaseModel):
     )
     trust_ad: Literal["yes", "no"] = _setting(
         "no", "Pass on that they have validated an answer (AD): yes or no."
+    )
+    transfer_to: Annotated[
+        tuple[str, ...], BeforeValidator(split_list), AfterValidator(check_prefixes)
+    ] = _setting(
+        (),
+        "Address prefixes of those who may have whole zones (AXFR); none: nobody.",
+        max_length=256,
     )
     min_ttl: Seconds = _setting(60, "Least TTL of an answer, in seconds.", ge=0, le=604800)
     max_ttl: Seconds = _setting(86400, "Greatest TTL of an answer, in seconds.", ge=1, le=604800)

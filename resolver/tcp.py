@@ -48,7 +48,7 @@ class DnsConnection(Protocol):
 
     def __init__(self, address: str, asker: Asker) -> None:
         self.address = address
-        self._asker = asker
+        self._asker = asker._replace(more=self._send_more)
         self._buffer = bytearray()
         self._under_way: set[asyncio.Task[Reply]] = set()
         self._unread = False  # the peer takes no replies: the transport's buffer is full
@@ -58,6 +58,7 @@ class DnsConnection(Protocol):
         self._gone = False
         self._last_progress = 0.0
         self._timer: Any = None
+        self._room = asyncio.Event()  # set when the peer has read what there was
         self._next_turn: Any = None  # the call that goes on with what is whole in the buffer
 
     @property
@@ -108,6 +109,7 @@ class DnsConnection(Protocol):
 
     def resumeProducing(self) -> None:
         self._unread = False
+        self._room.set()
         self._last_progress = self.factory.reactor.seconds()
         self._answer_what_is_whole()
 
@@ -185,6 +187,15 @@ class DnsConnection(Protocol):
         task = asyncio.ensure_future(later)
         self._under_way.add(task)
         task.add_done_callback(self._ended)
+
+    async def _send_more(self, message: bytes) -> None:
+        """One of several messages of a reply; returns when there is room for the next."""
+        self._write([len(message).to_bytes(2, "big"), message])
+        self._last_progress = self.factory.reactor.seconds()
+        while self._unread:
+            self._room.clear()
+            await self._room.wait()
+        await asyncio.sleep(0)
 
     def _ended(self, task: "asyncio.Task[Reply]") -> None:
         self._under_way.discard(task)

@@ -15,6 +15,7 @@ import dns.rcode
 
 from indexer.networks import REGTEST, Network
 from indexer.records import NameRecord, NameStatus, Phase
+from indexer.snapshot import Page
 from resolver.answer import ServerIdentity
 from resolver.asker import Asker
 from resolver.chase import Freshness
@@ -68,6 +69,11 @@ class FakeSnapshot:
 
     def name_status(self, name: str) -> tuple[NameRecord, NameStatus] | None:
         return self.names.get(name)
+
+    def names_in(self, namespace_id: str, after: str = "") -> Page[str]:
+        """Two at a time, so that there is something to go on with."""
+        names = sorted(n for n in self.names if n.endswith(f".{namespace_id}") and n > after)
+        return Page(tuple(names[:2]), names[1] if len(names) > 2 else "")
 
     def consensus_hash(self, height: int) -> bytes | None:
         return bytes(range(16)) if height == self.height else None

@@ -2,8 +2,9 @@
 
 Takes one argument, JSON: ``certificate`` and ``key`` (paths), ``reload`` (read them again that
 often, in seconds), ``limits`` (of TLS connections), ``forward`` (the port of another server on
-127.0.0.1 that is asked for all other names), ``keeping`` (whether replies are kept). Prints the
-ports as JSON and runs until its standard input closes. ``doors`` starts it.
+127.0.0.1 that is asked for all other names), ``keeping`` (whether replies are kept), ``giving``
+(whether this machine may have whole zones). Prints the ports as JSON and runs until its standard
+input closes. ``doors`` starts it.
 """
 
 import asyncio
@@ -57,12 +58,15 @@ def main() -> None:
     from resolver.doh import open_https
     from resolver.forward import Forwarder
     from resolver.listening import PortUnavailable
+    from resolver.lookup import TtlLimits
     from resolver.tcp import open_tcp
     from resolver.tls import open_tls
+    from resolver.transfers import Transfers
     from resolver.udp import open_udp
     from resolver.upstreams import Upstream
+    from resolver.zones import Zones
     from tests.fakes_api import World as ApiWorld
-    from tests.fakes_resolver import World
+    from tests.fakes_resolver import FakeSource, World
 
     logging.basicConfig(level=logging.WARNING)
     options = json.loads(sys.argv[1])
@@ -71,7 +75,15 @@ def main() -> None:
         loopback = [ipaddress.ip_network("127.0.0.0/8")]
         forwarder = Forwarder([Upstream("127.0.0.1", options["forward"])], allow=loopback)
     cache = ReplyCache(1 << 22) if options.get("keeping") else None
-    world = World(forwarder=forwarder, cache=cache)
+    transfers = None
+    if options.get("giving"):
+        source = FakeSource()
+        zones = Zones.from_settings({"bs": "id"})
+        loopback = [ipaddress.ip_network("127.0.0.0/8")]
+        transfers = Transfers(zones, loopback, source.peek, TtlLimits())
+    world = World(forwarder=forwarder, cache=cache, transfers=transfers)
+    if transfers is not None:
+        world.source.archive = source.archive
     world.zonefile("alice.id", '@ TXT "hello"\nwww A 192.0.2.1\nwww AAAA 2001:db8::1')
     world.name("big.id", bytes(range(32, 127)) * 400)
     world.name("slow.id", "over the network", lies="network")

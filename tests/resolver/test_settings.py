@@ -114,6 +114,7 @@ def test_a_missing_home_matters_only_where_it_is_needed():
             ),
         ),
         ("allow_forward", "10.0.0.0/8, fd00::/8", ("10.0.0.0/8", "fd00::/8")),
+        ("transfer_to", "192.0.2.7", ("192.0.2.7/32",)),
         ("trust_ad", "yes", "yes"),
         ("doh_port", "off", "off"),
     ],
