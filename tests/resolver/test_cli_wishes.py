@@ -1,4 +1,4 @@
-"""The commands that pay, against a daemon that only remembers: what they ask and where they stop."""
+"""The commands that pay, before a daemon that only remembers: what they ask, where they stop."""
 
 import base64
 import json
