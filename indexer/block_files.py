@@ -27,6 +27,8 @@ MESSAGE_START = {
 """What every block in the files begins with, by the node's name of the chain."""
 XOR_NAME = "xor.dat"  # since Bitcoin Core 28
 XOR_BYTES = 8
+_PIECE = 1 << 16
+"""Bytes without their pattern at once: as one number, whose pattern is a number that is kept."""
 _FRAME = 8  # message start, length
 _BUCKETS = 1 << 12
 _RECORD = 4 + 8  # of the hash, and where the block is
@@ -120,10 +122,12 @@ class OpenFiles:
             ) from error
         if len(key) != XOR_BYTES:
             raise BlockFilesError(f"{folder / XOR_NAME} does not hold the 8 bytes of a key")
-        self._key = key
-        self._pattern = b""
-        if any(key):
-            self._pattern = key * (MAX_BLOCK_BYTES // XOR_BYTES + 3)
+        pattern = key * (_PIECE // XOR_BYTES + 1)
+        self._patterns = [
+            int.from_bytes(pattern[shift : shift + _PIECE], "little")
+            for shift in range(XOR_BYTES)
+            if any(key)
+        ]
 
     def path(self, number: int) -> Path:
         """The path of file ``number``."""
@@ -140,12 +144,15 @@ class OpenFiles:
     def read(self, number: int, offset: int, size: int) -> bytes:
         """Up to ``size`` plain bytes at ``offset``; OSError where the file cannot be read."""
         raw = os.pread(self._descriptor(number), size, offset)
-        if not self._pattern:
+        if not self._patterns:
             return raw
-        shift = offset % XOR_BYTES
-        pattern = self._pattern[shift : shift + len(raw)]
-        plain = int.from_bytes(raw, "little") ^ int.from_bytes(pattern, "little")
-        return plain.to_bytes(len(raw), "little")
+        pattern = self._patterns[offset % XOR_BYTES]
+        plain = []
+        for at in range(0, len(raw), _PIECE):
+            piece = raw[at : at + _PIECE]
+            mask = pattern if len(piece) == _PIECE else pattern & ((1 << 8 * len(piece)) - 1)
+            plain.append((int.from_bytes(piece, "little") ^ mask).to_bytes(len(piece), "little"))
+        return b"".join(plain)
 
     def block(self, place: Place) -> bytes | None:
         """The block that begins there; None where it cannot be read as one."""

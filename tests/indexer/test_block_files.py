@@ -1,11 +1,12 @@
 """The files of a node on the same machine: found in any order, whole or not, obfuscated or not."""
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from indexer.block_files import MESSAGE_START, BlockFiles, BlockFilesError
+from indexer.block_files import MESSAGE_START, BlockFiles, BlockFilesError, OpenFiles
 from indexer.chain import Connect
 from indexer.follower import Follower
 from indexer.lane_process import make_lanes
@@ -129,6 +130,17 @@ def test_every_place_of_a_block_is_known_and_strangers_have_none(machine, tmp_pa
     first = Connect(1, machine.node.block_hash(1))
     assert len(files.places(first.block_hash)) == 2
     assert files.places(bytes(32)) == []
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_any_part_of_a_file_is_read_without_its_pattern(tmp_path, key) -> None:
+    plain = random.Random(1).randbytes(300_000)
+    write_files(tmp_path, [plain], key)
+    files = OpenFiles(tmp_path)
+    for offset in (0, 1, 7, 8, 65_535, 65_536, 131_075, 299_999, 300_000):
+        for size in (0, 1, 7, 65_535, 65_536, 65_537, 131_072, 200_001):
+            assert files.read(0, offset, size) == plain[offset : offset + size]
+    files.close()
 
 
 def test_a_folder_that_is_none_is_refused_in_one_sentence(tmp_path) -> None:
