@@ -30,6 +30,7 @@ from indexer.registrar.steps import Parties, StepKind, steps_of
 from indexer.registrar.wallet import Key, KeyRing
 from indexer.registrar.wishes import RegisterName, Wish
 from indexer.sandbox import SandboxNode
+from indexer.sandbox_store import ChainFile
 from indexer.snapshot import Snapshot
 from indexer.table import NameTable
 from indexer.transactions import TxOut, parse_block, parse_transaction
@@ -39,6 +40,20 @@ from tests.fakes import Person
 BIG, SMALL, TINY = 50_000_000, 1_000_000, 100_000
 """Satoshis of coins; a tiny one pays for a registration, but not for a preorder."""
 NOW = 1_700_000_000
+
+
+class QuietNode(SandboxNode):
+    """A sandbox node that listens nowhere: it is asked in this process only."""
+
+    def start(self) -> None:
+        assert self._directory is not None
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._file = ChainFile(self._directory / "chain.dat")
+        self._load(self._file.read())
+        self._chain.keep = self._file.append
+
+    def stop(self) -> None:
+        self._close_file()
 
 
 class Killed(BaseException):
@@ -241,7 +256,7 @@ _WORDS = ("payer", "other", "revealer")
 
 def template(folder: Path, network: Network = SANDBOX) -> Path:
     """A chain with the namespace ``id`` open and coins for everybody; made once, then copied."""
-    with SandboxNode(folder / "chain", clock=lambda: NOW, start_time=NOW) as node:
+    with QuietNode(folder / "chain", clock=lambda: NOW, start_time=NOW) as node:
         table = NameTable(folder / "index", network)
         follower = follower_of(LocalNode(node), table, network)
         signer = RingSigner(node, _WORDS)
@@ -310,7 +325,7 @@ class World:
         self.folder = folder
         self.now = float(NOW + 100_000)
         self.fuse = fuse or Fuse()
-        self.node = SandboxNode(folder / "chain", clock=lambda: self.now)
+        self.node = QuietNode(folder / "chain", clock=lambda: self.now)
         self.node.start()
         self.client = LocalNode(self.node)
         self.table = NameTable(folder / "index", network)

@@ -160,6 +160,7 @@ def test_attempts_and_history_have_an_end() -> None:
 # --- JSON
 
 
+@settings(max_examples=50)
 @given(jobs)
 def test_a_job_is_read_back_as_it_was_written(job: Job) -> None:
     text = json.dumps(job_json(job, SANDBOX), allow_nan=False)
@@ -225,7 +226,7 @@ def test_two_first_coins_in_one_step_are_refused() -> None:
 # --- files
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
 @given(st.lists(jobs, max_size=4, unique_by=lambda job: job.id))
 def test_a_journal_that_is_opened_again_holds_the_same_jobs(
     tmp_path_factory: pytest.TempPathFactory, found: list[Job]
