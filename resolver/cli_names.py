@@ -97,6 +97,18 @@ def put(daemon: Daemon, file: Path) -> None:
     daemon.show(daemon.post("/v1/data", read_data(file)))
 
 
+@click.command(cls=PrintingCommand)
+@click.argument("data")
+@click.pass_obj
+def storedata(daemon: Daemon, data: str) -> None:
+    """Hand in DATA itself, as the first releases took it; `put` takes a file."""
+    content = data.encode("utf-8", "surrogateescape")
+    if len(content) > MAX_BYTES:
+        refusal = Refusal.TOO_LARGE
+        fail(refusal.exit_code, f"the data has more than {MAX_BYTES} bytes", refusal.hint)
+    daemon.show(daemon.post("/v1/data", content))
+
+
 def read_data(file: Path) -> bytes:
     """The bytes of ``file``; ends the program where they cannot be read or are too many."""
     try:
@@ -395,7 +407,7 @@ COMMANDS: tuple[tuple[click.Command, str], ...] = (
 )
 FORMER_NAMES: tuple[tuple[click.Command, str], ...] = (
     (get, "getdata"),
-    (put, "storedata"),
+    (storedata, "storedata"),
     (price, "cost"),
     (getinfo, "info"),
 )

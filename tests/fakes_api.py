@@ -11,7 +11,7 @@ from typing import Any
 from indexer.networks import REGTEST
 from indexer.records import NameRecord, NameStatus, Phase
 from indexer.replay import MemoryStore
-from indexer.snapshot import Snapshot
+from indexer.snapshot import PAGE, Holder, Snapshot
 from resolver.chase import Freshness
 from resolver.pages import Behind, Pages
 from tests.fakes_resolver import BLOCK_TIME, name_record
@@ -52,6 +52,9 @@ class Names(Snapshot):
     def names_of_value(self, digest: bytes) -> list[str]:
         known = self.names_by_hand.items()
         return [name for name, (record, _) in known if record.value_hash == digest]
+
+    def holders(self, digest: bytes, limit: int = PAGE) -> tuple[Holder, ...]:
+        return tuple(Holder(name, None) for name in self.names_of_value(digest))[:limit]
 
     def is_announced(self, digest: bytes) -> bool:
         phases = (Phase.LIVE, Phase.GRACE)

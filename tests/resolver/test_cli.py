@@ -96,6 +96,16 @@ def test_put_shows_the_hash_and_the_names_that_announce_it(port, tmp_path):
     assert json.loads(again.stdout)["bytes"] == 15
 
 
+def test_the_first_releases_words_work_still(port):
+    stored = json.loads(run(port, "storedata", "nobody has this").stdout)
+    assert stored["value_hash"] == value_hash(b"nobody has this").hex()
+    assert run(port, "storedata", "x" * 40_961).exit_code == 13
+    got = run(port, "getdata", stored["value_hash"])
+    assert json.loads(got.stdout) == {"data": "nobody has this"}
+    assert run(port, "getdata", "--raw", stored["value_hash"]).stdout == "nobody has this"
+    assert json.loads(run(port, "info").stdout)["server_alive"]
+
+
 def test_put_of_what_nobody_announces_or_is_too_large_is_refused(port, tmp_path):
     file = tmp_path / "zone"
     file.write_bytes(b"unheard of")
