@@ -120,6 +120,15 @@ class Server:
             ticks += int(fields[11]) + int(fields[12])
         return ticks / TICKS
 
+    def waited_seconds(self) -> float:
+        """How long its threads could have run and did not, for others had the processors."""
+        waited = 0
+        for pid in self._family():
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    waited += int((task / "schedstat").read_text().split()[1])
+        return waited / 1e9
+
     def resident_mb(self) -> float:
         """Memory of its own: what its processes do not share, and the largest shared part once."""
         total = 0
