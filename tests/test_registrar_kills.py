@@ -22,7 +22,7 @@ from indexer.transactions import parse_block
 from tests.conftest import ROOT
 from tests.fakes_registrar import CONTENT, DIGEST, PAYER, made_world, person_key
 
-KILLS = int(os.environ.get("BLOCKSTORE_KILLS", "12"))
+KILLS = int(os.environ.get("BLOCKSTORE_REGISTRAR_KILLS", "8"))
 """How often the program is killed at least."""
 NAMES = 3
 DEADLINE = 60.0
