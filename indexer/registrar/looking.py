@@ -16,6 +16,7 @@ from indexer.registrar.fees import FeeRate
 from indexer.registrar.jobs import Attempt, Job
 from indexer.registrar.seen import CoinState, Seen, Standing
 from indexer.registrar.steps import StepKind, dry_run, next_view
+from indexer.registrar.unindexed import Ahead
 from indexer.registrar.wishes import PreorderNamespace
 from indexer.snapshot import Snapshot
 from indexer.transactions import hash_hex
@@ -35,6 +36,7 @@ def look(
     job: Job,
     node: Node,
     snapshot: Snapshot,
+    ahead: Ahead,
     *,
     node_height: int,
     confirmations: int,
@@ -42,8 +44,15 @@ def look(
     node_is_current: bool = True,
     sent: frozenset[bytes] = frozenset(),
 ) -> Seen:
-    """Everything that can be seen of ``job`` now. Raises NodeError."""
+    """Everything that can be seen of ``job`` now. Raises NodeError.
+
+    ``ahead``: the table after the newest blocks, which the index has yet to take: by it is judged
+    whether a step would have an effect. What an operation names comes from the index alone.
+    """
     standings = look_at(job.attempts(), node, snapshot)
+    for txid, height in ahead.mined.items():
+        if txid in standings and not standings[txid].mined:
+            standings[txid] = Standing(None, max(1, node_height - height + 1))
     index = current(job, standings)
     view = next_view(snapshot, snapshot.network, snapshot.height, node_height)
     coin, flaw = CoinState.THERE, None
@@ -51,7 +60,8 @@ def look(
         attempts = job.steps[index].attempts
         if attempts and not any(standings[a.txid].mined for a in attempts if a.txid):
             coin = coin_state(job, index, attempts[0].first_coin, standings, node)
-        flaw = flaw_of(job, index, view)
+        newest = next_view(ahead.store, snapshot.network, ahead.height, node_height)
+        flaw = flaw_of(job, index, newest)
     return Seen(
         node_height=node_height,
         index_height=snapshot.height,

@@ -42,6 +42,8 @@ from indexer.registrar.making import Means, PriceTooHigh
 from indexer.registrar.seen import Seen, Standing
 from indexer.registrar.signers import InsufficientFunds, Signer, SignerError
 from indexer.registrar.steps import StepKind, next_view
+from indexer.registrar.unindexed import Node as BlockNode
+from indexer.registrar.unindexed import Unindexed
 from indexer.rules import Refused
 from indexer.schema import UNDO_BLOCKS
 from indexer.snapshot import Snapshot
@@ -65,7 +67,7 @@ _KNOWN_WORDS = ("txn-already-in-mempool", "txn-already-known", "txn-same-nonwitn
 T = TypeVar("T")
 
 
-class Node(looking.Node, Protocol):
+class Node(looking.Node, BlockNode, Protocol):
     """What is asked of a Bitcoin node."""
 
     def chain_info(self) -> ChainInfo: ...
@@ -122,6 +124,7 @@ class Runner:
         self.lock = threading.RLock()
         """Held while a job is looked at and changed; never while data is published or verified."""
         self._turning = threading.Lock()
+        self._unindexed = Unindexed(node)
         self._publish = publish
         self._verify = verify
         self._tried: dict[object, tuple[int, float]] = {}
@@ -200,10 +203,14 @@ class Runner:
 
     def look(self, job: Job, present: Present, sent: frozenset[bytes] = frozenset()) -> Seen:
         """What is seen of a job at present. Raises NodeError."""
+        snapshot = self.snapshot()
+        with self.lock:
+            ahead = self._unindexed.look(snapshot, present.height)
         return looking.look(
             job,
             self.node,
-            self.snapshot(),
+            snapshot,
+            ahead,
             node_height=present.height,
             node_is_current=present.is_current,
             confirmations=self.confirmations,
