@@ -332,7 +332,7 @@ def _wait_or_raise(job: Job, index: int, latest: Attempt, seen: Seen) -> Action:
     waited = seen.node_height - latest.made_at
     wanted = seen.fee_rate
     if waited >= 2 * PATIENCE:
-        wanted = max(wanted, latest.fee_rate * RAISE)
+        wanted = max(wanted, latest.fee_rate * RAISE, latest.fee_rate + seen.relay_step)
     if waited >= PATIENCE and wanted >= latest.fee_rate + seen.relay_step:
         why = f"it has waited for {waited} blocks"
         return _replace(job, index, wanted, why, seen, ORDINARY_SHARE)

@@ -139,6 +139,8 @@ class Job:
     """Unix seconds."""
     max_fee_rate: float
     """The most satoshis a byte that a miner is ever paid."""
+    fee_rate: float | None = None
+    """The satoshis a byte that its owner chose to begin with; None: what the node estimates."""
     state: State = State.RUNNING
     note: str = ""
     """A sentence for people: what is waited for, or what went wrong, and what was paid."""
@@ -222,6 +224,7 @@ def read_job(document: object, network: Network) -> Job:
         raise BadJob(f"the job is of the network {document.get('network')!r:.40}")
     own = {key: value for key, value in document.items() if key not in ("version", "network")}
     written = own.pop("wish", None)
+    own.setdefault("fee_rate", None)  # older jobs have none
     try:
         wish = read_wish(written if isinstance(written, Mapping) else {}, network)
     except BadWish as bad:

@@ -66,7 +66,7 @@ def look(
         node_height=node_height,
         index_height=snapshot.height,
         confirmations=confirmations,
-        fee_rate=fee.rate,
+        fee_rate=fee.rate if job.fee_rate is None else job.fee_rate,
         node_is_current=node_is_current,
         relay_step=fee.relay_step,
         standings=standings,

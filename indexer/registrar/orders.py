@@ -40,6 +40,7 @@ log = logging.getLogger("blockstore.registrar")
 
 MAX_HELD = 1_000
 """Scripts of one signer that are looked at."""
+ASKED_FOR = "the rate that was asked for; more is paid when that proves too little"
 _ID_BYTES = 5
 
 
@@ -121,7 +122,7 @@ class Orders:
         present = self.runner.ask_node()
         height, fee = present.height, present.fee
         if fee_rate is not None:
-            fee = replace(fee, rate=fee_rate, estimated=False, says="the rate that was asked for")
+            fee = replace(fee, rate=fee_rate, estimated=False, says=ASKED_FOR)
         if fee.rate > self.max_fee_rate:
             raise CannotOrder(
                 f"miners ask for {fee.rate:g} satoshis a byte, and at most {self.max_fee_rate:g}"
@@ -193,6 +194,7 @@ class Orders:
             steps=tuple(steps),
             created=int(self._clock()),
             max_fee_rate=self.max_fee_rate,
+            fee_rate=fee_rate,
         )
         with self.runner.lock:
             self._refuse_second(wish)

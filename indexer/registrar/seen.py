@@ -67,7 +67,7 @@ class Seen:
     confirmations: int
     """How many the index waits for."""
     fee_rate: float
-    """Satoshis a byte that the next blocks ask for."""
+    """Satoshis a byte that the next blocks ask for, or that the job's owner chose."""
     node_is_current: bool = True
     """Whether the node seems to know the newest blocks that there are."""
     relay_step: float = 1.0

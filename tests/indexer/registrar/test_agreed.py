@@ -1,0 +1,67 @@
+"""What a person agreed to is what is paid: the miner's fee and the price that the plan has shown."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from indexer.networks import SANDBOX
+from indexer.registrar.jobs import Job, job_json, read_job
+from indexer.registrar.wishes import RegisterName
+from tests.fakes_registrar import World, template
+from tests.indexer.registrar.test_orders import Office
+
+WISH = RegisterName("bob.id")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def office(made: Path, tmp_path: Path) -> Iterator[Office]:
+    shutil.rmtree(tmp_path)
+    with World(made, tmp_path) as world:
+        yield Office(world)
+
+
+def paid_rates(job: Job) -> list[float]:
+    return [attempt.fee_rate for attempt in job.attempts()]
+
+
+def test_the_rate_that_was_asked_for_is_paid_and_not_the_nodes_estimate(office):
+    office.world.client.estimate = 50
+    planned = office.orders.plan(WISH, signer="own", fee_rate=2.0)
+    job = office.orders.begin(WISH, signer="own", fee_rate=2.0, max_total=planned.plan.total)
+    office.world.run()
+    done = office.orders.job(job.id)
+    assert all(rate < 2.1 for rate in paid_rates(done))
+    fees = sum(attempt.unsigned.fee for attempt in done.attempts())
+    assert fees <= planned.plan.miners_fee
+
+
+def test_without_one_the_nodes_estimate_is_paid(office):
+    office.world.client.estimate = 50
+    job = office.orders.begin(WISH, signer="own", max_total=10**9)
+    assert all(49 < rate < 51 for rate in paid_rates(job))
+
+
+def test_a_rate_that_proves_too_low_is_raised_in_small_steps(office):
+    office.world.client.estimate = 300
+    job = office.orders.begin(WISH, signer="own", fee_rate=2.0, max_total=10**9)
+    for _ in range(7):
+        office.world.mine_empty()
+        office.world.runner.turn()
+    rates = paid_rates(office.orders.job(job.id))
+    assert len(rates) > 1
+    assert max(rates) < 4
+
+
+def test_a_job_that_was_written_down_before_rates_were_kept_is_read(office):
+    job = office.orders.begin(WISH, signer="own", max_total=10**9)
+    document = json.loads(json.dumps(job_json(job, SANDBOX)))
+    del document["fee_rate"]
+    assert read_job(document, SANDBOX) == job
