@@ -10,6 +10,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Coroutine, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,6 +29,10 @@ MAX_MESSAGE = 65_535
 _METHODS = {"/dns-query": "GET, HEAD, POST, OPTIONS", "/resolve": "GET, HEAD, OPTIONS"}
 _CORS = {"Access-Control-Allow-Origin": "*"}
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
+_ONLY_DNS = re.compile(r"dns=[A-Za-z0-9_-]+")
+"""The usual query string, with nothing in it to take apart or to decode."""
+MOST_REMEMBERED = 512
+"""Bytes of a reply of which it is remembered how long it may be kept."""
 
 Begin = Callable[[bytes, int, Asker], bytes | Coroutine[Any, Any, bytes | None] | None]
 
@@ -82,6 +87,8 @@ def read_request(request: HttpRequest) -> tuple[bytes, bool]:
         if not request.body:
             raise Unfit(400, "the body is empty; it must be a DNS message")
         return request.body, False
+    if path == PATHS[0] and _ONLY_DNS.fullmatch(query_string):
+        return _decoded(query_string[4:]), False
     try:
         fields = read_fields(query_string)
         if "dns" in fields and path == PATHS[0]:
@@ -127,15 +134,24 @@ def _decoded(text: str) -> bytes:
 def _finished(packet: bytes | None, as_json: bool) -> HttpReply:
     if packet is None:  # what any other door meets with silence
         return error_reply(400, "the message is no DNS query")
-    try:
-        kept = least_ttl(read_reply(packet))
-    except BadReply:
-        kept = None  # a bare refusal, such as the one for a header alone
+    remembered = len(packet) <= MOST_REMEMBERED
+    kept = _remembered_ttl(packet) if remembered else _kept_for(packet)
     headers = {"Cache-Control": "no-store" if kept is None else f"max-age={kept}", **_CORS}
     if not as_json:
         return HttpReply(200, WIRE, packet, headers)
     body = json.dumps(reply_json(packet), separators=(",", ":")).encode("ascii") + b"\n"
     return HttpReply(200, JSON, body, headers)
+
+
+def _kept_for(packet: bytes) -> int | None:
+    """How many seconds the reply may be kept; None: not at all."""
+    try:
+        return least_ttl(read_reply(packet))
+    except BadReply:
+        return None  # a bare refusal, such as the one for a header alone
+
+
+_remembered_ttl = lru_cache(maxsize=1_024)(_kept_for)
 
 
 def _preflight(request: HttpRequest) -> HttpReply:

@@ -7,6 +7,7 @@ table, so that nothing written for one reply shows in another.
 
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
 
 Field = tuple[bytes, bytes]
 
@@ -66,19 +67,43 @@ _OCTETS_BY_LENGTH: dict[int, bytes] = {
 }  # fmt: skip
 
 
-def _codes() -> dict[tuple[int, int], int]:
-    codes: dict[tuple[int, int], int] = {}
+_DEAD = -1
+
+
+def _steps() -> tuple[list[int], list[int], frozenset[int]]:
+    """The code as a machine that takes four bits at a time: the next state and the octet that ends
+    within them (-1: none), by state and bits; and the states in which a string may end. No code is
+    shorter than five bits, so no more than one octet ends in four."""
+    leaves: dict[tuple[int, int], int] = {(30, (1 << 30) - 1): _DEAD}  # the end of string
     code = last = 0
     for length, octets in _OCTETS_BY_LENGTH.items():
         code <<= length - last
         last = length
         for octet in octets:
-            codes[length, code] = octet
+            leaves[length, code] = octet
             code += 1
-    return codes
+    states = {(0, 0): 0}
+    for length, code in leaves:
+        for cut in range(1, length):
+            states.setdefault((cut, code >> length - cut), len(states))
+    following: list[int] = []
+    ended: list[int] = []
+    for length, code in states:
+        for nibble in range(16):
+            at, found = (length, code), _DEAD
+            for shift in (3, 2, 1, 0):
+                at = at[0] + 1, at[1] << 1 | nibble >> shift & 1
+                if at in leaves:
+                    if leaves[at] == _DEAD:
+                        break
+                    found, at = leaves[at], (0, 0)
+            following.append(states.get(at, _DEAD))
+            ended.append(found)
+    ends = {states[length, (1 << length) - 1] for length in range(8)}
+    return following, ended, frozenset(ends)
 
 
-_CODES = _codes()
+_FOLLOWING, _ENDED, _ENDS = _steps()
 
 
 class BadHeaders(ValueError):
@@ -146,6 +171,11 @@ class HeaderReader:
 
 def write_headers(fields: Iterable[Field]) -> bytes:
     """A header block of literals that no table remembers (RFC 7541 6.2.2)."""
+    return _literals(tuple(fields))
+
+
+@lru_cache(maxsize=256)
+def _literals(fields: tuple[Field, ...]) -> bytes:
     block = bytearray()
     for name, value in fields:
         block += b"\0"
@@ -204,17 +234,16 @@ def _string(block: bytes, at: int) -> tuple[bytes, int]:
 def _decoded(coded: bytes) -> bytes:
     """RFC 7541 5.2: what is left over at the end is fewer than eight ones."""
     text = bytearray()
-    code = length = 0
+    state = 0
     for octet in coded:
-        for shift in range(7, -1, -1):
-            code = code << 1 | octet >> shift & 1
-            length += 1
-            found = _CODES.get((length, code))
-            if found is not None:
-                text.append(found)
-                code = length = 0
-            elif length > 30:
+        for nibble in (octet >> 4, octet & 0xF):
+            at = state << 4 | nibble
+            ended = _ENDED[at]
+            if ended >= 0:
+                text.append(ended)
+            state = _FOLLOWING[at]
+            if state < 0:
                 raise BadHeaders("a code that stands for nothing")
-    if length > 7 or code != (1 << length) - 1:
+    if state not in _ENDS:
         raise BadHeaders("a string does not end in ones")
     return bytes(text)

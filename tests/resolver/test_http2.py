@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resolver import hpack
 from resolver.hpack import TABLE_SIZE, BadHeaders, HeaderReader, write_headers
 from resolver.http2 import (
     MAX_BOTHER,
@@ -101,6 +102,39 @@ def test_a_header_block_that_cannot_be_read_says_so(block):
 @given(st.lists(st.tuples(st.binary(max_size=200), st.binary(max_size=200)), max_size=8))
 def test_what_is_written_is_read(fields):
     assert HeaderReader().read(write_headers(fields)) == fields
+
+
+CODES = {}
+_code = _last = 0
+for _length, _octets in hpack._OCTETS_BY_LENGTH.items():
+    _code, _last = _code << _length - _last, _length
+    for _octet in _octets:
+        CODES[_octet] = f"{_code:0{_length}b}"
+        _code += 1
+
+
+def huffman(text: bytes, end: str = "1") -> bytes:
+    """``text`` in the code of RFC 7541, bit by bit, filled up with ``end``."""
+    bits = "".join(CODES[octet] for octet in text)
+    bits += end * (-len(bits) % 8)
+    return int("1" + bits, 2).to_bytes(len(bits) // 8 + 1, "big")[1:]
+
+
+@given(st.binary(max_size=40))
+def test_what_is_coded_is_decoded(text):
+    assert hpack._decoded(huffman(text)) == text
+    if huffman(text, "0") != huffman(text):  # it must end in ones
+        with contextlib.suppress(BadHeaders):
+            assert hpack._decoded(huffman(text, "0")) != text
+
+
+@given(st.binary(max_size=40))
+def test_octets_are_the_code_of_something_or_of_nothing(octets):
+    try:
+        text = hpack._decoded(octets)
+    except BadHeaders:
+        return
+    assert huffman(text) == octets
 
 
 def test_the_table_of_a_peer_and_its_lists_are_bounded():
