@@ -4,11 +4,13 @@ each job comes to its end, and nothing is paid twice."""
 import os
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from indexer.networks import SANDBOX
 from indexer.operations import Preorder
 from indexer.registrar.jobs import Job, State
 from indexer.registrar.signers import WalletLocked
@@ -258,3 +260,16 @@ def test_with_others_on_the_chain_more_is_paid_only_with_consent(
             accepted = [t for t in txids if (v := world.seen.verdict(t)) and v.flaw is None]
             assert len(accepted) == step.kind.carries_operation
             assert len(txids) <= 1 + chaos.consents
+
+
+@pytest.mark.parametrize("seed", range(2000, 2000 + RUNS // 5))
+def test_where_the_index_waits_for_confirmations_it_is_the_same(
+    made: Path, tmp_path: Path, seed: int
+) -> None:
+    with World(made, tmp_path, network=replace(SANDBOX, confirmations=3)) as world:
+        world.mine(3)
+        scenario, burnt = SCENARIOS[seed % len(SCENARIOS)]
+        job_id = scenario(world)
+        job = Chaos(world, seed, others=False).run(job_id)
+        assert job.state is State.DONE, job.note
+        check_paid_once(world, job, burnt)

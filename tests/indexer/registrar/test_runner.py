@@ -60,6 +60,14 @@ def waiting(world: World) -> list[bytes]:
 
 
 def rival_takes(world: World, name: str, *also: bytes) -> None:
+    """Somebody else has ``name``, and the index knows it."""
+    rival_registers(world, name, *also)
+    taken = world.seen.name(name)
+    assert taken is not None
+    assert taken.sender == RIVAL.script
+
+
+def rival_registers(world: World, name: str, *also: bytes) -> None:
     """Somebody else preorders and registers ``name``; the miners leave our transactions out, but
     for those that are named."""
     height = world.seen.height
@@ -72,9 +80,6 @@ def rival_takes(world: World, name: str, *also: bytes) -> None:
     world.mine_only(send(world.signer, SANDBOX, RIVAL, price), *also)
     registration = Register(name=name, recipient=RIVAL.script)
     world.mine_only(send(world.signer, SANDBOX, RIVAL, registration))
-    taken = world.seen.name(name)
-    assert taken is not None
-    assert taken.sender == RIVAL.script
 
 
 def ours_burnt(world: World, job_id: str) -> int:
@@ -141,6 +146,55 @@ def test_what_is_taken_before_anything_is_sent_costs_nothing(world: World) -> No
     job = world.job(job_id)
     assert (job.state, not any(job.attempts())) == (State.FAILED, True)
     assert job.note.endswith("Nothing was paid.")
+
+
+@pytest.mark.parametrize("mined", [False, True])
+def test_a_rival_is_noticed_before_the_index_may_know(
+    made: Path, tmp_path: Path, mined: bool
+) -> None:
+    """Six confirmations are an hour, in which a preorder on its way can still be called back."""
+    with World(made, tmp_path, network=replace(SANDBOX, confirmations=6)) as world:
+        world.mine(6)
+        job_id = world.begin(RegisterName("bob.id", DIGEST))
+        world.turn()
+        ours = waiting(world)
+        rival_registers(world, "bob.id", *(ours if mined else []))
+        assert world.seen.name("bob.id") is None
+        world.turn()
+        step = world.job(job_id).steps[0]
+        assert step.attempts[-1].cancels is not mined
+        world.run(60)
+        job = world.job(job_id)
+        assert job.state is State.FAILED
+        assert ours_burnt(world, job_id) == (640_000 if mined else 0)
+        assert ("640000 satoshis were paid for it" if mined else "Nothing was paid but") in job.note
+
+
+def test_a_rival_whose_block_was_orphaned_is_forgotten(made: Path, tmp_path: Path) -> None:
+    with World(made, tmp_path, network=replace(SANDBOX, confirmations=6)) as world:
+        world.mine(6)
+        rival_registers(world, "bob.id")
+        look = world.runner._unindexed.look
+        assert look(world.seen, world.node.height).mined
+        world.reorganise(2)
+        for txid in waiting(world):
+            world.node.evict(txid)
+        assert not look(world.seen, world.node.height).mined
+        job_id = world.begin(RegisterName("bob.id"))
+        world.run(60)
+        assert world.job(job_id).state is State.DONE
+
+
+def test_what_lies_ahead_is_what_the_index_then_says(made: Path, tmp_path: Path) -> None:
+    with World(made, tmp_path, network=replace(SANDBOX, confirmations=4)) as world:
+        world.mine(4)
+        rival_registers(world, "bob.id")
+        ahead = world.runner._unindexed.look(world.seen, world.node.height)
+        assert ahead.height == world.node.height > world.seen.height
+        keys = [key for key, _ in ahead.store.scan(b"N")]  # type: ignore[attr-defined]
+        rows = {key: ahead.store.get(key) for key in keys}
+        world.mine(3)
+        assert rows == dict(world.seen.scan(b"N"))
 
 
 # --- time
