@@ -134,8 +134,10 @@ def _decoded(text: str) -> bytes:
 def _finished(packet: bytes | None, as_json: bool) -> HttpReply:
     if packet is None:  # what any other door meets with silence
         return error_reply(400, "the message is no DNS query")
-    remembered = len(packet) <= MOST_REMEMBERED
-    kept = _remembered_ttl(packet) if remembered else _kept_for(packet)
+    if len(packet) <= MOST_REMEMBERED:
+        kept = _remembered_ttl(b"\0\0" + packet[2:])  # whatever its ID
+    else:
+        kept = _kept_for(packet)
     headers = {"Cache-Control": "no-store" if kept is None else f"max-age={kept}", **_CORS}
     if not as_json:
         return HttpReply(200, WIRE, packet, headers)
