@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -10,6 +11,12 @@ DATA = Path(os.environ.get("BLOCKSTORE_DATA", ROOT.parent / "shared" / "data")).
 
 NO_SKIPS = os.environ.get("BLOCKSTORE_NO_SKIPS", "") not in ("", "0")
 """Whether a skipped test marked ``data`` or ``live`` fails the run, as it does where it counts."""
+
+# A busy machine is slow at times: no test says anything by how long one example took.
+hypothesis.settings.register_profile(
+    "house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("house")
 
 _skipped: list[str] = []
 

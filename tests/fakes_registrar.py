@@ -319,13 +319,16 @@ class World:
         network: Network = SANDBOX,
         fuse: Fuse | None = None,
         verify: Callable[[str, bytes | None], bool] | None = None,
+        listens: bool = False,
     ) -> None:
+        """``listens``: the node has a port, for clients that are not in this process."""
         shutil.copytree(made, folder, dirs_exist_ok=True)
         self.network = network
         self.folder = folder
         self.now = float(NOW + 100_000)
         self.fuse = fuse or Fuse()
-        self.node = QuietNode(folder / "chain", clock=lambda: self.now)
+        kind = SandboxNode if listens else QuietNode
+        self.node = kind(folder / "chain", clock=lambda: self.now)
         self.node.start()
         self.client = LocalNode(self.node)
         self.table = NameTable(folder / "index", network)

@@ -68,7 +68,7 @@ class Office:
 @pytest.fixture(params=["node-wallet", "key-file"])
 def office(made: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Office]:
     shutil.rmtree(tmp_path)
-    with World(made, tmp_path) as world:
+    with World(made, tmp_path, listens=True) as world:
         found = Office(world, request.param)
         assert found.signer.kind == request.param
         yield found
@@ -114,7 +114,7 @@ def test_a_wallet_that_is_locked_half_way_holds_the_job_up_until_it_is_unlocked(
     made: Path, tmp_path: Path
 ) -> None:
     shutil.rmtree(tmp_path)
-    with World(made, tmp_path) as world:
+    with World(made, tmp_path, listens=True) as world:
         office = Office(world, "node-wallet")
         job = office.orders.begin(RegisterName("bob.id"), signer="own", max_total=GIFT)
         world.node.switches.wallet_passphrase = "secret words"
