@@ -63,7 +63,7 @@ from resolver.meta import NodeStatus
 from resolver.onward import Answering, answering, prohibited, without_going_on
 from resolver.outline import PLAIN_ROOM, Outline, outline
 from resolver.rates import Cost, Rates, WorkBudget
-from resolver.reply import CD, RD
+from resolver.reply import CD, RA, RD
 from resolver.transfers import Transfers
 from resolver.zones import Labels, NotOurs, Zones, name_text
 from zonefiles.sources import Found, Missing, MissingReason
@@ -229,9 +229,9 @@ class Resolver:
                 return None
             if isinstance(query, bytes):
                 self.outcomes["refused unread"] += 1
-                return query
+                return _offering(query, asker)
             if isinstance(query, CookieQuery):
-                return self._only_a_cookie(query, asker)
+                return _offering(self._only_a_cookie(query, asker), asker)
             snapshot = self._table()
             asked = self._asked(query, limit, asker, found, snapshot.height)
         except Exception as error:  # noqa: BLE001 - the last line of defence before the door
@@ -380,7 +380,8 @@ class Resolver:
         self.outcomes["over budget"] += 1
         if asked.proven:
             return self._finish(asked, overloaded())
-        return write_short(asked.query, Rcode.NOERROR, asked.cookie, cut=True)
+        cut = write_short(asked.query, Rcode.NOERROR, asked.cookie, cut=True)
+        return _offering(cut, asked.asker)
 
     def _start(self, asked: _Asked, snapshot: TableSnapshot) -> Answer | Answering:
         query, asker = asked.query, asked.asker
@@ -560,6 +561,11 @@ class Resolver:
         if asked is None:
             return None
         return self._written(asked, Answer(Rcode.SERVFAIL))
+
+
+def _offering(reply: bytes, asker: Asker) -> bytes:
+    """``reply`` with RA for whom it is: a refusal is no reason to look for another resolver."""
+    return reply[:3] + bytes((reply[3] | RA,)) + reply[4:] if asker.may_recurse else reply
 
 
 def _for_one_who_may_recurse(asked: Outline, packet: bytes) -> Outline:

@@ -398,6 +398,22 @@ def test_ra_is_offered_with_our_own_names_too_and_to_those_alone_who_may():
     run(story())
 
 
+def test_ra_is_offered_with_refusals_too():
+    async def story():
+        async with world() as (_, made, _):
+            strange = dns.message.make_query("www.alice.bs", "A", use_edns=0)
+            strange.set_opcode(4)
+            broken = strange.to_wire()[:-1]
+            late = dns.message.make_query("www.alice.bs", "A", use_edns=1)
+            for packet in (strange.to_wire(), broken, late.to_wire()):
+                for address, offered in (("127.0.0.1", 0x80), ("192.0.2.99", 0)):
+                    wire = await made.resolver.reply_to(packet, UDP_LIMIT, Asker(address))
+                    assert wire[3] & 0x80 == offered
+                    assert wire[:2] == packet[:2]
+
+    run(story())
+
+
 @pytest.mark.parametrize("address", ["192.0.2.99", "2001:db8::1", "", "fe80::1%eth0", "rubbish"])
 def test_strangers_are_refused_and_told_why(address):
     async def story():
