@@ -2,7 +2,8 @@
 
 What must stay true: results go to stdout, everything else to stderr with a next step; each way to
 fail has an exit code of its own (``resolver/refusals.py``); what a server says is printed without
-its control characters; a token goes to the daemon's own machine only, and into no message.
+its control characters; a token goes to the daemon's own machine only, there to nobody but the
+daemon's user, and into no message.
 """
 
 import http
@@ -12,7 +13,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -21,10 +22,12 @@ import click
 
 from resolver import refusals
 from resolver.command_line import CONTEXT, TOKEN_NAME
+from resolver.listeners import users_listening
 from resolver.refusals import Refusal
 
 MAX_REPLY = 4 * 2**20
 MAX_TOKEN_BYTES = 256
+ASK_FIRST = "see `pending` for whether it was begun, before you try again"
 
 Json = dict[str, Any]
 Lines = Iterable[str]
@@ -75,20 +78,30 @@ class Daemon:
         if not secret:
             headers = {} if body is None else {"Content-Type": "application/octet-stream"}
             return self._exchange(method, path, body, headers)
-        for token in self._tokens():
+        for token, user in self._tokens():
             headers = {"Authorization": f"Bearer {token}"}
             if body is not None:
                 headers["Content-Type"] = "application/json"
-            status, answer = self._exchange(method, path, body, headers)
+            status, answer = self._exchange(method, path, body, headers, {user, 0, _myself()})
             if status != http.HTTPStatus.UNAUTHORIZED:
                 break
         return status, answer
 
     def _exchange(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        trusted: Collection[int] | None = None,
     ) -> tuple[int, Any]:
+        """``trusted``: the users of this machine that may hear it; None: anybody."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
+        orders = method == "POST" and trusted is not None
         try:
+            connection.connect()
+            if trusted is not None:
+                self._refuse_strangers(connection, trusted)
             connection.request(method, path, body, dict(headers))
             response = connection.getresponse()
             status = response.status
@@ -97,9 +110,15 @@ class Daemon:
             fail(
                 refusals.NO_ANSWER,
                 f"blockstored at {self.place} did not answer within {self.timeout:g} seconds",
-                "try again, or allow more with --timeout",
+                ASK_FIRST if orders else "try again, or allow more with --timeout",
             )
         except OSError as error:
+            if orders and isinstance(error, ConnectionResetError | BrokenPipeError):
+                fail(
+                    refusals.NO_ANSWER,
+                    f"blockstored at {self.place} broke off before it had answered",
+                    ASK_FIRST,
+                )
             fail(
                 refusals.NOT_RUNNING,
                 f"blockstored does not run at {self.place} ({error.strerror or error})",
@@ -116,6 +135,21 @@ class Daemon:
         if not isinstance(answer, dict) and not (status == 200 and _is_listing(answer)):
             self.nonsense()
         return status, answer
+
+    def _refuse_strangers(
+        self, connection: http.client.HTTPConnection, trusted: Collection[int]
+    ) -> None:
+        """End the program where somebody else listens in the daemon's place: while it is stopped,
+        every user of its machine may."""
+        host, port = connection.sock.getpeername()[:2]
+        strangers = users_listening(host, port) - set(trusted)
+        if strangers:
+            fail(
+                refusals.NOT_RUNNING,
+                f"the user {min(strangers)} of this machine, not blockstored's, listens at"
+                f" {self.place}; the token was not shown, and nothing was paid",
+                "start blockstored, or name its place with --port",
+            )
 
     def nonsense(self) -> NoReturn:
         """End the program: what answered is not blockstored."""
@@ -142,8 +176,8 @@ class Daemon:
         for line in (human or described)(value):
             click.echo(printable(line))
 
-    def _tokens(self) -> list[str]:
-        """What may open the daemon's door, the likeliest first."""
+    def _tokens(self) -> list[tuple[str, int]]:
+        """What may open the daemon's door, the likeliest first, and whose each is."""
         if not _is_loopback(self.host):
             fail(
                 refusals.USAGE,
@@ -167,11 +201,12 @@ def _is_listing(answer: Any) -> bool:
     return isinstance(answer, list) and all(isinstance(one, str | dict) for one in answer)
 
 
-def read_token(path: Path) -> str:
-    """The token in the file at ``path``; ends the program where it cannot be used."""
+def read_token(path: Path) -> tuple[str, int]:
+    """The token in the file at ``path``, and the id of the user that the file belongs to; ends the
+    program where it cannot be used."""
     try:
         with path.open("rb") as source:
-            mode = os.fstat(source.fileno()).st_mode
+            status = os.fstat(source.fileno())
             token = source.read(MAX_TOKEN_BYTES + 1).strip()
     except OSError as error:
         fail(
@@ -179,11 +214,15 @@ def read_token(path: Path) -> str:
             f"the token file {path} cannot be read ({error.strerror})",
             "run this as the user of the daemon",
         )
-    if stat.S_IMODE(mode) & 0o077:
+    if stat.S_IMODE(status.st_mode) & 0o077:
         fail(refusals.USAGE, f"others may read the token file {path}", f"chmod 600 {path}")
     if not 16 <= len(token) <= MAX_TOKEN_BYTES or not token.isascii() or b" " in token:
         fail(refusals.USAGE, f"{path} holds no token", "remove it and restart blockstored")
-    return token.decode("ascii")
+    return token.decode("ascii"), status.st_uid
+
+
+def _myself() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else 0
 
 
 def usual_token_files() -> tuple[Path, ...]:

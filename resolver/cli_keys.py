@@ -13,6 +13,7 @@ import click
 from resolver import refusals
 from resolver.cli_daemon import Daemon, PrintingCommand, fail, printable
 from resolver.cli_waiting import read_psbt
+from resolver.cli_wishes import confirmed
 
 if TYPE_CHECKING:
     from indexer.networks import Network
@@ -119,7 +120,7 @@ def sign(
     try:
         for line in _told(unsigned_of(psbt), NETWORKS[network]):
             click.echo(printable(line), err=True)
-        if not yes and not click.confirm("Sign it?", default=False, err=True):
+        if not yes and not confirmed("Sign it?"):
             fail(refusals.NOT_AGREED, "not agreed; nothing was signed", "throw the PSBT away")
         passphrase = read_passphrase(passphrase_file) if is_encrypted(key_file) else None
         signed = sign_psbt(psbt, load_keys(key_file, NETWORKS[network], passphrase))

@@ -13,7 +13,16 @@ from typing import Any
 import click
 
 from resolver import refusals
-from resolver.cli_daemon import Daemon, Json, Lines, PrintingCommand, fail, printable, table
+from resolver.cli_daemon import (
+    ASK_FIRST,
+    Daemon,
+    Json,
+    Lines,
+    PrintingCommand,
+    fail,
+    printable,
+    table,
+)
 from resolver.cli_names import page_path, read_data
 from resolver.cli_waiting import Waiting, show_job
 from resolver.refusals import Refusal
@@ -93,7 +102,11 @@ def wishing(
         return
     agree(plan, options["yes"])
     body["max_total"] = plan["plan"]["total"]
-    job = daemon.order("/v1/registrar/jobs", body)
+    try:
+        job = daemon.order("/v1/registrar/jobs", body)
+    except KeyboardInterrupt:
+        click.echo(err=True)
+        fail(refusals.LEFT, "left before blockstored had answered", ASK_FIRST)
     waiting.follow(job)
 
 
@@ -103,14 +116,27 @@ def agree(plan: Json, yes: bool) -> None:
         click.echo(printable(line), err=True)
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not _is_somebody_here():
         fail(
             refusals.USAGE,
             "nobody is here to agree to this plan, and nothing was paid",
             "look at it with --dry-run, and agree with --yes",
         )
-    if not click.confirm("Do it?", default=False, err=True):
+    if not confirmed("Do it?"):
         fail(refusals.NOT_AGREED, "not agreed; nothing was paid", "run it again when you like")
+
+
+def _is_somebody_here() -> bool:
+    return sys.stdin.isatty()
+
+
+def confirmed(question: str) -> bool:
+    """Whether the person says yes; Ctrl-C and the end of what is typed say no."""
+    try:
+        return click.confirm(question, default=False, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        return False
 
 
 def checked_data(file: Path | None, name: str, raw: bool) -> bytes | None:

@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
-from resolver import cli_daemon, cli_waiting
+from resolver import cli_daemon, cli_waiting, cli_wishes
 from resolver.cli import cli
 from resolver.cli_daemon import Daemon
 
@@ -91,6 +92,30 @@ def test_a_dry_run_begins_nothing(daemon, zone):
     result = run("register", "alice", zone, "--dry-run")
     assert json.loads(result.stdout) == PLAN
     assert [path for path, _ in orders(daemon)] == ["/v1/registrar/plan"]
+
+
+def test_ctrl_c_at_the_question_is_a_no(daemon, monkeypatch):
+    def leave(*_: object, **__: object) -> bool:
+        raise click.Abort
+
+    monkeypatch.setattr(cli_wishes, "_is_somebody_here", lambda: True)
+    monkeypatch.setattr(click, "confirm", leave)
+    result = run("register", "alice")
+    assert result.exit_code == 17
+    assert "nothing was paid" in result.stderr
+    assert [path for path, _ in orders(daemon)] == ["/v1/registrar/plan"]
+
+
+def test_ctrl_c_while_the_daemon_begins_says_where_to_look(daemon, monkeypatch):
+    def answer(self: Daemon, path: str, wish: Any) -> Any:
+        if path == "/v1/registrar/plan":
+            return PLAN
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Remembered, "order", answer)
+    result = run("register", "alice", "--yes")
+    assert result.exit_code == 130
+    assert "see `pending` for whether it was begun" in result.stderr
 
 
 def test_without_somebody_to_agree_nothing_is_begun(daemon):

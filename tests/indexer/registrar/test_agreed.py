@@ -1,4 +1,4 @@
-"""What a person agreed to is what is paid: the miner's fee and the price that the plan has shown."""
+"""What a person agreed to is what is paid: the fee rate and the price that the plan has shown."""
 
 import json
 import shutil
