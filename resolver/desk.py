@@ -273,19 +273,19 @@ class Desk:
 
     async def resume(self, job_id: str) -> Json:
         """Carry it on now."""
-        return self._page(await self._told(lambda: self._orders.resume(job_id)))
+        return self._page(await self._told(lambda: self._orders.resume(job_id), _NO_MORE))
 
     async def consent(self, job_id: str) -> Json:
         """Agree to pay anew."""
-        return self._page(await self._told(lambda: self._orders.consent(job_id)))
+        return self._page(await self._told(lambda: self._orders.consent(job_id), _NO_MORE))
 
     async def abandon(self, job_id: str) -> Json:
         """Give it up."""
-        return self._page(await self._told(lambda: self._orders.abandon(job_id)))
+        return self._page(await self._told(lambda: self._orders.abandon(job_id), _NO_MORE))
 
     async def hand_in(self, job_id: str, psbt: str) -> Json:
         """Take a signed PSBT."""
-        return self._page(await self._told(lambda: self._orders.hand_in(job_id, psbt)))
+        return self._page(await self._told(lambda: self._orders.hand_in(job_id, psbt), _NO_MORE))
 
     async def owned(self) -> Sequence[str]:
         """The names of the signer of the settings."""
@@ -320,8 +320,9 @@ class Desk:
             )
         return wish, offline_name(scripts, order.redeem_scripts, self._network), payer
 
-    async def _told(self, ask: Callable[[], T]) -> T:
-        """What ``ask`` says, in a thread; its refusals as those of the API."""
+    async def _told(self, ask: Callable[[], T], paid: str = "nothing was paid") -> T:
+        """What ``ask`` says, in a thread; its refusals as those of the API. ``paid``: what is said
+        of money where the node or the journal fails."""
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._threads, ask)
@@ -338,7 +339,7 @@ class Desk:
         except SignerError as refused:
             raise Refused(Refusal.NODE_AWAY, str(refused)) from None
         except (NodeError, JournalError) as failure:
-            raise Refused(Refusal.NODE_AWAY, f"{failure}; nothing was paid") from None
+            raise Refused(Refusal.NODE_AWAY, f"{failure}; {paid}") from None
 
     def _page(self, job: Job) -> Json:
         """A job for people and programs: no raw transaction, and its PSBT where one is wanted."""
@@ -373,6 +374,8 @@ class Desk:
             **psbt,
         }
 
+
+_NO_MORE = "nothing more was paid"
 
 _REFUSALS: Mapping[Reason, Refusal] = {
     Reason.NAME_NOT_REGISTERED: Refusal.NOT_REGISTERED,

@@ -105,7 +105,7 @@ class Refusal(Enum):
         503,
         23,
         "the Bitcoin node or its wallet cannot be asked",
-        "see `blockstored status`; nothing was paid",
+        "see `blockstored status`",
     )
     BAD_REQUEST = (400, 1, "the request cannot be understood", "see resolver/README.md, HTTP API")
     NOT_ON_CHAIN = (

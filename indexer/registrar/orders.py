@@ -21,6 +21,7 @@ from indexer.registrar.dates import Tip
 from indexer.registrar.decide import consented, decide, reopened
 from indexer.registrar.fees import FeeRate
 from indexer.registrar.jobs import Attempt, Job, State, Step
+from indexer.registrar.journal import JournalError
 from indexer.registrar.making import counted_on
 from indexer.registrar.plan import Plan, make_plan
 from indexer.registrar.psbt import BadPsbt, NotYetSigned, combine, signed_transaction
@@ -425,8 +426,8 @@ class Orders:
     def _advanced(self, job_id: str) -> Job:
         try:
             return self.runner.advance(job_id)
-        except (NodeError, SignerError) as failure:
-            log.info("job %s goes on later: %s", job_id, failure)
+        except (NodeError, SignerError, JournalError) as failure:
+            log.warning("job %s goes on later: %s", job_id, failure)
             return self.job(job_id)
 
     # --- what is owned
