@@ -199,6 +199,8 @@ def _unsigned(job: Job, index: int, seen: Seen) -> Action | None:
     if not step.attempts or step.attempts[-1].raw is not None:
         return None
     latest = step.attempts[-1]
+    if step.signed and not latest.cancels and (job.stopping or seen.flaw in FINAL_FLAWS):
+        return None  # what was signed before may be on its way
     if job.stopping and not step.signed:
         return Abandon(f"{_given_up(job, seen)} Do not sign what was handed out for it")
     if seen.flaw in FINAL_FLAWS and seen.flaw is not None and not step.signed:
@@ -442,6 +444,36 @@ def reopened(job: Job, seen: Seen) -> Job:
         for step in job.steps
     )
     return replace(job, steps=steps, state=State.RUNNING, stopping=False, closed_at=None)
+
+
+# --- what the chain takes back
+
+
+def turned_by_chain(
+    job: Job, standings: Mapping[bytes, Standing]
+) -> tuple[Job, State, str] | None:
+    """A job that had ended, its state and what to say, where the chain has turned since; None: its
+    end stands. ``standings``: by the index alone."""
+    on_chain = [index for index, step in enumerate(job.steps) if step.kind.carries_operation]
+    done = [index for index in on_chain if is_done(job, index, standings)]
+    if job.state is State.DONE:
+        if done == on_chain:
+            return None
+        why = "a reorganisation took back what was done; it is done again"
+        return replace(job, closed_at=None), State.RUNNING, why
+    survived = [i for i in done if any(attempt.cancels for attempt in job.steps[i].attempts)]
+    if not survived and not (done == on_chain and job.state is State.FAILED):
+        return None
+    for index in survived:
+        step = job.steps[index]
+        backs = tuple(attempt for attempt in step.attempts if attempt.cancels)
+        others = tuple(attempt for attempt in step.attempts if not attempt.cancels)
+        job = job.with_step(index, replace(step, attempts=others, lost=(*step.lost, *backs)))
+    price = sum(attempt.price for index in survived for attempt in job.steps[index].attempts[-1:])
+    why = f"a reorganisation let it be mined after all: {price} satoshis were paid for it"
+    if job.state is State.ABANDONED:
+        return job, State.ABANDONED, f"the job was given up, but {why}"
+    return replace(job, closed_at=None), State.RUNNING, why
 
 
 # --- what people are told

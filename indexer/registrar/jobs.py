@@ -178,9 +178,14 @@ class Job:
         step = self.steps[index]
         if step.attempts and attempt.first_coin != step.attempts[0].first_coin:
             raise ValueError("every transaction of a step spends the same first coin")
-        if len(step.attempts) >= MAX_ATTEMPTS:
-            raise ValueError(f"a step has at most {MAX_ATTEMPTS} transactions")
-        grown = self.with_step(index, replace(step, attempts=(*step.attempts, attempt)))
+        before = step.attempts
+        if len(before) >= MAX_ATTEMPTS:
+            # What nobody signed in all that time is forgotten first.
+            unsigned = next((old for old in before if old.raw is None), None)
+            if unsigned is None:
+                raise ValueError(f"a step has at most {MAX_ATTEMPTS} transactions")
+            before = tuple(old for old in before if old is not unsigned)
+        grown = self.with_step(index, replace(step, attempts=(*before, attempt)))
         return replace(grown, steps=tuple(map(_unverified, grown.steps)))
 
     def with_changed(self, index: int, old: Attempt, new: Attempt) -> "Job":

@@ -34,7 +34,7 @@ from indexer.registrar.actions import (
     Wait,
 )
 from indexer.registrar.coins import CannotPay, Coin, FeeTooHigh
-from indexer.registrar.decide import decide, is_done
+from indexer.registrar.decide import decide, turned_by_chain
 from indexer.registrar.fees import FeeRate, ask_fee_rate
 from indexer.registrar.jobs import Attempt, Job, State, Step
 from indexer.registrar.journal import Journal, JournalError
@@ -436,14 +436,9 @@ class Runner:
             snapshot = self.snapshot()
             verdicts = {a.txid: snapshot.verdict(a.txid) for a in job.attempts() if a.txid}
             standings = {txid: Standing(verdict) for txid, verdict in verdicts.items()}
-            on_chain = [i for i, step in enumerate(job.steps) if step.kind.carries_operation]
-            accepted = all(is_done(job, index, standings) for index in on_chain)
-            if accepted == (job.state is State.DONE) or not on_chain:
-                return
-            why = "a reorganisation took back what was done; it is done again"
-            if job.state is not State.DONE:
-                why = "a reorganisation let it take effect after all"
-            self.note(replace(job, closed_at=None, stopping=False), State.RUNNING, why)
+            turned = turned_by_chain(job, standings)
+            if turned is not None:
+                self.note(*turned)
 
     def _job(self, job_id: str) -> Job:
         job = self.journal.load(job_id)

@@ -31,6 +31,7 @@ from indexer.registrar.decide import (
     consented,
     decide,
     reopened,
+    turned_by_chain,
 )
 from indexer.registrar.jobs import Attempt, Job, State, Step
 from indexer.registrar.seen import CoinState, Seen, Standing
@@ -432,6 +433,18 @@ TABLE: list[tuple[str, Job, Seen, Action | type | tuple[type, str]]] = [
         seen(),
         AwaitSignature,
     ),
+    (
+        "given up, with an older one on its way",
+        registering(A, PAPER, stopping=True),
+        seen({A: WAITS}),
+        (Cancel, "given up"),
+    ),
+    (
+        "a payment back to be signed",
+        registering(A, replace(BACK, raw=None, txid=None, psbt="cHNidP8="), stopping=True),
+        seen({A: WAITS}),
+        AwaitSignature,
+    ),
     # money for the sender
     (
         "moved",
@@ -510,6 +523,30 @@ def test_with_consent_a_preorder_that_grew_too_old_is_paid_again() -> None:
     again = consented(given, action, when)
     assert decide(again, seen({A: ACCEPTED})) == Make(0)
     assert again.steps[0].forgone == (A,)
+
+
+def test_a_job_is_opened_again_where_the_chain_takes_back_its_end() -> None:
+    done = registering(A, register=(REGISTRATION,), state=State.DONE, closed_at=NOW)
+    both = {A.txid: ACCEPTED, REGISTRATION.txid: ACCEPTED}
+    assert turned_by_chain(done, both) is None
+    turned = turned_by_chain(done, {A.txid: ACCEPTED})
+    assert turned is not None
+    assert (turned[1], turned[0].closed_at) == (State.RUNNING, None)
+
+
+def test_a_preorder_that_was_mined_after_all_is_told_once() -> None:
+    failed = registering(A, BACK, state=State.FAILED, closed_at=NOW)
+    assert turned_by_chain(failed, {}) is None
+    turned = turned_by_chain(failed, {A.txid: ACCEPTED})
+    assert turned is not None
+    again, state, why = turned
+    assert (state, "25000 satoshis were paid" in why) == (State.RUNNING, True)
+    assert again.steps[0].tried == (BACK, A)
+    assert decide(again, seen({A: ACCEPTED})) == Make(1)
+    assert turned_by_chain(replace(again, state=State.FAILED), {A.txid: ACCEPTED}) is None
+    given_up = turned_by_chain(replace(failed, state=State.ABANDONED), {A.txid: ACCEPTED})
+    assert given_up is not None
+    assert given_up[1] is State.ABANDONED
 
 
 def test_a_job_that_was_taken_back_begins_again_when_it_is_opened_again() -> None:

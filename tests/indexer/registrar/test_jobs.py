@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,12 @@ def test_attempts_and_history_have_an_end() -> None:
         job = job.with_attempt(0, some_attempt())
     with pytest.raises(ValueError, match="at most"):
         job.with_attempt(0, some_attempt())
+    unsigned = replace(some_attempt(), raw=None, txid=None)
+    signed, *others = job.steps[0].attempts
+    job = job.with_step(0, replace(job.steps[0], attempts=(signed, unsigned, *others[1:])))
+    attempts = job.with_attempt(0, some_attempt()).steps[0].attempts
+    assert len(attempts) == MAX_ATTEMPTS
+    assert unsigned not in attempts
     for number in range(MAX_EVENTS + 5):
         job = job.noted(State.RUNNING, f"note {number}", number)
     assert len(job.history) == MAX_EVENTS
