@@ -449,9 +449,7 @@ def reopened(job: Job, seen: Seen) -> Job:
 # --- what the chain takes back
 
 
-def turned_by_chain(
-    job: Job, standings: Mapping[bytes, Standing]
-) -> tuple[Job, State, str] | None:
+def turned_by_chain(job: Job, standings: Mapping[bytes, Standing]) -> tuple[Job, State, str] | None:
     """A job that had ended, its state and what to say, where the chain has turned since; None: its
     end stands. ``standings``: by the index alone."""
     on_chain = [index for index, step in enumerate(job.steps) if step.kind.carries_operation]
