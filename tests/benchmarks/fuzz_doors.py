@@ -1,12 +1,13 @@
-"""Mutated packets through real doors: UDP, TCP, TLS and HTTPS of a process of its own.
+"""Mutated packets through real doors: UDP, TCP, TLS, HTTP/1.1 and HTTP/2 of a process of its own.
 
 Run it as ``python -m tests.benchmarks.fuzz_doors [--count N] [--seed S]``. The packets are those of
 ``fuzz_packets``, and with them go streams that break off, lie about their length or are no DNS,
-and HTTP requests with octets changed. After each batch a good question must be answered as it was
-at the beginning. It ends with an error if a reply was longer than allowed or no reply to what was
-sent, a batch took the server longer than its packets may take together and one of them takes too
-long alone, a good question was not answered, or the server had something to say in its log. The
-time of a packet is the CPU time of the server between two good answers, which are part of it.
+and HTTP requests and HTTP/2 frames with octets changed. After each batch a good question must be
+answered as it was at the beginning. It ends with an error if a reply was longer than allowed or no
+reply to what was sent, a batch took the server longer than its packets may take together and one
+of them takes too long alone, a good question was not answered, or the server had something to say
+in its log. The time of a packet is the CPU time of the server between two good answers, which are
+part of it.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from pathlib import Path
 import dns.exception
 import dns.message
 
+from tests.benchmarks.fuzz_http2 import Http2Client, broken_connection
 from tests.benchmarks.fuzz_packets import good_packets, mutated
 from tests.certificates import make_certificate
 from tests.resolver.every_door import doors
@@ -37,7 +39,7 @@ PATIENCE = 20.0
 LARGEST_DATAGRAM = 1_232
 PLAIN_DATAGRAM = 512
 DECODED_EVERY = 100
-DOORS = ("UDP", "TCP", "TLS", "HTTPS")
+DOORS = ("UDP", "TCP", "TLS", "HTTP/1.1", "HTTP/2")
 
 
 class Flaw(Exception):
@@ -52,12 +54,17 @@ def question(number: int) -> bytes:
 class Stream:
     """A connection to a door, made anew when it has ended."""
 
-    def __init__(self, port: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        port: int,
+        tls: ssl.SSLContext | None,
+        connect: Callable[[], socket.socket] | None = None,
+    ) -> None:
         self.port = port
         self.tls = tls
+        self._connect = connect or self._plain_or_tls
         self._socket: socket.socket | None = None
         self._held = b""
-        self.opened = 0
 
     def send(self, octets: bytes) -> None:
         if self._socket is None:
@@ -100,8 +107,7 @@ class Stream:
             self._socket.close()
         self._socket = None
 
-    def _connect(self) -> socket.socket:
-        self.opened += 1
+    def _plain_or_tls(self) -> socket.socket:
         plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return plain if self.tls is None else self.tls.wrap_socket(plain)
@@ -123,8 +129,9 @@ class Fuzz:
         self._streams = {
             "TCP": Stream(ports["dns"], None),
             "TLS": Stream(ports["dot"], tls),
-            "HTTPS": Stream(ports["doh"], tls),
+            "HTTP/1.1": Stream(ports["doh"], tls),
         }
+        self._http2 = Http2Client(ports["doh"], PATIENCE)
         self.sent: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.flaws: list[str] = []
@@ -150,6 +157,7 @@ class Fuzz:
         self._udp.close()
         for stream in self._streams.values():
             stream.close()
+        self._http2.close()
 
     def break_off(self) -> None:
         """Streams and requests that are no such thing; the doors must go on."""
@@ -162,13 +170,15 @@ class Fuzz:
                 (b"\0", b"\xff\xff", struct.pack("!H", lies) + packet, draw.randbytes(300))
             )
             self._throw(stream, octets)
-        web = Stream(self._streams["HTTPS"].port, self._streams["HTTPS"].tls)
+        web = Stream(self._streams["HTTP/1.1"].port, self._streams["HTTP/1.1"].tls)
         request = bytearray(self._request(draw.choice(self._good)))
         for _ in range(draw.randint(1, 8)):
             at = draw.randrange(len(request))
             request[at : at + draw.randint(0, 3)] = draw.randbytes(draw.randint(0, 4))
         self._throw(web, bytes(request))
-        self.outcomes["broken streams"] += 3
+        frames = Stream(web.port, web.tls, self._http2.connect)
+        self._throw(frames, broken_connection(draw, draw.choice(self._good)))
+        self.outcomes["broken streams"] += 4
 
     def _throw(self, stream: Stream, octets: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -224,7 +234,8 @@ class Fuzz:
         self._number = self._number + 2 & 0xFFFF
         how: Callable[[list[bytes], bytes], Iterator[bytes]] = {
             "UDP": self._over_udp,
-            "HTTPS": self._over_https,
+            "HTTP/1.1": self._over_https,
+            "HTTP/2": self._over_http2,
         }.get(door, lambda packets, last: self._over_stream(self._streams[door], packets, last))
         largest = LARGEST_DATAGRAM if door == "UDP" else 65_535
         last = question(self._number)
@@ -289,7 +300,7 @@ class Fuzz:
         return head.encode() + packet
 
     def _over_https(self, packets: list[bytes], last: bytes) -> Iterator[bytes]:
-        stream = self._streams["HTTPS"]
+        stream = self._streams["HTTP/1.1"]
         for packet in (*packets, last):
             for final in (False, True):
                 try:
@@ -303,11 +314,27 @@ class Fuzz:
                 break
             if closes:
                 stream.close()
-            self.outcomes[f"HTTP {status}"] += 1
-            if status == 200:
-                yield body
-            elif status not in (400, 413, 414):
-                raise Flaw(f"HTTP {status} to {packet[:60].hex()}")
+            yield from self._of_http(status, body, packet)
+
+    def _over_http2(self, packets: list[bytes], last: bytes) -> Iterator[bytes]:
+        for packet in (*packets, last):
+            for final in (False, True):
+                try:
+                    status, body = self._http2.ask(packet)
+                except ConnectionError:
+                    self._http2.close()  # it was idle for too long
+                    if final:
+                        raise
+                    continue
+                break
+            yield from self._of_http(status, body, packet)
+
+    def _of_http(self, status: int, body: bytes, packet: bytes) -> Iterator[bytes]:
+        self.outcomes[f"HTTP {status}"] += 1
+        if status == 200:
+            yield body
+        elif status not in (400, 413, 414):
+            raise Flaw(f"HTTP {status} to {packet[:60].hex()}")
 
     @staticmethod
     def _response(stream: Stream) -> tuple[int, bool, bytes]:
