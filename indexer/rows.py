@@ -34,6 +34,8 @@ def write_number(number: int) -> bytes:
 
 def read_number(row: bytes, at: int) -> tuple[int, int]:
     """The integer that stands at ``at`` and the place behind it."""
+    if at < len(row) and row[at] < 0x80:
+        return row[at], at + 1
     number = shift = 0
     while True:
         if at >= len(row) or shift > 448:
@@ -70,6 +72,9 @@ def read_bytes(row: bytes, at: int) -> tuple[bytes | None, int]:
 
 
 def _read_some(row: bytes, at: int) -> tuple[bytes, int]:
+    end = at + row[at] if at < len(row) else 0
+    if at < end < at + 0x80 and end <= len(row):  # as nearly all are
+        return row[at + 1 : end], end
     value, at = read_bytes(row, at)
     if value is None:
         raise DamagedRow("a field that is never empty is empty")
@@ -82,6 +87,8 @@ def _read_text(row: bytes, at: int) -> tuple[str, int]:
 
 
 def _read_text_or_none(row: bytes, at: int) -> tuple[str | None, int]:
+    if at < len(row) and not row[at]:
+        return None, at + 1
     value, at = read_bytes(row, at)
     return None if value is None else value.decode("utf-8", "replace"), at
 
