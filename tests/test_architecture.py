@@ -63,6 +63,7 @@ PURE = frozenset(
         "indexer/registrar/renewals.py",
         "indexer/registrar/refusals.py",
         "indexer/registrar/seen.py",
+        "indexer/registrar/sharing.py",
         "indexer/registrar/signers.py",
         "indexer/registrar/steps.py",
         "indexer/registrar/wallet.py",

@@ -128,6 +128,21 @@ def test_a_payment_is_made_and_not_sent(node, wallet) -> None:
     node.submit(payment.raw)
 
 
+def test_many_coins_for_one_address_are_one_payment(node, wallet) -> None:
+    target = wallet.fresh_script("fund")
+    payment = wallet.pay([TxOut(60_000, target)] * 40, 7.5)
+    assert payment.unsigned.outputs[:40] == (TxOut(60_000, target),) * 40
+    assert payment.unsigned.change == 40
+    size = len(payment.raw)
+    assert 7.5 * size <= payment.unsigned.fee <= 7.5 * size + 100
+    again = wallet.pay([TxOut(60_000, target)] * 40, 15, spending=payment.unsigned.coins)
+    node.submit(payment.raw)
+    node.submit(again.raw)
+    node.generate(1, STRANGER)
+    assert {coin.txid for coin in wallet.coins(target)} == {again.txid}
+    assert len(wallet.coins(target)) == 40
+
+
 def test_another_payment_of_the_same_coin_replaces_the_first(node, wallet) -> None:
     target = wallet.fresh_script("fund")
     first = wallet.pay([TxOut(10**8, target)], 1)

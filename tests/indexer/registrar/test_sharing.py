@@ -1,0 +1,122 @@
+"""Many jobs of one sender that lack coins: moved at once, and one for each."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from indexer.registrar.jobs import Job, State, Step
+from indexer.registrar.sharing import MAX_COINS_AT_ONCE, brought, carriers, counts, lacking, lacks
+from indexer.registrar.signers import InsufficientFunds, Payment
+from indexer.registrar.steps import Parties, StepKind
+from indexer.registrar.wishes import RegisterName
+from indexer.transactions import TxOut
+from tests.fakes_registrar import OWNER, PAYER, POOR, World, template
+
+AMOUNT = 200_000
+MANY = 9
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def world(made: Path, tmp_path: Path) -> Iterator[World]:
+    shutil.rmtree(tmp_path)
+    with World(made, tmp_path) as found:
+        yield found
+
+
+def begun(world: World, count: int = MANY) -> list[str]:
+    return [
+        world.begin(RegisterName(f"many{n}.id"), sender=POOR, fund=AMOUNT) for n in range(count)
+    ]
+
+
+def payments(job: Job) -> list[int]:
+    """How many coins each payment to the sender brought."""
+    return [
+        len(brought(attempt))
+        for step in job.steps
+        if step.kind is StepKind.FUND
+        for attempt in step.attempts
+    ]
+
+
+def test_one_payment_brings_a_coin_to_each_job(world: World) -> None:
+    jobs = begun(world)
+    world.turn()
+    assert payments(world.job(jobs[0])) == [MANY]
+    assert "on their way" in world.job(jobs[-1]).note
+    world.run()
+    ended = [world.job(job_id) for job_id in jobs]
+    assert {job.state for job in ended} == {State.DONE}
+    assert [payments(job) for job in ended] == [[MANY], *[[]] * (MANY - 1)]
+    firsts = [step.attempts[0].first_coin for job in ended for step in job.steps if step.attempts]
+    assert len(set(firsts)) == len(firsts)
+    assert len(world.burnt()) == MANY
+
+
+def test_the_others_go_on_where_the_one_that_pays_is_given_up(world: World) -> None:
+    first, *others = begun(world, 4)
+    world.turn()
+    world.journal.save(replace(world.job(first), stopping=True))
+    world.run()
+    assert world.job(first).state is State.ABANDONED
+    assert {world.job(job_id).state for job_id in others} == {State.DONE}
+
+
+def test_a_payment_that_is_lost_holds_nobody_up(world: World) -> None:
+    jobs = begun(world, 3)
+    world.turn()
+    (payment,) = world.job(jobs[0]).steps[0].attempts
+    world.node.evict(payment.txid or b"")
+    world.run()
+    assert {world.job(job_id).state for job_id in jobs} == {State.DONE}
+
+
+def test_where_money_is_short_fewer_coins_are_brought_at_a_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pay = world.signer.pay
+
+    def poor(outputs: Sequence[TxOut], *rest: Any, **more: Any) -> Payment:
+        if len(outputs) > 2:
+            raise InsufficientFunds("too few coins")
+        return pay(outputs, *rest, **more)
+
+    monkeypatch.setattr(world.signer, "pay", poor)
+    jobs = begun(world)
+    world.turn()
+    assert payments(world.job(jobs[0])) == [2]
+    world.run()
+    assert {world.job(job_id).state for job_id in jobs} == {State.DONE}
+
+
+def job(number: int, amount: int = AMOUNT, **more: object) -> Job:
+    parties = Parties(PAYER, OWNER)
+    steps = (Step(StepKind.FUND, amount=amount), Step(StepKind.PREORDER))
+    made = Job(f"job{number:05}", RegisterName("a.id"), parties, "own", steps, 0, 10.0)
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def test_only_jobs_that_lack_about_as_much_share() -> None:
+    one, alike, dear = job(1), job(2, AMOUNT * 2), job(3, AMOUNT * 3)
+    other = job(4, parties=Parties(OWNER, OWNER))
+    elsewhere = job(5, signer="offline")
+    stopping, waiting = job(6, stopping=True), job(7, state=State.NEEDS_CONSENT)
+    pending = [one, alike, dear, other, elsewhere, stopping, waiting]
+    assert lacking(one, pending) == [one, alike]
+    assert lacking(alike, pending) == [one, alike, dear]
+    assert [lacks(each) for each in (stopping, waiting)] == [0, 0]
+    assert not carriers(0, one, pending)
+
+
+def test_fewer_coins_are_tried_where_many_cannot_be_paid() -> None:
+    assert list(counts(10**6)) == [MAX_COINS_AT_ONCE, 62, 15, 3, 1]
+    assert list(counts(1)) == [1]
