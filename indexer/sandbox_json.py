@@ -7,6 +7,7 @@ Core's; no amount passes through a float.
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from embit.descriptor.checksum import add_checksum
@@ -96,6 +97,7 @@ def address_of(script: bytes) -> str:
     return script_address(script, REGTEST) or ""
 
 
+@lru_cache(maxsize=4096)
 def described(public_key: bytes) -> str:
     """The output descriptor of the p2pkh script of a key, with its checksum (BIP 380)."""
     return str(add_checksum(f"pkh({public_key.hex()})"))

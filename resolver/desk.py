@@ -259,9 +259,7 @@ class Desk:
                 fee_rate=order.fee_rate,
             )
 
-        job = await self._told(make)
-        self._wake.set()
-        return self._page(job)
+        return self._page(await self._told(make))
 
     async def jobs(self, everything: bool) -> Sequence[Json]:
         """What was begun."""

@@ -16,10 +16,18 @@ from indexer.operations import (
     Transfer,
     Update,
 )
-from indexer.registrar.coins import RELAY_DUST, Coin, FeeTooHigh, Unsigned, transaction_size
+from indexer.registrar.coins import (
+    RELAY_DUST,
+    CannotPay,
+    Coin,
+    FeeTooHigh,
+    Unsigned,
+    transaction_size,
+)
 from indexer.registrar.compose import compose, take_back
 from indexer.registrar.jobs import Attempt, Job, Step
 from indexer.registrar.seen import Seen
+from indexer.registrar.sharing import brought
 from indexer.registrar.signers import NeedsSignature, Signer
 from indexer.registrar.steps import StepKind, operation_for
 from indexer.transactions import TxOut, parse_transaction
@@ -63,8 +71,39 @@ def make(job: Job, index: int, fee_rate: float, means: Means, first: Coin | None
     for it. Raises SignerError, CannotPay, FeeTooHigh, PriceTooHigh, Refused."""
     step = job.steps[index]
     if step.kind is StepKind.FUND:
-        return _fund(job, step, fee_rate, means)
+        return make_fund(job, step.amount, 1, fee_rate, means)
     return _operation(job, index, fee_rate, means, first, None)
+
+
+def make_fund(job: Job, amount: int, count: int, fee_rate: float, means: Means) -> Attempt:
+    """A payment that brings the sender ``count`` coins of ``amount`` satoshis, one of them for this
+    job. Raises SignerError, FeeTooHigh."""
+    return _fund(job, [TxOut(amount, job.parties.sender)] * count, fee_rate, means)
+
+
+def needs_no_fund(job: Job, index: int, fee_rate: float, means: Means) -> bool:
+    """Whether the sender has by now what FUND, the step ``index``, was to move there."""
+    following = job.steps[index + 1].kind
+    coins = means.coins(job, index)
+    if following is StepKind.PREORDER:
+        # The registration must be paid too, of what the preorder leaves.
+        ours = (coin for coin in coins if coin.script == job.parties.sender)
+        if all(coin.value < job.steps[index].amount for coin in ours):
+            return False
+    operation = operation_for(following, job.wish, job.parties, means.view)
+    sender = job.parties.sender
+    try:
+        compose(
+            operation,
+            means.view.network,
+            coins,
+            sender,
+            fee_rate=fee_rate,
+            script_sig_size=means.signer.script_sig_size,
+        )
+    except CannotPay:
+        return False
+    return True
 
 
 def make_again(job: Job, index: int, fee_rate: float, means: Means) -> Attempt:
@@ -75,14 +114,19 @@ def make_again(job: Job, index: int, fee_rate: float, means: Means) -> Attempt:
     if latest.cancels:
         return make_cancelling(job, index, fee_rate, means)
     if step.kind is StepKind.FUND:
-        return _fund(job, step, fee_rate, means, latest)
+        return _fund(job, brought(latest), fee_rate, means, latest)
     return _operation(job, index, fee_rate, means, latest.first_coin, latest)
 
 
 def make_cancelling(job: Job, index: int, fee_rate: float, means: Means) -> Attempt:
     """A payment of the step's coins back to the sender. Raises what ``make`` raises."""
     previous = job.steps[index].signed[-1].unsigned
-    unsigned = take_back(previous, job.parties.sender, fee_rate=fee_rate)
+    unsigned = take_back(
+        previous,
+        job.parties.sender,
+        fee_rate=fee_rate,
+        script_sig_size=means.signer.script_sig_size,
+    )
     return _signed(unsigned, means, cancels=True)
 
 
@@ -107,6 +151,7 @@ def _operation(
         fee_rate=fee_rate,
         first=first,
         replaces=None if previous is None else previous.unsigned,
+        script_sig_size=means.signer.script_sig_size,
     )
     _check_fee(unsigned, job)
     return _signed(
@@ -118,12 +163,15 @@ def _operation(
 
 
 def _fund(
-    job: Job, step: Step, fee_rate: float, means: Means, previous: Attempt | None = None
+    job: Job,
+    outputs: Sequence[TxOut],
+    fee_rate: float,
+    means: Means,
+    previous: Attempt | None = None,
 ) -> Attempt:
     spending: Sequence[Coin] = () if previous is None else previous.unsigned.coins
-    output = TxOut(step.amount, job.parties.sender)
     try:
-        payment = means.signer.pay([output], fee_rate, spending=spending)
+        payment = means.signer.pay(outputs, fee_rate, spending=spending)
     except NeedsSignature as needed:
         _check_fee(needed.unsigned, job)
         return _attempt(needed.unsigned, means, psbt=needed.psbt)
@@ -209,13 +257,15 @@ def counted_on(jobs: Iterable[Job]) -> frozenset[Outpoint]:
 
 
 def left_by(attempt: Attempt, job: Job) -> list[Coin]:
-    """The coins that a signed transaction pays to its job's sender."""
+    """The coins that a signed transaction pays to its job's sender, but for those that it brings
+    for other jobs."""
     if attempt.txid is None:
         return []
+    outputs = attempt.unsigned.outputs
     return [
         Coin(attempt.txid, place, output.value, output.script)
-        for place, output in enumerate(attempt.unsigned.outputs)
-        if output.script == job.parties.sender
+        for place, output in enumerate(outputs)
+        if output.script == job.parties.sender and (place == 0 or output != outputs[0])
     ]
 
 

@@ -14,7 +14,13 @@ from urllib.parse import quote, urlsplit
 
 from indexer.networks import Network
 from indexer.node import BitcoinNode, NodeError, NodeRefused, NodeRpcError, NodeUnavailable
-from indexer.registrar.coins import FINAL_SEQUENCE, Coin, Unsigned, usual_script_sig_size
+from indexer.registrar.coins import (
+    FINAL_SEQUENCE,
+    Coin,
+    Unsigned,
+    transaction_size,
+    usual_script_sig_size,
+)
 from indexer.registrar.node_coins import coin_of, largest_first, listed, previous_transactions
 from indexer.registrar.psbt import (
     BadPsbt,
@@ -56,6 +62,7 @@ DEEPEST = 9_999_999
 _FEE_SLACK = 1_000
 """Satoshis that the wallet may go beyond the rate asked for: change too small for an output."""
 
+_OUTPUT_BYTES = 34
 WALLET_ERROR, FUNDS, KEYPOOL, UNLOCK, NO_WALLET, WHICH_WALLET = -4, -6, -12, -13, -18, -19
 _METHOD_NOT_FOUND, _PARAMETER = -32601, -8
 
@@ -211,13 +218,14 @@ class NodeWallet:
         self, outputs: Sequence[TxOut], fee_rate: float, *, spending: Sequence[Coin] = ()
     ) -> Payment:
         """See ``Signer``. The wallet chooses the coins, of any kind, and where change goes."""
-        paid = [{self._address(output.script): _bitcoins(output.value)} for output in outputs]
-        pinned = [{"txid": hash_hex(c.txid), "vout": c.index} for c in spending]
         rate = math.ceil(max(fee_rate, 1.0) * 1000) / 1000
+        joined = _joined(outputs, rate)
+        paid = [{self._address(output.script): _bitcoins(output.value)} for output in joined]
+        pinned = [{"txid": hash_hex(c.txid), "vout": c.index} for c in spending]
         options = {
             "add_inputs": True,
             "fee_rate": rate,
-            "changePosition": len(outputs),
+            "changePosition": len(joined),
             "replaceable": True,
             # Unconfirmed ones may be gone with what is replaced, and their fee would count too.
             "minconf": 1,
@@ -225,6 +233,8 @@ class NodeWallet:
         made = self._ask("walletcreatefundedpsbt", pinned, paid, 0, options)
         if not isinstance(made, Mapping) or not isinstance(made.get("psbt"), str):
             raise self._nonsense("walletcreatefundedpsbt")
+        if len(joined) < len(outputs):
+            return self._split(made["psbt"], joined, outputs, rate, spending)
         processed = self._ask("walletprocesspsbt", made["psbt"], True, "ALL", True)
         if not isinstance(processed, Mapping) or not isinstance(processed.get("psbt"), str):
             raise self._nonsense("walletprocesspsbt")
@@ -243,11 +253,37 @@ class NodeWallet:
             self._check_fee(unsigned, len(raw), rate)
             check_signatures(raw, unsigned.coins)
         except (BadPsbt, CorruptTransaction, ValueError) as flaw:
-            raise NotSigned(
-                f"the wallet made another payment than it was asked for: {flaw}. Nothing was paid; "
-                "check the node"
-            ) from None
+            raise self._other_payment(flaw) from None
         return Payment(raw, transaction.txid, unsigned)
+
+    def _split(
+        self,
+        psbt: str,
+        joined: Sequence[TxOut],
+        outputs: Sequence[TxOut],
+        rate: float,
+        spending: Sequence[Coin],
+    ) -> Payment:
+        """What the wallet made of ``joined``, as a payment of ``outputs``: its RPC takes no address
+        twice."""
+        try:
+            whole = self._payment(transaction_of(psbt), joined, spending)
+            rest = whole.outputs[len(joined) :]
+            fee = sum(coin.value for coin in whole.coins) - sum(o.value for o in (*outputs, *rest))
+            change = len(outputs) if rest else None
+            unsigned = Unsigned(whole.coins, (*outputs, *rest), fee, change)
+            size = transaction_size(unsigned.coins, unsigned.outputs, self.script_sig_size)
+            self._check_fee(unsigned, size, rate)
+        except (BadPsbt, CorruptTransaction, ValueError) as flaw:
+            raise self._other_payment(flaw) from None
+        raw = self.sign(unsigned)
+        return Payment(raw, parse_transaction(raw).txid, unsigned)
+
+    def _other_payment(self, flaw: Exception) -> NotSigned:
+        return NotSigned(
+            f"the wallet made another payment than it was asked for: {flaw}. Nothing was paid; "
+            "check the node"
+        )
 
     def _payment(
         self, transaction: Transaction, outputs: Sequence[TxOut], spending: Sequence[Coin]
@@ -394,6 +430,15 @@ def _is_legacy(entry: Mapping[str, Any]) -> bool:
         and not redeem_script.startswith(("0014", "0020"))
         and (entry.get("solvable") is True)
     )
+
+
+def _joined(outputs: Sequence[TxOut], rate: float) -> Sequence[TxOut]:
+    """One output for each script, with the fee of those that are left out."""
+    totals: dict[bytes, int] = {}
+    for output in outputs:
+        extra = math.ceil(_OUTPUT_BYTES * rate) if output.script in totals else 0
+        totals[output.script] = totals.get(output.script, 0) + output.value + extra
+    return [TxOut(value, script) for script, value in totals.items()]
 
 
 def _bitcoins(satoshis: int) -> str:

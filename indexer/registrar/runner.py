@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from indexer.networks import Network
 from indexer.node import ChainInfo
 from indexer.node_wire import NodeError, NodeRpcError, NodeUnavailable
-from indexer.registrar import looking, making
+from indexer.registrar import looking, making, sharing
 from indexer.registrar.actions import (
     Abandon,
     Action,
@@ -129,6 +129,9 @@ class Runner:
         self._verify = verify
         self._tried: dict[object, tuple[int, float]] = {}
         self._kept: set[str] = set()
+        self._short: set[tuple[str, bytes]] = set()
+        """Signers and senders that were found without a spare coin in this pass: one question for
+        all jobs that lack one."""
 
     # --- for people
 
@@ -149,6 +152,7 @@ class Runner:
 
     def _turn(self) -> None:
         said = None
+        self._short.clear()
         try:
             present = self.ask_node()
         except NodeError as failure:
@@ -181,6 +185,7 @@ class Runner:
 
     def advance(self, job_id: str) -> Job:
         """Carry one job on, now; the job as it is then. Raises NodeError and JournalError."""
+        self._short.clear()
         self._advance(job_id, self.ask_node())
         return self._job(job_id)
 
@@ -262,6 +267,10 @@ class Runner:
             return False
         means = self.means(job, signer, seen.node_height)
         try:
+            if isinstance(action, Make) and job.steps[index].kind is StepKind.FUND:
+                spared = self._spare_fund(job, index, seen, means)
+                if spared is not None:
+                    return spared
             attempt = self._made(job, action, seen, means)
         except CannotPay as failure:
             return self._fund(job, index, failure, seen, isinstance(action, Make))
@@ -283,6 +292,8 @@ class Runner:
         match action:
             case Make(index):
                 rate = min(seen.fee_rate, job.max_fee_rate)
+                if job.steps[index].kind is StepKind.FUND:
+                    return self._make_fund(job, rate, means)
                 first = self._first_coin(job, index, seen)
                 return making.make(job, index, rate, means, first)
             case Replace(index, rate):
@@ -290,6 +301,43 @@ class Runner:
             case Cancel(index):
                 rate = job.steps[index].signed[-1].fee_rate + seen.relay_step
                 return making.make_cancelling(job, index, rate, means)
+
+    def _spare_fund(self, job: Job, index: int, seen: Seen, means: Means) -> bool | None:
+        """Do without the FUND of a job where another's has brought, or will bring, a coin for it;
+        whether there is more to do at once. None: it must be made."""
+        rate, whose = min(seen.fee_rate, job.max_fee_rate), (job.signer, job.parties.sender)
+        if whose not in self._short:
+            if making.needs_no_fund(job, index, rate, means):
+                steps = (*job.steps[:index], *job.steps[index + 1 :])
+                self.journal.save(replace(job, steps=steps))
+                return True
+            self._short.add(whose)
+        pending = self.pending()
+        jobs = sharing.lacking(job, pending)
+        place = [other.id for other in jobs].index(job.id)
+        for payment in sharing.carriers(place, job, pending):
+            standing = looking.look_at([payment], self.node, self.snapshot())
+            if any(one.in_mempool for one in standing.values()):
+                why = "coins for several jobs are on their way to the address that sends; waiting"
+                self.note(job, State.RUNNING, why)
+                return False
+        if place:
+            why = f"its coins will be moved together with those of {jobs[0].id}; waiting"
+            self.note(job, State.RUNNING, why)
+            return False
+        return None
+
+    def _make_fund(self, job: Job, rate: float, means: Means) -> Attempt:
+        """A payment of coins for this job, and for all others that lack one of the same sender."""
+        jobs = sharing.lacking(job, self.pending())
+        amount, failure = sharing.amount_for(jobs), None
+        for count in sharing.counts(len(jobs)):
+            try:
+                return making.make_fund(job, amount, count, rate, means)
+            except InsufficientFunds as short:
+                failure = short
+        assert failure is not None, "at least one coin was tried"
+        raise failure
 
     def means(self, job: Job, signer: Signer, node_height: int) -> Means:
         """With what a transaction of ``job`` is made at present."""
