@@ -358,7 +358,8 @@ def _replace(
     if least > ceiling and not cancels:
         return Wait(
             f"the {step.kind.value} should pay {least:.1f} satoshis a byte, for {why}; the most"
-            f" that this job may pay is {job.max_fee_rate:.1f}: allow it more, or wait"
+            f" that this job may pay is {job.max_fee_rate:.1f}: wait, or raise max_fee_rate,"
+            f" restart blockstored, and `blockstore-cli resume {job.id}`"
         )
     return Replace(index, max(least, min(wanted, ceiling)), why)
 
@@ -395,7 +396,10 @@ def _flawed(job: Job, index: int, seen: Seen) -> Action:
 
 def _wait_for_chain(seen: Seen) -> Wait:
     if not seen.node_is_current:
-        return Wait("the node does not know the newest blocks yet; waiting until it does")
+        return Wait(
+            "the node does not know the newest blocks yet (or this machine's clock is wrong);"
+            " waiting until it does"
+        )
     return Wait(
         f"the index is at block {seen.index_height} and the node at {seen.node_height}; waiting"
         " for the index"

@@ -354,7 +354,11 @@ class Orders:
                 self._refuse_second(job.wish)
                 job = reopened(job, self.runner.look(job, present))
                 note = "its owner has it tried again"
-                self.runner.journal.save(job.noted(State.RUNNING, note, int(self._clock())))
+                job = job.noted(State.RUNNING, note, int(self._clock()))
+            # What the settings allow was perhaps raised for the sake of this very job.
+            allowed = replace(job, max_fee_rate=max(job.max_fee_rate, self.max_fee_rate))
+            if allowed.state.is_open and allowed != self.job(job_id):
+                self.runner.journal.save(allowed)
         return self._advanced(job_id)
 
     def consent(self, job_id: str) -> Job:

@@ -9,6 +9,7 @@ import pytest
 
 from indexer.networks import SANDBOX
 from indexer.registrar.jobs import Job, job_json, read_job
+from indexer.registrar.journal import JournalError
 from indexer.registrar.wishes import RegisterName
 from tests.fakes_registrar import World, template
 from tests.indexer.registrar.test_orders import Office
@@ -65,3 +66,37 @@ def test_a_job_that_was_written_down_before_rates_were_kept_is_read(office):
     document = json.loads(json.dumps(job_json(job, SANDBOX)))
     del document["fee_rate"]
     assert read_job(document, SANDBOX) == job
+
+
+def test_a_disk_that_is_full_after_the_first_payment_hides_nothing_of_it(office, monkeypatch):
+    saved = []
+    save = office.world.journal.save
+
+    def full_later(job: Job) -> None:
+        saved.append(job)
+        if len(saved) > 2:
+            raise JournalError("the disk is full")
+        save(job)
+
+    monkeypatch.setattr(office.world.journal, "save", full_later)
+    job = office.orders.begin(WISH, signer="own", max_total=10**9)
+    assert office.world.node.mempool_size == 1
+    assert job.steps[0].attempts[0].price > 0
+    monkeypatch.undo()
+    office.world.run()
+    assert office.world.seen.name("bob.id") is not None
+    assert len(office.world.burnt()) == 1
+
+
+def test_a_job_that_waits_for_a_higher_ceiling_gets_it_by_being_resumed(office):
+    office.orders.max_fee_rate = 6.0
+    job = office.orders.begin(WISH, signer="own", max_total=10**9)
+    office.world.client.estimate = 300
+    for _ in range(4):
+        office.world.mine_empty()
+        office.world.runner.turn()
+    waiting = office.orders.job(job.id)
+    assert len(paid_rates(waiting)) == 1
+    assert f"restart blockstored, and `blockstore-cli resume {job.id}`" in waiting.note
+    office.orders.max_fee_rate = 500.0
+    assert max(paid_rates(office.orders.resume(job.id))) > 290

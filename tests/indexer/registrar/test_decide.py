@@ -174,7 +174,7 @@ TABLE: list[tuple[str, Job, Seen, Action | type | tuple[type, str]]] = [
         "old, at the highest fee",
         registering(replace(OLD, fee_rate=99.5)),
         seen({OLD: WAITS}),
-        (Wait, "allow it more"),
+        (Wait, "raise max_fee_rate, restart blockstored"),
     ),
     # fees
     (
