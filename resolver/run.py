@@ -129,7 +129,7 @@ def run(
         folder = settings.working_dir
         return report.failed(f"{error}; stop it with `blockstored stop --working-dir {folder}`")
     except OSError as error:
-        return report.failed(f"cannot write {pid_path} ({error.strerror})")
+        return report.failed(unwritable(error, settings))
     try:
         return _run_reactor(build, report, log_file, describe, on_ready)
     except Exception as error:
