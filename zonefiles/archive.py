@@ -1,8 +1,8 @@
 """What this node holds, on disk, by its hash; takes nothing whose hash is not its key.
 
 What must stay true: a record that ``put`` has returned from, or ``keep`` is done with, survives
-kill -9; what ``get`` gives has the hash that was asked for, whatever happened to the disk; the
-archive never holds more bytes than it was allowed; no event loop waits for the disk to sync.
+kill -9; after a write that failed nothing more is written; what ``get`` gives has the hash that
+was asked for, whatever happened to the disk; the archive never holds more bytes than it was allowed; no event loop waits for the disk to sync.
 
 Rows (LevelDB): ``d`` + digest (20 bytes) -> the data; ``schema`` -> the version in ASCII;
 ``totals`` -> records and bytes held, two big-endian 64-bit numbers, written in the batch of
@@ -16,6 +16,7 @@ import logging
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import plyvel
@@ -87,6 +88,7 @@ class Archive:
         self._on_kept = on_kept
         self._lock = threading.Lock()
         self._writer = ArchiveWriter(self.put_many)
+        self._failed: str | None = None  # why nothing more is written before it is opened anew
         self._db = _open(path)
         try:
             _check_schema(self._db, path)
@@ -107,7 +109,9 @@ class Archive:
             self._forget_unreadable(digest)
             return None
         except plyvel.IOError as error:
-            raise ArchiveUnusable(f"cannot read {self.path}: {error}; check the disk") from None
+            raise ArchiveUnusable(
+                f"cannot read {self.path}: {_text(error)}; check the disk"
+            ) from None
         if data is not None and value_hash(data) != digest:
             self._forget_rotten(digest, data)
             return None
@@ -164,7 +168,9 @@ class Archive:
         except plyvel.CorruptionError:
             return False
         except plyvel.IOError as error:
-            raise ArchiveUnusable(f"cannot read {self.path}: {error}; check the disk") from None
+            raise ArchiveUnusable(
+                f"cannot read {self.path}: {_text(error)}; check the disk"
+            ) from None
 
     @property
     def count(self) -> int:
@@ -208,18 +214,30 @@ class Archive:
         self, put: Mapping[bytes, bytes], deleted: Sequence[bytes], count: int, held: int
     ) -> None:
         """Put and delete records, and write the new totals, in one synced batch."""
-        try:
-            with self._db.write_batch(transaction=True, sync=True) as batch:
-                for digest, data in put.items():
-                    batch.put(_RECORD + digest, data)
-                for digest in deleted:
-                    batch.delete(_RECORD + digest)
-                batch.put(_TOTALS_KEY, _TOTALS.pack(count, held))
-        except plyvel.Error as error:
-            raise ArchiveUnusable(
-                f"cannot write to {self.path}: {error}; check the disk, then restart"
-            ) from None
+        with self._writing(), self._db.write_batch(transaction=True, sync=True) as batch:
+            for digest, data in put.items():
+                batch.put(_RECORD + digest, data)
+            for digest in deleted:
+                batch.delete(_RECORD + digest)
+            batch.put(_TOTALS_KEY, _TOTALS.pack(count, held))
         self._count, self._bytes = count, held
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Of every batch: after one that failed there is no other. Raises ArchiveUnusable.
+
+        LevelDB's log ends in half a batch then. Further ones would be reported as kept, though no
+        later start would find them behind it.
+        """
+        if self._failed is not None:
+            raise ArchiveUnusable(self._failed)
+        try:
+            yield
+        except plyvel.Error as error:
+            self._failed = (
+                f"cannot write to {self.path}: {_text(error)}; check the disk, then restart"
+            )
+            raise ArchiveUnusable(self._failed) from None
 
     def _forget_rotten(self, digest: bytes, data: bytes) -> None:
         with self._lock:
@@ -243,13 +261,13 @@ class Archive:
             digest.hex(),
             self.path,
         )
-        with self._lock:
-            try:
-                with self._db.write_batch(transaction=True, sync=True) as batch:
-                    batch.delete(_RECORD + digest)
-                    batch.delete(_TOTALS_KEY)
-            except plyvel.Error as error:
-                raise ArchiveUnusable(f"cannot write to {self.path}: {error}") from None
+        with (
+            self._lock,
+            self._writing(),
+            self._db.write_batch(transaction=True, sync=True) as batch,
+        ):
+            batch.delete(_RECORD + digest)
+            batch.delete(_TOTALS_KEY)
 
     def _read_totals(self) -> tuple[int, int]:
         row = self._db.get(_TOTALS_KEY)
@@ -263,6 +281,12 @@ class Archive:
                 held += len(value)
         self._db.put(_TOTALS_KEY, _TOTALS.pack(count, held), sync=True)
         return count, held
+
+
+def _text(error: Exception) -> str:
+    """What plyvel says, which it sometimes gives as bytes."""
+    said = error.args[0] if error.args else ""
+    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(error)
 
 
 def _open(path: Path) -> plyvel.DB:
@@ -310,6 +334,6 @@ def _check_schema(db: plyvel.DB, path: Path) -> None:
 
 def _unreadable(path: Path, error: Exception) -> ArchiveUnusable:
     return ArchiveUnusable(
-        f"the archive {path} cannot be opened ({error}): check the folder's owner and the disk;"
-        " an archive can be deleted, the network fills it again"
+        f"the archive {path} cannot be opened ({_text(error)}): check the folder's owner and the"
+        " disk; an archive can be deleted, the network fills it again"
     )

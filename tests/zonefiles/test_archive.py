@@ -261,6 +261,56 @@ def test_a_disk_that_refuses_is_told_to_all_who_wait_and_ends_nothing(tmp_path):
     asyncio.run(story())
 
 
+FULL = """
+import resource
+import sys
+from pathlib import Path
+from zonefiles.archive import Archive, ArchiveUnusable
+from zonefiles.zonefile import value_hash
+
+archive = Archive(Path(sys.argv[1]), max_bytes=1 << 30)
+(log,) = Path(sys.argv[1]).glob("*.log")
+data = [b"record %d " % n * 50 for n in range(40)]
+for number, one in enumerate(data):
+    if number == 20:
+        most = log.stat().st_size + int(sys.argv[2])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+    if number == 30:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    try:
+        archive.put(value_hash(one), one)
+        print("kept", number)
+    except ArchiveUnusable as failure:
+        print("lost", number, failure)
+"""
+"""Puts forty records where from the twentieth to the thirtieth no file may grow further."""
+
+
+@pytest.mark.parametrize("room", [0, 1, 700])
+def test_after_a_write_that_failed_nothing_is_called_kept_that_a_later_start_would_not_find(
+    tmp_path, room
+):
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path), str(room)],
+        capture_output=True,
+        cwd=ROOT,
+        check=True,
+        text=True,
+    )
+    said = [line.split(maxsplit=2) for line in ended.stdout.splitlines()]
+    kept = [int(number) for word, number, *_ in said if word == "kept"]
+    assert len(said) == 40
+    assert 20 <= len(kept) < 25
+    sentences = {words[2] for words in said if words[0] == "lost"}
+    assert len(sentences) == 1
+    assert "File too large; check the disk, then restart" in sentences.pop()
+    archive = Archive(tmp_path, max_bytes=1 << 30)
+    held = [n for n in range(40) if value_hash(b"record %d " % n * 50) in archive]
+    assert held == kept
+    assert archive.count == len(kept)
+    archive.close()
+
+
 WRITER = """
 import asyncio
 import sys
