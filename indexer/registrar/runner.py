@@ -34,7 +34,7 @@ from indexer.registrar.actions import (
     Wait,
 )
 from indexer.registrar.coins import CannotPay, Coin, FeeTooHigh
-from indexer.registrar.decide import decide, turned_by_chain
+from indexer.registrar.decide import decide, paid, turned_by_chain
 from indexer.registrar.fees import FeeRate, ask_fee_rate
 from indexer.registrar.jobs import Attempt, Job, State, Step
 from indexer.registrar.journal import Journal, JournalError
@@ -273,6 +273,13 @@ class Runner:
                     return spared
             attempt = self._made(job, action, seen, means)
         except CannotPay as failure:
+            if isinstance(action, Cancel) and job.stopping:
+                what = job.steps[index].kind.value
+                why = (
+                    f"the {what} was sent and may still be mined: its coins are too few to take it"
+                )
+                self._close(job, State.ABANDONED, f"{why} back. {paid(job, seen)}", seen)
+                return False
             return self._fund(job, index, failure, seen, isinstance(action, Make))
         except InsufficientFunds as failure:
             self.note(job, State.RUNNING, str(failure))

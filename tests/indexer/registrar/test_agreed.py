@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from embit.hashes import hash160
 
 from indexer.networks import SANDBOX
-from indexer.registrar.jobs import Job, job_json, read_job
+from indexer.registrar.jobs import Job, State, job_json, read_job
 from indexer.registrar.journal import JournalError
-from indexer.registrar.wishes import RegisterName
+from indexer.registrar.wishes import RegisterName, RevokeName, UpdateName
 from tests.fakes_registrar import World, template
 from tests.indexer.registrar.test_orders import Office
 
@@ -100,3 +101,16 @@ def test_a_job_that_waits_for_a_higher_ceiling_gets_it_by_being_resumed(office):
     assert f"restart blockstored, and `blockstore-cli resume {job.id}`" in waiting.note
     office.orders.max_fee_rate = 500.0
     assert max(paid_rates(office.orders.resume(job.id))) > 290
+
+
+def test_what_cannot_be_taken_back_is_told_and_holds_the_name_no_longer(office):
+    office.registered()
+    office.world.client.estimate = 20  # the owner's coin of 5,500 satoshis pays for just one of it
+    wish = UpdateName("bob.id", hash160(b"other data"))
+    job = office.orders.begin(wish, signer="own", max_total=10**9, content=b"other data")
+    given_up = office.orders.abandon(job.id)
+    assert given_up.state is State.ABANDONED
+    assert "the update was sent and may still be mined" in given_up.note
+    office.orders.plan(RevokeName("bob.id"), signer="own")
+    office.world.mine(2)
+    assert office.world.seen.name("bob.id").value_hash == wish.value_hash
