@@ -2,7 +2,8 @@
 
 What must stay true: a record that ``put`` has returned from, or ``keep`` is done with, survives
 kill -9; after a write that failed nothing more is written; what ``get`` gives has the hash that
-was asked for, whatever happened to the disk; the archive never holds more bytes than it was allowed; no event loop waits for the disk to sync.
+was asked for, whatever happened to the disk; the archive never holds more bytes than it was
+allowed; no event loop waits for the disk to sync.
 
 Rows (LevelDB): ``d`` + digest (20 bytes) -> the data; ``schema`` -> the version in ASCII;
 ``totals`` -> records and bytes held, two big-endian 64-bit numbers, written in the batch of
