@@ -48,7 +48,7 @@ from resolver.codes import CH, IN, Rcode, Rtype
 from resolver.contents import Contents
 from resolver.cookies import CLIENT_SIZE, ServerCookies
 from resolver.forward_query import Question
-from resolver.lookup import TtlLimits
+from resolver.lookup import TtlLimits, lower
 from resolver.message import (
     STREAM_LIMIT,
     UDP_LIMIT,
@@ -86,6 +86,8 @@ MAX_MISSED = 16_384
 """Data of which somebody was told that it is missing, so that its coming ends what was said."""
 
 _TRANSFERS = (Rtype.AXFR, Rtype.IXFR)
+
+_RCODE_NAMES = {int(rcode): rcode.name for rcode in Rcode}
 
 Reply = bytes | None
 LaterReply = Coroutine[Any, Any, Reply]
@@ -262,6 +264,8 @@ class Resolver:
     def ready(self, packet: bytes, limit: int, address: str = "") -> bytes | None:
         """The reply to a datagram from ``address`` if the cache has it and it holds no cookie: the
         short way for a door. Never raises."""
+        if not self._caching:
+            return None
         may_recurse = self._forwarder is not None and self._forwarder.allows(address)
         told = self._told[may_recurse]
         now = self._clock()
@@ -401,6 +405,7 @@ class Resolver:
             lambda name: Question(name, query.qtype, dnssec, unchecked),
             lambda name: self._chase(name, query.qtype, snapshot),
             lambda name: not isinstance(self._zones.split_qname(name), NotOurs),
+            lower(query.labels),
         )
 
     def _chase(self, labels: Labels, qtype: int, snapshot: TableSnapshot) -> Chase:
@@ -508,7 +513,7 @@ class Resolver:
         return Unavailable(found.asked, only_wrong=found.reason is MissingReason.MISMATCH)
 
     def _finish(self, asked: _Asked, answer: Answer) -> bytes:
-        self.outcomes[Rcode(answer.rcode).name] += 1
+        self.outcomes[_RCODE_NAMES[answer.rcode]] += 1
         if asked.outline is not None and answer.basis is not None and self._fresh:
             kept = self._keep(asked, asked.outline, answer)
             if kept is not None:

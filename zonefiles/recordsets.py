@@ -62,12 +62,13 @@ class Record(NamedTuple):
 class RRset:
     """The records of one owner and type, in the order written, each once; TTL is the least."""
 
-    __slots__ = ("_records", "rtype", "ttl")
+    __slots__ = ("_moves", "_records", "rtype", "ttl")
 
     def __init__(self, rtype: int, ttl: int, records: tuple[Record, ...]) -> None:
         self.rtype = rtype
         self.ttl = ttl
         self._records = records
+        self._moves = any(record.moves for record in records)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -82,6 +83,8 @@ class RRset:
         A record in which a name would outgrow 255 octets there is left out. ``anchor`` must be a
         legal name itself.
         """
+        if not self._moves:
+            return tuple([record.wire for record in self._records])
         wire = labels_wire(anchor) + b"\0"
         room = MAX_NAME_OCTETS - len(wire)
         return tuple(
