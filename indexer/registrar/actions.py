@@ -51,6 +51,13 @@ class Anew:
 
 
 @dataclass(frozen=True, slots=True)
+class Skip:
+    """Do without a step that has no transaction yet: what it would do was done before."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Remember:
     """Write down since which height of the node something is so; None: it is not."""
 
@@ -120,6 +127,7 @@ Action: TypeAlias = (
     | Replace
     | Cancel
     | Anew
+    | Skip
     | Remember
     | Publish
     | Verify

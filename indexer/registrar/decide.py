@@ -24,6 +24,7 @@ from indexer.registrar.actions import (
     Remember,
     Replace,
     Send,
+    Skip,
     Verify,
     Wait,
 )
@@ -371,6 +372,8 @@ def _first(job: Job, index: int, seen: Seen) -> Action:
         return Abandon(_given_up(job, seen))
     if not seen.is_current:
         return _wait_for_chain(seen)
+    if seen.flaw is Flaw.PREORDER_EXISTS:
+        return Skip(index)  # the same name for the same owner: paid by us, whoever remembers it
     if seen.flaw is not None:
         return _flawed(job, index, seen)
     if step.flawed_since is not None:
@@ -383,7 +386,8 @@ def _flawed(job: Job, index: int, seen: Seen) -> Action:
     step = job.steps[index]
     assert seen.flaw is not None, "only asked where there is a flaw"
     what = f"the {step.kind.value} would have no effect: {seen.flaw.value}"
-    if step.kind is StepKind.REGISTER and seen.flaw in NEEDS_PREORDER:
+    preordered = any(before.kind is StepKind.PREORDER for before in job.steps[:index])
+    if preordered and step.kind is StepKind.REGISTER and seen.flaw in NEEDS_PREORDER:
         return _ask(job, index, what, seen)
     if seen.flaw in FINAL_FLAWS:
         return Fail(f"{what}. {paid(job, seen)}")

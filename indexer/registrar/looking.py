@@ -119,7 +119,7 @@ def _outputs_asked(attempt: Attempt) -> list[int]:
     to nobody is so for ever."""
     outputs = attempt.unsigned.outputs
     places = [place for place, output in enumerate(outputs) if output.script[:1] != b"\x6a"]
-    return places[-MAX_OUTPUTS_ASKED:]
+    return places[:1] + places[1:][1 - MAX_OUTPUTS_ASKED :]
 
 
 def _confirmations(reply: object) -> int:
@@ -171,8 +171,11 @@ def flaw_of(job: Job, index: int, view: BlockView) -> Flaw | None:
         record = view.namespace(job.wish.namespace_id)
         if record is not None and (record.is_ready or record.revealed_at(view.last, view.network)):
             return Flaw.NAMESPACE_EXISTS
-    kind = StepKind.REGISTER if step.kind is StepKind.PREORDER else step.kind
-    return dry_run(kind, job.wish, job.parties, view)
+    if step.kind is StepKind.PREORDER:
+        flaw = dry_run(StepKind.REGISTER, job.wish, job.parties, view)
+        if flaw is not None:
+            return flaw
+    return dry_run(step.kind, job.wish, job.parties, view)
 
 
 def usable_until(view: BlockView) -> dict[bytes, int]:

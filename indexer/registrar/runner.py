@@ -30,6 +30,7 @@ from indexer.registrar.actions import (
     Remember,
     Replace,
     Send,
+    Skip,
     Verify,
     Wait,
 )
@@ -233,6 +234,10 @@ class Runner:
                 return True
             case Anew(index):
                 self.journal.save(job.with_step(index, job.steps[index].anew()))
+                return True
+            case Skip(index):
+                steps = (*job.steps[:index], *job.steps[index + 1 :])
+                self.journal.save(replace(job, steps=steps))
                 return True
             case Remember(index, missing, flawed):
                 step = replace(job.steps[index], missing_since=missing, flawed_since=flawed)

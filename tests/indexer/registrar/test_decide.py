@@ -20,6 +20,7 @@ from indexer.registrar.actions import (
     Remember,
     Replace,
     Send,
+    Skip,
     Verify,
     Wait,
 )
@@ -140,6 +141,12 @@ TABLE: list[tuple[str, Job, Seen, Action | type | tuple[type, str]]] = [
         job(Step(StepKind.PREORDER, flawed_since=NOW - 1)),
         seen(),
         Remember(0, None, None),
+    ),
+    (
+        "paid by us before, and forgotten",
+        registering(),
+        seen(flaw=Flaw.PREORDER_EXISTS),
+        Skip(0),
     ),
     # on its way
     ("written down, not sent", registering(A), seen(), Send(0, A)),

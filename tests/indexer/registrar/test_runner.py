@@ -1,5 +1,6 @@
 """The registrar in a world where one thing goes wrong at a time: what it does, and what it says."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -426,6 +427,21 @@ def test_without_an_estimate_the_floor_is_paid(world: World) -> None:
     world.client.estimate = 33
     fee = world.runner.ask_node().fee
     assert (round(fee.rate), fee.estimated) == (33, True)
+
+
+def test_a_preorder_of_a_journal_that_was_lost_is_not_paid_again(world: World) -> None:
+    world.begin(RegisterName("bob.id", DIGEST), owner=OWNER)
+    world.turn()
+    world.mine()
+    world.crash()
+    shutil.rmtree(world.folder / "journal")
+    world.start()
+    job_id = world.begin(RegisterName("bob.id", DIGEST), owner=OWNER)
+    world.run()
+    job = world.job(job_id)
+    assert job.state is State.DONE
+    assert StepKind.PREORDER not in [step.kind for step in job.steps]
+    assert len(world.burnt()) == 1
 
 
 # --- coins
