@@ -52,7 +52,7 @@ class Anew:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Do without a step that has no transaction yet: what it would do was done before."""
+    """Count a step as done that has no transaction: what it would do was done before the job."""
 
     step: int
 

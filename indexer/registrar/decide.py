@@ -89,7 +89,8 @@ def is_done(job: Job, index: int, standings: Mapping[bytes, Standing]) -> bool:
     step = job.steps[index]
     if step.kind.carries_operation:
         tried = (*step.lost, *step.attempts)
-        return any(_of(attempt, standings).accepted for attempt in tried if not attempt.cancels)
+        accepted = (_of(attempt, standings).accepted for attempt in tried if not attempt.cancels)
+        return step.done or any(accepted)
     if step.kind is StepKind.FUND:
         # Its money was moved when it is in a block, or when what spends it stands anywhere.
         moved = any(_of(attempt, standings).mined for attempt in step.attempts)
@@ -177,6 +178,8 @@ def _refused(job: Job, index: int, verdict: Verdict, seen: Seen) -> Action:
         return Abandon(f"{what}. {paid(job, seen)}")
     if seen.flaw in FINAL_FLAWS:
         return Fail(f"{what}. {paid(job, seen)}")
+    if seen.flaw is Flaw.PREORDER_EXISTS:
+        return Anew(index)  # one stands, so none is needed
     return _ask(job, index, what, seen)
 
 

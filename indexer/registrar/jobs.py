@@ -89,7 +89,8 @@ class Step:
     forgone: tuple[Attempt, ...] = ()
     """Attempts that took effect, and the effect was of no use any more: they count for nothing."""
     done: bool = False
-    """Of PUBLISH and VERIFY only; the chain says it of all others."""
+    """Of PUBLISH and VERIFY, and of a preorder that was paid before the job began; the chain says
+    it of all others."""
     amount: int = 0
     """Satoshis that FUND moves to the sender."""
     missing_since: int | None = None

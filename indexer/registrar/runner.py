@@ -236,8 +236,7 @@ class Runner:
                 self.journal.save(job.with_step(index, job.steps[index].anew()))
                 return True
             case Skip(index):
-                steps = (*job.steps[:index], *job.steps[index + 1 :])
-                self.journal.save(replace(job, steps=steps))
+                self.journal.save(job.with_step(index, replace(job.steps[index], done=True)))
                 return True
             case Remember(index, missing, flawed):
                 step = replace(job.steps[index], missing_since=missing, flawed_since=flawed)

@@ -148,6 +148,18 @@ TABLE: list[tuple[str, Job, Seen, Action | type | tuple[type, str]]] = [
         seen(flaw=Flaw.PREORDER_EXISTS),
         Skip(0),
     ),
+    (
+        "paid by us before, and skipped",
+        job(Step(StepKind.PREORDER, done=True), Step(StepKind.REGISTER)),
+        seen(),
+        Make(1),
+    ),
+    (
+        "refused because another of ours stands",
+        registering(A),
+        seen({A: REFUSED}, flaw=Flaw.PREORDER_EXISTS),
+        Anew(0),
+    ),
     # on its way
     ("written down, not sent", registering(A), seen(), Send(0, A)),
     ("evicted, or never arrived", registering(A), seen({A: Standing()}), Send(0, A)),
