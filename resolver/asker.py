@@ -36,3 +36,11 @@ def is_within(address: str, networks: Iterable[Network]) -> bool:
     if isinstance(asker, ipaddress.IPv6Address) and asker.ipv4_mapped is not None:
         asker = asker.ipv4_mapped
     return any(asker in network for network in networks)
+
+
+def is_public(address: str) -> bool:
+    """Whether ``address`` (text) is one of the open Internet, that strangers may send us to."""
+    it = ipaddress.ip_address(address)
+    if isinstance(it, ipaddress.IPv6Address) and it.ipv4_mapped is not None:
+        it = it.ipv4_mapped
+    return it.is_global and not it.is_multicast

@@ -23,8 +23,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from resolver.answer import Answer, ExtendedError
-from resolver.asker import Network, is_within
-from resolver.codes import ErrorCode, Rcode
+from resolver.asker import Network, is_public, is_within
+from resolver.codes import ErrorCode, Rcode, Rtype
 from resolver.forward_cache import ForwardCache
 from resolver.forward_health import Health
 from resolver.forward_names import kept_answer
@@ -38,7 +38,7 @@ from resolver.forward_query import (
 )
 from resolver.forward_tls import CertificateRefused, NoReply, TlsUpstream, client_context
 from resolver.onward import as_answer
-from resolver.reply import Reply, least_ttl
+from resolver.reply import AA, Reply, least_ttl
 from resolver.settings import Settings
 from resolver.upstreams import Upstream
 from resolver.zones import name_text
@@ -54,6 +54,8 @@ MAX_DATAGRAM = 4_096
 ROUNDS = 3
 PORT_TRIES = 8
 LEAST_STREAM_WAIT = 1.0
+SERVER_WAIT = 1.0
+"""Seconds for a server of a delegation, of which nothing is known."""
 LOG_ONE_EVERY = 60.0
 
 _ANSWERS = (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.YXDOMAIN)
@@ -78,6 +80,8 @@ class Forwarder:
         timeout: float = 5.0,
         max_under_way: int = MAX_UNDER_WAY,
         patience: float = PATIENCE,
+        delegation_port: int = 53,
+        reachable: Callable[[str], bool] = is_public,
         clock: Callable[[], float] = time.monotonic,
         random_octets: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
@@ -93,6 +97,8 @@ class Forwarder:
         self._timeout = timeout
         self._max_under_way = max_under_way
         self._patience = patience
+        self._delegation_port = delegation_port
+        self._reachable = reachable
         self._clock = clock
         self._random_octets = random_octets
         self._health = Health(len(self._upstreams))
@@ -169,14 +175,15 @@ class Forwarder:
     async def _resolve(self, question: Question) -> Answer:
         """Ask until somebody answers or the time is over; keep what was learned. Never raises."""
         try:
-            reply = await self._ask_all(question)
+            asking = self._ask_servers if question.servers else self._ask_all
+            reply = await asking(question)
         except Exception as error:
             log.error("Forwarding %s failed: %s.", name_text(question.qname), error)
             log.debug("The failure came from here.", exc_info=error)
             reply = None
         now = self._clock()
         if reply is not None and reply.rcode in _ANSWERS:
-            answer = as_answer(reply, trust_ad=self._trust_ad)
+            answer = as_answer(reply, trust_ad=self._trust_ad and not question.servers)
             self._cache.put(question, answer, least_ttl(reply) or 0, now)
             return self._cache.get(question, now) or answer
         self.outcomes["failed"] += 1
@@ -185,7 +192,9 @@ class Forwarder:
         if stale is not None:
             self.outcomes["stale"] += 1
             return stale
-        failure = self._nobody_answers(now) if reply is None else _refused(reply)
+        failure = (
+            self._nobody_answers(question, now) if reply is None else _refused(reply, question)
+        )
         self._cache.put_failure(question, failure, now)
         return failure
 
@@ -221,6 +230,32 @@ class Forwarder:
                 refused.add(number)
         return refusal
 
+    async def _ask_servers(self, question: Question) -> Reply | None:
+        """What one of the servers of a delegation says, as an authority; else the last error one
+        gave; else None. Nobody is asked who is not on the open Internet: anybody's zone file may
+        name an address."""
+        deadline = self._clock() + self._timeout
+        refusal: Reply | None = None
+        for address in filter(self._reachable, question.servers):
+            left = deadline - self._clock()
+            if left <= 0:
+                break
+            octets = self._random_octets(random_octets_needed(question))
+            sent = compose(question, octets, ask_ad=False)
+            try:
+                reply = await self._in_the_clear(
+                    Upstream(address, self._delegation_port), sent, min(left, SERVER_WAIT), left
+                )
+            except (OSError, TimeoutError, EOFError, NoReply):
+                self.outcomes["no reply"] += 1
+                continue
+            refers = any(records.rtype == Rtype.NS for records in reply.authority)
+            if reply.rcode not in _ANSWERS:
+                refusal = reply
+            elif reply.flags & AA or refers:
+                return reply  # whoever is no authority for it knows nothing of it
+        return refusal
+
     async def _exchange(self, number: int, question: Question, wait: float, left: float) -> Reply:
         if number in self._over_tls:
             self.outcomes["asked"] += 1
@@ -234,13 +269,18 @@ class Forwarder:
         sent = compose(
             question, self._random_octets(random_octets_needed(question)), ask_ad=self._trust_ad
         )
+        return await self._in_the_clear(self._upstreams[number], sent, wait, left)
+
+    async def _in_the_clear(
+        self, upstream: Upstream, sent: Sent, wait: float, left: float
+    ) -> Reply:
         async with asyncio.timeout(wait):
-            reply = await self._over_udp(self._upstreams[number], sent)
+            reply = await self._over_udp(upstream, sent)
         if reply is not None and not reply.truncated:
             return reply
         self.outcomes["over TCP"] += 1
         async with asyncio.timeout(min(left, max(wait, LEAST_STREAM_WAIT))):
-            return await self._over_tcp(self._upstreams[number], sent)
+            return await self._over_tcp(upstream, sent)
 
     async def _over_udp(self, upstream: Upstream, sent: Sent) -> Reply | None:
         """The reply; None where TCP should be asked."""
@@ -294,7 +334,10 @@ class Forwarder:
             raise
         return bound
 
-    def _nobody_answers(self, now: float) -> Answer:
+    def _nobody_answers(self, question: Question, now: float) -> Answer:
+        if question.servers:
+            text = f"no name server of {name_text(question.cut)} answers"
+            return _failure(ErrorCode.NO_REACHABLE_AUTHORITY, text)
         self._warn(f"None of the {len(self._upstreams)} upstream resolvers answers.", now)
         text = f"none of {len(self._upstreams)} upstream resolvers answers"
         return _failure(ErrorCode.NO_REACHABLE_AUTHORITY, text)
@@ -340,12 +383,17 @@ def _failure(code: ErrorCode, text: str) -> Answer:
     return Answer(Rcode.SERVFAIL, errors=(ExtendedError(code, text),), forwarded=True)
 
 
-def _refused(reply: Reply) -> Answer:
-    """What an upstream said that is no answer; its own reasons are passed on."""
+def _refused(reply: Reply, question: Question) -> Answer:
+    """What somebody said that is no answer; their own reasons are passed on."""
     try:
         name = Rcode(reply.rcode).name
     except ValueError:
         name = f"rcode {reply.rcode}"
     if reply.errors:
         return Answer(Rcode.SERVFAIL, errors=reply.errors, forwarded=True)
-    return _failure(ErrorCode.OTHER, f"the upstream resolver answered {name}")
+    who = (
+        f"a name server of {name_text(question.cut)}"
+        if question.servers
+        else "the upstream resolver"
+    )
+    return _failure(ErrorCode.OTHER, f"{who} answered {name}")

@@ -25,6 +25,10 @@ class Question:
     wants_dnssec: bool = False
     unchecked: bool = False
     """CD: the upstream need not validate."""
+    servers: tuple[str, ...] = ()
+    """IP addresses of the servers to ask instead of the upstreams: those of a delegation."""
+    cut: Labels = ()
+    """The name that was delegated to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,8 @@ def compose(question: Question, random_octets: bytes, *, ask_ad: bool, block: in
     """
     ident = int.from_bytes(random_octets[:2], "big")
     qname = throw_case(question.qname, int.from_bytes(random_octets[2:], "big"))
-    flags = RD | (CD if question.unchecked else 0) | (AD if ask_ad else 0)
+    recursion = 0 if question.servers else RD
+    flags = recursion | (CD if question.unchecked else 0) | (AD if ask_ad else 0)
     dnssec = 0x8000 if question.wants_dnssec else 0
     asked = (
         struct.pack("!HHHHHH", ident, flags, 1, 0, 0, 1)

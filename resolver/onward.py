@@ -4,7 +4,9 @@
 is sent what was found. What must stay true:
 - a name below a served suffix is asked of ordinary DNS only where its zone is chain-first and the
   name is not registered: whatever an upstream says of a served name is cut off and answered here;
-- who may not recurse gets what stands on our side alone;
+- what a zone file delegates is asked of the servers it names, for those who may recurse, and what
+  they say is believed for their part alone;
+- who may not recurse gets what stands on our side alone, a referral included;
 - no question takes more than ``MAX_TURNS`` changes of side.
 """
 
@@ -14,12 +16,13 @@ from dataclasses import replace
 from resolver.answer import Answer, Basis, ExtendedError
 from resolver.chase import Chase, Delivery, Wanted
 from resolver.codes import ErrorCode, Rcode, Rtype
+from resolver.delegation import delegation_of, end_of, servers_of, stranded, within_cut
 from resolver.forward_query import Question
 from resolver.lookup import RecordSet, lower
 from resolver.reply import AD, BadReply, Reply, first_name
 from resolver.zones import Labels
 
-MAX_TURNS = 4
+MAX_TURNS = 6
 MAX_CHAIN = 16
 
 Answering = Generator[Wanted | Question, Delivery | Answer, Answer]
@@ -30,23 +33,44 @@ def answering(
     ask: Callable[[Labels], Question],
     chase_again: Callable[[Labels], Chase],
     is_ours: Callable[[Labels], bool],
+    at: Labels,
 ) -> Answering:
-    """The whole answer, beginning with ours. ``ask`` makes a question of a name, ``chase_again``
-    answers for a name that is ours."""
+    """The whole answer to a question for ``at`` (in lower case), beginning with ours. ``ask`` makes
+    a question of a name, ``chase_again`` answers for a name that is ours."""
     answer = first if isinstance(first, Answer) else (yield from first)
+    below: Labels = ()  # what is delegated must lie below the last cut
     for _ in range(MAX_TURNS):
-        if answer.onward is None:
-            break
-        question = ask(answer.onward)
+        if answer.onward is not None:
+            question = ask(answer.onward)
+        else:
+            end = end_of(answer.answer, at)
+            found = delegation_of(answer, end, below)
+            if found is None:
+                return answer
+            question = ask(end)
+            servers = yield from servers_of(found, question)
+            if not servers:
+                return stranded(found.cut)
+            question = replace(question, servers=servers, cut=found.cut)
         theirs = yield question
         assert isinstance(theirs, Answer)
-        theirs, target = cut_at_ours(theirs, question, is_ours)
+        if question.servers:
+            theirs, target = within_cut(theirs, question)
+            at, below = question.qname, question.cut
+        else:
+            theirs, target = cut_at_ours(theirs, question, is_ours)
         answer = _continued(answer, theirs)
         if target is None:
-            return answer
-        again = yield from chase_again(target)
-        answer = _come_back(answer, again)
-    return replace(answer, onward=None)
+            if not question.servers:
+                return answer  # it is whole: who was asked follows aliases and delegations
+        elif is_ours(target):
+            again = yield from chase_again(target)
+            answer = _come_back(answer, again)
+            at, below = target, ()
+        else:
+            answer = replace(answer, onward=target)
+    found = delegation_of(answer, end_of(answer.answer, at), below)
+    return replace(answer, onward=None) if found is None else stranded(found.cut)
 
 
 def as_answer(reply: Reply, *, trust_ad: bool) -> Answer:
@@ -105,7 +129,7 @@ def _continued(ours: Answer, theirs: Answer) -> Answer:
         theirs,
         authoritative=ours.authoritative if chain else theirs.authoritative,
         answer=chain + theirs.answer,
-        errors=(ours.errors if chain else ()) + theirs.errors,
+        errors=(ours.errors if chain or ours.rcode == Rcode.NOERROR else ()) + theirs.errors,
         authenticated=theirs.authenticated and not chain,
         forwarded=True,
         basis=_common_basis(ours, theirs),

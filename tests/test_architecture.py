@@ -80,6 +80,7 @@ PURE = frozenset(
         "resolver/codes.py",
         "resolver/contents.py",
         "resolver/cookies.py",
+        "resolver/delegation.py",
         "resolver/doh_json.py",
         "resolver/doh_pages.py",
         "resolver/forward_cache.py",

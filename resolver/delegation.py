@@ -1,0 +1,146 @@
+"""Where a zone file hands a part of its name to other servers: whom to ask, and what to believe.
+
+What must stay true: a server is believed for what lies at or below its cut and for nothing else;
+a further delegation counts only if it leads closer to what was asked, so that following them ends;
+how many servers are asked is bounded, whatever a stranger's zone file says.
+"""
+
+import ipaddress
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from resolver.answer import Answer, ExtendedError
+from resolver.codes import ErrorCode, Rcode, Rtype
+from resolver.forward_query import Question
+from resolver.lookup import RecordSet, lower
+from resolver.reply import BadReply, first_name
+from resolver.zones import Labels, name_text
+
+MAX_SERVERS = 3
+MAX_NAMELESS = 2
+"""Name servers without an address beside them whose addresses are asked for."""
+MAX_CHAIN = 16
+
+_ADDRESSES = (Rtype.A, Rtype.AAAA)
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """What a referral says."""
+
+    cut: Labels
+    addresses: tuple[str, ...]
+    nameless: tuple[Labels, ...]
+    """Names of servers that came without addresses."""
+
+
+def delegation_of(answer: Answer, end: Labels, below: Labels) -> Delegation | None:
+    """The delegation that ``answer`` ends in, if it does: it has nothing for ``end``, the last name
+    of its aliases, and refers to servers of a part that ``end`` lies in, below ``below``."""
+    if answer.rcode != Rcode.NOERROR or answer.onward is not None:
+        return None
+    if any(lower(records.owner) == end for records in answer.answer):
+        return None
+    for records in answer.authority:
+        cut = lower(records.owner)
+        if records.rtype == Rtype.NS and len(cut) > len(below) and _is_within(end, cut):
+            return _delegation(answer, records)
+    return None
+
+
+def _delegation(answer: Answer, nameservers: RecordSet) -> Delegation:
+    names = list(dict.fromkeys(_names(nameservers)))[: MAX_SERVERS + MAX_NAMELESS]
+    addresses: list[str] = []
+    known: set[Labels] = set()
+    for records in (*answer.glue, *answer.additional):
+        owner = lower(records.owner)
+        if records.rtype in _ADDRESSES and owner in names:
+            known.add(owner)
+            addresses += _texts(records)
+    nameless = [name for name in names if name not in known]
+    return Delegation(
+        lower(nameservers.owner), tuple(addresses[:MAX_SERVERS]), tuple(nameless[:MAX_NAMELESS])
+    )
+
+
+def servers_of(found: Delegation, question: Question) -> Generator[Question, Any, tuple[str, ...]]:
+    """The addresses to ask; those that the referral lacks are asked of ordinary DNS. ``question``
+    is what is to be asked of them."""
+    if found.addresses:
+        return found.addresses
+    addresses: list[str] = []
+    for name in found.nameless:
+        answer = yield replace(question, qname=name, qtype=int(Rtype.A), wants_dnssec=False)
+        assert isinstance(answer, Answer)
+        for records in answer.answer:
+            if records.rtype == Rtype.A:
+                addresses += _texts(records)
+    return tuple(addresses[:MAX_SERVERS])
+
+
+def within_cut(answer: Answer, question: Question) -> tuple[Answer, Labels | None]:
+    """``answer`` of the servers of ``question.cut`` without what is not theirs to say, and the name
+    outside their part that an alias leads to, if one does."""
+
+    def theirs(sets: tuple[RecordSet, ...]) -> tuple[RecordSet, ...]:
+        return tuple(records for records in sets if _is_within(records.owner, question.cut))
+
+    kept = replace(
+        answer,
+        answer=theirs(answer.answer),
+        authority=theirs(answer.authority),
+        glue=(),
+        additional=theirs(answer.additional),
+        authenticated=False,
+    )
+    if question.qtype in (Rtype.CNAME, Rtype.ANY):
+        return kept, None
+    end = end_of(kept.answer, question.qname)
+    if _is_within(end, question.cut):
+        return kept, None
+    return replace(kept, rcode=Rcode.NOERROR, authority=(), additional=()), end
+
+
+def end_of(sets: tuple[RecordSet, ...], at: Labels) -> Labels:
+    """The last name of the aliases that begin at ``at``."""
+    for _ in range(MAX_CHAIN):
+        target = next(
+            (
+                name
+                for records in sets
+                if records.rtype == Rtype.CNAME and lower(records.owner) == at
+                for name in _names(records)
+            ),
+            None,
+        )
+        if target is None:
+            break
+        at = target
+    return at
+
+
+def stranded(cut: Labels) -> Answer:
+    """Nobody can be asked for what was delegated."""
+    text = f"no name server of {name_text(cut)} has an address that can be asked"
+    error = ExtendedError(ErrorCode.NO_REACHABLE_AUTHORITY, text)
+    return Answer(Rcode.SERVFAIL, errors=(error,), forwarded=True)
+
+
+def _is_within(name: Labels, cut: Labels) -> bool:
+    return lower(name)[len(name) - len(cut) :] == cut if len(name) >= len(cut) else False
+
+
+def _names(records: RecordSet) -> list[Labels]:
+    names: list[Labels] = []
+    for rdata in records.rdatas:
+        try:
+            names.append(lower(first_name(rdata)))
+        except BadReply:
+            continue
+    return names
+
+
+def _texts(records: RecordSet) -> list[str]:
+    size = 4 if records.rtype == Rtype.A else 16
+    return [str(ipaddress.ip_address(rdata)) for rdata in records.rdatas if len(rdata) == size]
