@@ -16,6 +16,7 @@ from typing import Protocol
 from indexer.ahead import Lane, Reader
 from indexer.apply import Outcome, apply_block
 from indexer.chain import Connect, ForkTooDeep, Step, last_shared, plan
+from indexer.headers import meets_target, parse_header
 from indexer.networks import Network
 from indexer.node import ChainInfo, NodeError, NodePruned
 from indexer.progress import Meter, Progress
@@ -28,6 +29,7 @@ from indexer.transactions import hash_hex
 log = logging.getLogger("blockstore.follower")
 
 BLOCKS_A_PLAN = 2000  # readers see progress of a long catch-up after this many blocks
+HEADERS_FIRST = 40  # connects: of a longer plan the headers are checked before any block is read
 PROGRESS_SECONDS = 10.0  # between two lines of the log while catching up
 STATUS_SECONDS = 0.2  # between two looks at how fast it goes
 STOP_LOOK = 0.1  # seconds after which a pause notices that it shall end
@@ -40,6 +42,7 @@ class Node(BlockSource, Protocol):
     def chain_info(self) -> ChainInfo: ...
     def block_hash(self, height: int) -> bytes: ...
     def block_hashes(self, heights: Sequence[int]) -> list[bytes]: ...
+    def headers(self, hashes: Sequence[bytes]) -> list[bytes] | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +284,8 @@ class Follower:
         """
         connects = [step for step in steps if isinstance(step, Connect)]
         back = len(steps) - len(connects)
+        if len(connects) >= HEADERS_FIRST and not self._headers_hold(connects):
+            return False
         with contextlib.closing(self._reader.blocks(connects)) as blocks:
             # The new branch is read and checked as far as the old one goes before any of the old
             # one is given up for it.
@@ -296,6 +301,28 @@ class Follower:
                 stopped = stop is not None and stop.is_set()
                 if stopped or not self._connect(step, block, last=step is connects[-1]):
                     return False
+        return True
+
+    def _headers_hold(self, connects: Sequence[Connect]) -> bool:
+        """Whether the headers of these blocks are a chain that grows from our block below them.
+
+        So a long plan begins only where it can end: not on a chain that turned round while it was
+        asked for. Raises BadBlock for a header without work. A node that shows no headers is
+        believed until its blocks come.
+        """
+        raws = self._node.headers([step.block_hash for step in connects])
+        below = connects[0].height - 1
+        parent = self._table.block_hashes([below]).get(below)
+        for step, raw in zip(connects, raws or (), strict=raws is not None):
+            header = parse_header(raw)
+            if parent is not None and header.previous_hash != parent:
+                return False
+            if not meets_target(header):
+                raise BadBlock(
+                    f"the header of block {step.height} ({hash_hex(step.block_hash)}) does not"
+                    " show the work that it claims; check the node"
+                )
+            parent = header.hash
         return True
 
     def _follows(self, blocks: Sequence[ReadBlock], fork: int) -> bool:

@@ -205,19 +205,23 @@ class BitcoinNode:
         found = self.batch([("getblockhash", (height,)) for height in heights])
         return [self._hash(_or_raise(result), "getblockhash") for result in found]
 
-    def headers(self, hashes: Sequence[bytes]) -> list[bytes]:
-        """The 80 raw bytes of each header, each checked to have the hash that was asked for."""
-        found = self.batch([("getblockheader", (hash_hex(h), False)) for h in hashes])
+    def headers(self, hashes: Sequence[bytes]) -> list[bytes] | None:
+        """The 80 raw bytes of each header, each checked to have the hash that was asked for.
+
+        None where the node does not show them so, or not to us.
+        """
+        try:
+            found = self.batch([("getblockheader", (hash_hex(h), False)) for h in hashes])
+        except NodeRefused:
+            return None
         headers = []
         for wanted, result in zip(hashes, found, strict=True):
             if isinstance(result, NodeRpcError) and result.code != RPC_METHOD_NOT_FOUND:
                 raise result
-            if isinstance(result, str) and len(result) == 2 * HEADER_BYTES:
-                raw = self._bytes(result, "getblockheader")
-            else:  # a node that knows no raw headers still has raw blocks
-                raw = self.raw_block(wanted)[:HEADER_BYTES]
-            self._check_header(raw, wanted)
-            headers.append(raw)
+            if not isinstance(result, str) or len(result) != 2 * HEADER_BYTES:
+                return None
+            headers.append(self._bytes(result, "getblockheader"))
+            self._check_header(headers[-1], wanted)
         return headers
 
     def raw_block(self, block_hash: bytes) -> bytes:

@@ -109,6 +109,10 @@ class FakeNode:
     def block_hashes(self, heights: Sequence[int]) -> list[bytes]:
         return [self.blocks[height][0] for height in heights]
 
+    def headers(self, hashes: Sequence[bytes]) -> list[bytes]:
+        by_hash = dict(self.blocks)
+        return [by_hash[block_hash][:80] for block_hash in hashes]
+
     def raw_blocks(self, hashes: Sequence[bytes]) -> list[bytes]:
         by_hash = dict(self.blocks)
         return [by_hash[block_hash] for block_hash in hashes]

@@ -69,6 +69,9 @@ class ChainFile:
     def block_hashes(self, heights: Sequence[int]) -> list[bytes]:
         return [self._hashes[height] for height in heights]
 
+    def headers(self, hashes: Sequence[bytes]) -> None:
+        """A file has no headers to show."""
+
     def raw_blocks(self, hashes: Sequence[bytes]) -> list[bytes]:
         return [self.raw_block(self._heights[digest]) for digest in hashes]
 

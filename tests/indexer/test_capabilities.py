@@ -154,6 +154,7 @@ def test_what_may_not_be_asked_counts_as_not_offered() -> None:
         assert street.node.spent_scripts(street.mined, street.places) == street.expected
         found = street.node.capabilities()
         assert (found.txindex, found.version, found.long_polling) == (None, None, False)
+        assert street.node.headers([street.mined]) is None
 
 
 # Blocks

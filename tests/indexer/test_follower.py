@@ -1,6 +1,7 @@
 """The follower and the table: forward, back, and where a node misbehaves."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import plyvel
@@ -9,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer import schema
-from indexer.follower import Follower
+from indexer.follower import HEADERS_FIRST, Follower
 from indexer.networks import REGTEST, SANDBOX, Network
 from indexer.node import NodeUnavailable
 from indexer.operations import Preorder
+from indexer.reading import BadBlock
 from indexer.records import Phase
 from indexer.table import NameTable, Snapshot, TableError
 from tests import fakes
@@ -307,6 +309,64 @@ def test_a_node_that_dies_between_two_blocks_loses_no_news(world: World) -> None
     world.follow()
     assert world.seen.name("alice.id") is not None
     assert frozenset().union(*world.told[told:]) == {"alice.id"}
+
+
+def headers_asked(world: World, bent: Callable[[list[bytes]], list[bytes]]) -> list[str]:
+    """Bend the headers that the node shows; what was asked of it from then on, in order."""
+    asked: list[str] = []
+    show, read = world.node.headers, world.node.raw_blocks
+
+    def headers(hashes: Sequence[bytes]) -> list[bytes]:
+        asked.append("headers")
+        return bent(show(hashes))
+
+    def raw_blocks(hashes: Sequence[bytes]) -> list[bytes]:
+        asked.append("blocks")
+        return read(hashes)
+
+    world.node.headers, world.node.raw_blocks = headers, raw_blocks  # type: ignore[method-assign]
+    return asked
+
+
+def test_the_headers_of_a_long_way_are_checked_before_any_block_is_read(world: World) -> None:
+    for _ in range(HEADERS_FIRST):
+        world.node.mine()
+    asked = headers_asked(world, lambda headers: headers)
+    while world.follower.step():
+        pass
+    assert world.seen.height == len(world.node.blocks) - 1
+    assert asked[:2] == ["headers", "blocks"]
+
+
+def test_headers_that_are_no_chain_are_asked_for_again_and_no_block_is_read(world: World) -> None:
+    """As where the node turned to another chain while it told the hashes."""
+    for _ in range(HEADERS_FIRST):
+        world.node.mine()
+    turned = bytes(4) + bytes(32)
+    asked = headers_asked(world, lambda h: [*h[:20], turned + h[20][36:], *h[21:]])
+    before = world.seen.height
+    assert not world.follower.step()
+    assert (asked, world.seen.height) == (["headers"], before)
+    assert world.follower.status.last_error is None
+
+
+def test_a_header_without_work_stops_the_follower_before_any_block_is_read(world: World) -> None:
+    for _ in range(HEADERS_FIRST):
+        world.node.mine()
+    idle = (0x03000001).to_bytes(4, "little")  # bits that no hash meets
+    asked = headers_asked(world, lambda h: [*h[:20], h[20][:72] + idle + h[20][76:], *h[21:]])
+    with pytest.raises(BadBlock, match="does not show the work that it claims; check the node"):
+        world.follower.step()
+    assert asked == ["headers"]
+
+
+def test_a_node_that_shows_no_headers_is_followed_all_the_same(world: World) -> None:
+    for _ in range(HEADERS_FIRST):
+        world.node.mine()
+    world.node.headers = lambda hashes: None  # type: ignore[method-assign,assignment,return-value]
+    while world.follower.step():
+        pass
+    assert world.seen.height == len(world.node.blocks) - 1
 
 
 def test_a_node_on_another_chain_is_refused(tmp_path: Path) -> None:

@@ -139,6 +139,9 @@ class Switching:
         self._switch()
         return found
 
+    def headers(self, hashes: Sequence[bytes]) -> list[bytes]:
+        return [self._known[block_hash][:80] for block_hash in hashes]
+
     def raw_blocks(self, hashes: Sequence[bytes]) -> list[bytes]:
         self._switch()
         return [self._known[block_hash] for block_hash in hashes]  # stale ones too, as nodes do
