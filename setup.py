@@ -15,6 +15,9 @@ setup(
     python_requires=">=3.11",
     packages=["indexer", "indexer.registrar", "zonefiles", "resolver"],
     package_data={"resolver": ["demo/*"]},
+    data_files=[
+        ("share/man/man1", ["resolver/man/blockstored.1", "resolver/man/blockstore-cli.1"])
+    ],
     entry_points={
         "console_scripts": [
             "blockstored = resolver.daemon:main",

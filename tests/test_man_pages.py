@@ -1,0 +1,47 @@
+"""The manual pages say what the programs say, and are laid out as manual pages are."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from resolver import cli, settings
+from tests.conftest import ROOT
+from tests.man_pages import FOLDER, PROGRAMS, page
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_page_says_what_the_program_says(name: str) -> None:
+    written = (FOLDER / f"{name}.1").read_text("utf-8")
+    assert written == page(name), "write it anew: python -m tests.man_pages"
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_page_is_installed(name: str) -> None:
+    assert f"resolver/man/{name}.1" in (ROOT / "setup.py").read_text("utf-8")
+
+
+def test_every_command_and_setting_is_in_its_page() -> None:
+    told = page("blockstore-cli")
+    for name, command in cli.cli.commands.items():
+        escaped = name.replace("-", "\\-")
+        assert (f'.SS "{escaped} ' in told) is not command.hidden
+    told = page("blockstored")
+    for name, _ in settings.rows():
+        if not settings.is_secret(name):
+            assert settings.flag_name(name).replace("-", "\\-") in told
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_page_is_set_without_a_warning(name: str) -> None:
+    groff = shutil.which("groff")
+    if groff is None:
+        pytest.skip("no groff here; install groff-base")
+    ended = subprocess.run(
+        [groff, "-man", "-Tutf8", "-P-cbou", "-ww", str(FOLDER / f"{name}.1")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "EXIT STATUS" in ended.stdout
