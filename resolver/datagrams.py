@@ -5,6 +5,7 @@ What must stay true:
 - these calls never wait and do not give up the interpreter: beside a thread that computes, each
   giving up would cost a door one turn of that thread, twice for every datagram;
 - the kernel is handed only memory that the batch holds, each piece with its own length;
+- a reply from a socket on a wildcard address leaves from the address that its question came to;
 - where the calls are missing, or do not do in a trial what they should, there is no batch.
 """
 
@@ -14,6 +15,7 @@ import logging
 import socket
 import struct
 import sys
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +26,13 @@ _ADDRESS = 28
 _FAMILIES = {socket.AF_INET: (16, slice(4, 8)), socket.AF_INET6: (28, slice(8, 24))}
 """Octets of an address of the family (ip(7), ipv6(7)), and where in it the host stands."""
 _KNOWN_HOSTS = 4_096
+_CONTROL = 64
+"""Octets for the control messages of one datagram: a header of 16 and at most 20 of in6_pktinfo."""
+_cmsg = struct.Struct("=QII")
+_INTERFACE = slice(_cmsg.size, _cmsg.size + 4)
+"""Where in_pktinfo has the interface: a reply may leave through another one."""
+Control = tuple[int, int, bytes]
+"""A control message: level, type, octets."""
 _sin = struct.Struct("!2xH")
 _sin6 = struct.Struct("!2xHI16x")
 _scope = struct.Struct("=24xI")
@@ -59,15 +68,27 @@ class DatagramBatch:
     """At most ``most`` datagrams at a time, to and from one bound, non-blocking socket.
 
     Of a datagram that came ``query_bytes`` are read; a reply has at most ``reply_bytes``.
+    ``destinations``: the socket was asked to say which address each datagram came to.
     """
 
-    def __init__(self, bound: socket.socket, most: int, query_bytes: int, reply_bytes: int) -> None:
+    def __init__(
+        self,
+        bound: socket.socket,
+        most: int,
+        query_bytes: int,
+        reply_bytes: int,
+        *,
+        destinations: bool = False,
+    ) -> None:
         self._socket = bound
         self._most = most
         self._reply_bytes = reply_bytes
         self._name_length, self._host = _FAMILIES[bound.family]
         self._receive, self._send = _calls()
         self._names = bytearray(most * _ADDRESS)
+        self._destinations = destinations
+        self._controls = bytearray(most * _CONTROL)
+        self._control_room = memoryview(array("Q", [_CONTROL if destinations else 0] * most))
         self._queries = bytearray(most * query_bytes)
         self._replies = bytearray(most * reply_bytes)
         self._starts = range(0, most * query_bytes, query_bytes)
@@ -80,9 +101,15 @@ class DatagramBatch:
         self._lengths = words[_Datagram.length.offset // words.itemsize :]
         self._reply_lengths = memoryview(self._out_pieces).cast("B").cast("Q")[1::2]
         self._queries_seen = memoryview(self._queries)
+        at = (_Datagram.header.offset + _Header.control_length.offset) // 8
+        step = ctypes.sizeof(_Datagram) // 8
+        self._came_with = memoryview(self._in).cast("B").cast("Q")[at::step]
+        self._sent_with = memoryview(self._out).cast("B").cast("Q")[at::step]
 
     def receive(self) -> list[bytes]:
         """The datagrams that have come."""
+        if self._destinations:
+            self._came_with[:] = self._control_room
         count = self._receive(
             self._socket.fileno(), self._in_address, self._most, socket.MSG_DONTWAIT, None
         )
@@ -109,6 +136,16 @@ class DatagramBatch:
             return host, *_sin.unpack_from(name)
         return host, *_sin6.unpack_from(name), *_scope.unpack_from(name)
 
+    def controls(self, number: int) -> list[Control]:
+        """The control messages it came with, as ``recvmsg`` has them."""
+        octets = memoryview(self._controls)[number * _CONTROL :][: self._came_with[number]]
+        found: list[Control] = []
+        while len(octets) >= _cmsg.size:
+            length, level, kind = _cmsg.unpack_from(octets)
+            found.append((level, kind, bytes(octets[_cmsg.size : length])))
+            octets = octets[max(_cmsg.size, -(-length // 8) * 8) :]
+        return found
+
     def send(self, first: int, replies: Sequence[bytes]) -> int:
         """Send ``replies`` to whom the datagrams from number ``first`` on came from; how many of
         them the kernel took. Raises ValueError for one that is too long."""
@@ -122,6 +159,8 @@ class DatagramBatch:
             at = number * size
             octets[at : at + length] = reply
             lengths[number] = length
+            if self._destinations:
+                self._answer_from_there(number)
             number += 1
         sent = 0
         while first < number:
@@ -131,6 +170,12 @@ class DatagramBatch:
             first += max(taken, 1)  # one that the kernel would not take is lost, as UDP may
         return sent
 
+    def _answer_from_there(self, number: int) -> None:
+        self._sent_with[number] = self._came_with[number]
+        if self._name_length == 16:
+            at = number * _CONTROL
+            self._controls[at + _INTERFACE.start : at + _INTERFACE.stop] = bytes(4)
+
     def _datagrams(
         self, octets: bytearray, size: int
     ) -> "tuple[ctypes.Array[_Datagram], ctypes.Array[_Piece]]":
@@ -138,21 +183,28 @@ class DatagramBatch:
         datagrams, pieces = (_Datagram * self._most)(), (_Piece * self._most)()
         base = ctypes.addressof(ctypes.c_char.from_buffer(octets))
         names = ctypes.addressof(ctypes.c_char.from_buffer(self._names))
+        controls = ctypes.addressof(ctypes.c_char.from_buffer(self._controls))
         for number, (datagram, piece) in enumerate(zip(datagrams, pieces, strict=True)):
             piece.base, piece.length = base + number * size, size
             header = datagram.header
             header.name, header.name_length = names + number * _ADDRESS, self._name_length
             header.pieces, header.piece_count = ctypes.addressof(piece), 1
+            header.control = controls + number * _CONTROL
         return datagrams, pieces
 
 
 def batch_over(
-    bound: socket.socket, most: int, query_bytes: int, reply_bytes: int
+    bound: socket.socket,
+    most: int,
+    query_bytes: int,
+    reply_bytes: int,
+    *,
+    destinations: bool = False,
 ) -> DatagramBatch | None:
     """A batch, where the system has what it takes."""
     if not isinstance(bound, socket.socket) or bound.family not in _FAMILIES or not _works():
         return None
-    return DatagramBatch(bound, most, query_bytes, reply_bytes)
+    return DatagramBatch(bound, most, query_bytes, reply_bytes, destinations=destinations)
 
 
 @functools.cache

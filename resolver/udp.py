@@ -81,11 +81,9 @@ class UdpDoor:
             sys.platform == "linux"
             and ipaddress.ip_address(self.host.partition("%")[0]).is_unspecified
         )
-        self._batch: DatagramBatch | None = None
         if self._wildcard:
             _ask_for_destination(bound)
-        else:
-            self._batch = batch_over(bound, BURST, MAX_QUERY, UDP_LIMIT)
+        self._batch = batch_over(bound, BURST, MAX_QUERY, UDP_LIMIT, destinations=self._wildcard)
         self.outcomes: Counter[str] = Counter()
         """"received", "sent", "unsent" (the kernel would not take the reply), "from memory"
         (the cache had the reply), "slipped" and "dropped" (by the rate limit)."""
@@ -147,11 +145,13 @@ class UdpDoor:
                 self._send_batch(batch, first, replies)
                 replies = []
                 first = number + 1
-                peer = batch.peer(number)
+                peer, source = batch.peer(number), None
+                if self._wildcard:
+                    source = [_as_source(*item) for item in batch.controls(number)]
                 if reply is None:
-                    self._answer(packet, peer, None)
+                    self._answer(packet, peer, source)
                 else:
-                    self._send_within_rate(packet, reply, peer, None)
+                    self._send_within_rate(packet, reply, peer, source)
         finally:
             self._send_batch(batch, first, replies)
             self.outcomes["received"] += len(packets)

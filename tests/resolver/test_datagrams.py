@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from resolver.datagrams import DatagramBatch, batch_over
+from resolver.listening import udp_socket
 from resolver.message import UDP_LIMIT
 from resolver.udp import UdpDoor
 from tests.resolver.test_udp import Readers
@@ -141,3 +142,53 @@ def test_those_who_are_served_from_memory_do_not_wait_for_the_one_behind_them():
         assert [client.recv(64), client.recv(64)] == [b"made", b"ready"]
         counts = {"received": 4, "from memory": 3, "sent": 4, "unsent": 0}
         assert door.outcomes == counts
+
+
+class Halves:
+    """A resolver that has b"hit" ready and makes everything else."""
+
+    def ready(self, packet: bytes, limit: int, address: str) -> bytes | None:
+        return b"ready" if packet == b"hit" else None
+
+    def begin(self, packet: bytes, limit: int, asker: object) -> bytes:
+        return b"made"
+
+
+WILDCARDS = [("0.0.0.0", ["127.0.0.2", "127.0.0.1", "127.3.2.1"]), ("::", ["::1"] * 3)]
+
+
+@pytest.mark.parametrize("in_batches", [True, False])
+@pytest.mark.parametrize(("anywhere", "asked"), WILDCARDS)
+def test_every_reply_of_a_wildcard_door_leaves_from_the_address_that_was_asked(
+    anywhere, asked, in_batches
+):
+    family = socket.AF_INET6 if ":" in anywhere else socket.AF_INET
+    with bound(family) as client:
+        door = UdpDoor(Readers(), udp_socket(anywhere, 0), Halves())  # type: ignore[arg-type]
+        if not in_batches:
+            door._batch = None
+        for text in (b"hit", b"miss"):
+            for address in (*asked, *reversed(asked)):
+                client.sendto(text, (address, door.port))
+        door.doRead()
+        came = [client.recvfrom(64) for _ in range(12)]
+        assert [text for text, _ in came] == [b"ready"] * 6 + [b"made"] * 6
+        assert [peer[:2] for _, peer in came] == [
+            (address, door.port) for address in (*asked, *reversed(asked)) * 2
+        ]
+        door.stop()
+
+
+def test_control_messages_come_as_recvmsg_has_them():
+    with bound(socket.AF_INET) as here, bound(socket.AF_INET) as there:
+        here.setsockopt(socket.IPPROTO_IP, 8, 1)  # IP_PKTINFO
+        here.setblocking(False)
+        batch = batch_over(here, 4, 64, 64, destinations=True)
+        assert batch is not None
+        for _ in range(3):
+            there.sendto(b"?", here.getsockname())
+        assert here.recvmsg(64, 128)[1] != []
+        there.sendto(b"?", here.getsockname())
+        _, expected, _, _ = here.recvmsg(64, 128)
+        assert len(batch.receive()) == 2
+        assert batch.controls(0) == batch.controls(1) == expected
