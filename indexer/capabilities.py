@@ -70,6 +70,17 @@ class Capabilities:
         return ", ".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class ChainInfo:
+    """What the node says about its chain."""
+
+    chain: str
+    blocks: int
+    headers: int
+    best_block_hash: bytes
+    initial_block_download: bool
+
+
 class Asked(Protocol):
     """What is needed of a node to ask it."""
 

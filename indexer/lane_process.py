@@ -2,21 +2,20 @@
 
 What must stay true: credentials reach the other process through its input alone, never as an
 argument or in its environment; it ends when its input ends, so it never outlives us, also when
-we are killed; its failures arrive here as the same exceptions. It fetches a batch while it scans
-the one before, so that neither of us waits for the other.
+we are killed; its failures arrive here as the same exceptions. The node makes the next batch ready
+while one is scanned, so that neither waits for the other.
 """
 
 import contextlib
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from queue import Queue
 from typing import IO, Any
 
 from indexer.ahead import Batch, Lane, OwnLane
@@ -26,9 +25,6 @@ from indexer.node import BitcoinNode, NodeError
 from indexer.reading import complete_blocks
 
 THREADS = 2
-SWITCH_SECONDS = 0.0005
-"""How long the scan keeps the interpreter from the fetch when a piece of a reply is there. Python's
-5 ms for each piece would add up to more than the scan of a block."""
 _LENGTH = 8
 MAX_MESSAGE = 256 * 1024 * 1024
 
@@ -76,7 +72,7 @@ def _known(steps: Sequence[Connect], files: BlockFiles | None) -> dict[bytes, li
 class LaneProcess:
     """Reads from the node at ``place`` (``BitcoinNode.place_and_key``)."""
 
-    at_once = 2  # one is scanned there while the other is fetched
+    at_once = 2  # one is scanned there while the node makes the other ready
 
     def __init__(
         self, place: dict[str, Any], magic: bytes, files: BlockFiles | None = None
@@ -150,60 +146,70 @@ def _environment() -> dict[str, str]:
 
 
 def serve() -> None:
-    """The other side: fetch what is asked until the input ends; another thread completes it."""
+    """The other side: read what is asked until the input ends."""
     # Of a Ctrl-C at the terminal every process hears; we end when our parent lets go of us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.setswitchinterval(SWITCH_SECONDS)
-    try:
-        place, magic, folder = _receive(sys.stdin.buffer)
-        work = _Work(BitcoinNode(**place), magic, folder)
-        fetched: Queue[Callable[[], Batch]] = Queue(1)
-        threading.Thread(target=_answer, args=(fetched,), daemon=True).start()
-        while True:
-            steps, known = _receive(sys.stdin.buffer)
-            fetched.put(work.begin(steps, known))
-    finally:
-        os._exit(0)  # what the other thread still does is for nobody, and nothing can be lost
+    sink = sys.stdout.buffer
+    # Without a buffer, whether anything waits there is the system's word.
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as source:
+        try:
+            work = _Work(*_receive(source))
+            following = None
+            while True:
+                steps, known = following or _receive(source)
+                fetched = work.fetch(steps, known)
+                following = _receive(source) if select.select([source], [], [], 0)[0] else None
+                if following:
+                    work.fetch_early(following[0])
+                _send(sink, work.complete(steps, fetched))
+        except (EOFError, BrokenPipeError):
+            return
 
 
 class _Work:
-    """What the process does for a batch: one half at once, the other in the thread that answers."""
+    """What is done for a batch. Failures are values: they are raised again over there."""
 
-    def __init__(self, node: BitcoinNode, magic: bytes, folder: Path | None) -> None:
-        self._node, self._magic = node, magic
-        self._files = FileLane(node, folder, magic) if folder is not None else None
+    def __init__(self, place: dict[str, Any], magic: bytes, folder: Path | None) -> None:
+        # One client for blocks, of which the next are on their way while the other asks.
+        self._blocks, self._node = BitcoinNode(**place), BitcoinNode(**place)
+        self._magic = magic
+        self._files = FileLane(self._node, folder, magic) if folder is not None else None
 
-    def begin(
+    def fetch(
         self, steps: Sequence[Connect], known: Mapping[bytes, Sequence[Place]]
-    ) -> Callable[[], Batch]:
-        """Fetch the blocks; what is left to do with them, or the failure, to be raised by it."""
+    ) -> list[bytes] | Exception:
+        """The bytes of the blocks."""
         try:
             if self._files is not None:
-                return partial(self._files.complete, steps, self._files.fetch(steps, known))
-            raws = self._node.raw_blocks([step.block_hash for step in steps])
+                return self._files.fetch(steps, known)
+            return self._blocks.raw_blocks([step.block_hash for step in steps])
         except Exception as failure:  # noqa: BLE001 - raised again in its turn
-            return partial(_fail, failure)
-        return partial(complete_blocks, self._node, self._magic, steps, raws)
+            return _told(failure)
+
+    def fetch_early(self, steps: Sequence[Connect]) -> None:
+        """Let the node begin with them; files are always ready."""
+        if self._files is None:
+            self._blocks.ask_early([step.block_hash for step in steps])
+
+    def complete(
+        self, steps: Sequence[Connect], fetched: list[bytes] | Exception
+    ) -> Batch | Exception:
+        """The blocks checked and scanned, with what they spend."""
+        if isinstance(fetched, Exception):
+            return fetched
+        try:
+            if self._files is not None:
+                return self._files.complete(steps, fetched)
+            return complete_blocks(self._node, self._magic, steps, fetched)
+        except Exception as failure:  # noqa: BLE001 - raised again in its turn
+            return _told(failure)
 
 
-def _fail(failure: Exception) -> Batch:
-    raise failure
-
-
-def _answer(fetched: "Queue[Callable[[], Batch]]") -> None:
-    """Complete one batch after the other, and hand it over."""
-    try:
-        while True:
-            answer: Batch | BaseException
-            try:
-                answer = fetched.get()()
-            except NodeError as failure:
-                answer = failure
-            except Exception as failure:  # noqa: BLE001 - told as what it is, over there
-                answer = RuntimeError(f"{type(failure).__name__}: {failure}")
-            _send(sys.stdout.buffer, answer)
-    finally:
-        os._exit(0)
+def _told(failure: Exception) -> Exception:
+    """What is told of a failure over there: our own as they are, others as what they say."""
+    if isinstance(failure, NodeError):
+        return failure
+    return RuntimeError(f"{type(failure).__name__}: {failure}")
 
 
 def _send(pipe: IO[bytes], message: object) -> None:
@@ -220,7 +226,11 @@ def _receive(pipe: IO[bytes]) -> Any:
 
 
 def _exactly(pipe: IO[bytes], size: int) -> bytes:
-    raw = pipe.read(size)
-    if len(raw) < size:
-        raise EOFError
-    return raw
+    parts = []
+    while size:
+        part = pipe.read(size)  # less, where there is no buffer
+        if not part:
+            raise EOFError
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

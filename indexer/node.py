@@ -7,25 +7,25 @@ which the node itself takes only once. A ``BitcoinNode`` may be shared by thread
 its own connection.
 """
 
-import base64
 import logging
 import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from bitcoinrpc.authproxy import JSONRPCException
 
-from indexer.capabilities import Capabilities, Prevouts, ask
+from indexer.capabilities import Capabilities, ChainInfo, Prevouts, ask
 from indexer.node_failures import DROPPED, translated
 from indexer.node_prevouts import Outpoint, scripts_of_spent_outputs, scripts_of_verbose_block
 from indexer.node_replies import read_hex_results, read_json
 from indexer.node_wire import (
+    Call,
     NodeError,
     NodePruned,
     NodeRefused,
@@ -34,6 +34,7 @@ from indexer.node_wire import (
     NotLetIn,
     Proxy,
     Wire,
+    authorization,
 )
 from indexer.transactions import (
     HEADER_BYTES,
@@ -61,7 +62,6 @@ DEFAULT_PORT = 8332
 MAX_CALLS = 200
 MAX_EXPECTED_BYTES = 8_000_000
 MAX_REPLY_BYTES = 96_000_000
-MAX_COOKIE_BYTES = 4_096
 BLOCK_REPLY_BYTES = 4_000_000
 """What a block is expected to take in a reply: hexadecimal doubles it."""
 STALE_SECONDS = 4.0
@@ -77,17 +77,6 @@ RPC_MISC, RPC_NOT_FOUND, RPC_ALREADY_KNOWN, RPC_WARMING_UP = -1, -5, -27, -28
 RPC_METHOD_NOT_FOUND = -32601
 
 _ASKS_ONLY = ("get", "list", "estimate", "decode", "validate", "test", "help", "uptime", "wait")
-
-
-@dataclass(frozen=True, slots=True)
-class ChainInfo:
-    """What the node says about its chain."""
-
-    chain: str
-    blocks: int
-    headers: int
-    best_block_hash: bytes
-    initial_block_download: bool
 
 
 class BitcoinNode:
@@ -175,7 +164,7 @@ class BitcoinNode:
         except JSONRPCException as failure:
             raise self._rpc_error(failure.error, method) from None
 
-    def batch(self, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any | NodeRpcError]:
+    def batch(self, calls: Sequence[Call]) -> list[Any | NodeRpcError]:
         """The result of each call, or the node's error as a value, in the order of ``calls``.
 
         Sent in batches of at most MAX_CALLS. Raises what ``call`` raises except NodeRpcError.
@@ -251,22 +240,39 @@ class BitcoinNode:
             self._mean_block_bytes = sum(map(len, blocks)) / len(blocks)
         return blocks
 
+    def ask_early(self, hashes: Sequence[bytes]) -> None:
+        """Let the node make ready what ``raw_blocks(hashes)``, asked next, asks for first.
+
+        Nothing else may be asked in this thread meanwhile: it would take a new connection. Raises
+        nothing: what goes wrong here goes wrong then.
+        """
+        wire = None
+        try:
+            mean = self._mean_block_bytes
+            path = f"/rest/{_block_path(hashes[0])}" if self._is_over_rest(mean) else None
+            calls, many = self._block_calls(hashes, mean)
+            wire = self._wire()
+            wire.send_early(path, calls[:many])
+        except (OSError, HTTPException, NodeError):
+            if wire is not None:
+                self._drop(wire)
+
+    def _is_over_rest(self, mean: float) -> bool:
+        return mean >= REST_BLOCK_BYTES and self.capabilities().rest
+
     def _blocks_over_rest(self, hashes: Sequence[bytes], mean: float) -> list[bytes] | None:
-        if mean < REST_BLOCK_BYTES or not self.capabilities().rest:
+        if not self._is_over_rest(mean):
             return None
         blocks = []
         for block_hash in hashes:
-            raw = self.rest(f"block/{hash_hex(block_hash)}.bin")
+            raw = self.rest(_block_path(block_hash))
             if raw is None:
                 return None
             blocks.append(raw)
         return blocks
 
     def _blocks_over_rpc(self, hashes: Sequence[bytes], mean: float) -> list[bytes]:
-        many = max(1, MAX_EXPECTED_BYTES // BLOCK_REPLY_BYTES)
-        if 0 < mean < REST_BLOCK_BYTES:
-            many = MAX_CALLS
-        calls = [("getblock", (hash_hex(h), 0)) for h in hashes]
+        calls, many = self._block_calls(hashes, mean)
         at_most = MAX_EXPECTED_BYTES if many == MAX_CALLS else None
         found = self._batch(calls, many, at_most, read_hex_results)
         blocks = []
@@ -278,6 +284,13 @@ class BitcoinNode:
                 result = self.call("getblock", hash_hex(wanted), False)
             blocks.append(self._bytes(_or_raise(result), "getblock"))
         return blocks
+
+    def _block_calls(self, hashes: Sequence[bytes], mean: float) -> tuple[list[Call], int]:
+        """The calls for these blocks, and how many go into one batch."""
+        calls: list[Call] = [("getblock", (hash_hex(h), 0)) for h in hashes]
+        if 0 < mean < REST_BLOCK_BYTES:
+            return calls, MAX_CALLS
+        return calls, max(1, MAX_EXPECTED_BYTES // BLOCK_REPLY_BYTES)
 
     def _pruned(self, block_hash: bytes) -> NodePruned:
         self._capabilities = None  # the height below which nothing is left grows
@@ -459,7 +472,7 @@ class BitcoinNode:
 
     def _batch(
         self,
-        calls: Sequence[tuple[str, tuple[Any, ...]]],
+        calls: Sequence[Call],
         many: int,
         at_most: int | None = None,
         read: Callable[[bytes], Any] = read_json,
@@ -473,7 +486,7 @@ class BitcoinNode:
             results += self._matched(part, replies)
         return results
 
-    def _matched(self, calls: Sequence[tuple[str, tuple[Any, ...]]], replies: Any) -> Iterable[Any]:
+    def _matched(self, calls: Sequence[Call], replies: Any) -> Iterable[Any]:
         """The replies in the order of the calls: a node may answer in any order."""
         if isinstance(replies, dict) and isinstance(replies.get("error"), dict):
             raise self._rpc_error(replies["error"], "a batch")
@@ -550,7 +563,7 @@ class BitcoinNode:
                 self._port,
                 self._path,
                 self._timeout,
-                self._authorization(),
+                authorization(self._user, self._password, self._cookie_file),
                 self._max_reply_bytes,
                 self.place,
             )
@@ -563,20 +576,6 @@ class BitcoinNode:
         wire.close()
         self._local.wire = None
 
-    def _authorization(self) -> str:
-        user, password = self._user, self._password
-        if self._cookie_file is not None:
-            try:
-                with self._cookie_file.open("rb") as file:
-                    text = file.read(MAX_COOKIE_BYTES).decode("utf-8").strip()
-            except (OSError, UnicodeDecodeError):
-                raise NodeUnavailable(
-                    f"cannot read the node's cookie file {self._cookie_file}; is bitcoind "
-                    "running, and may this user read the file?"
-                ) from None
-            user, _, password = text.partition(":")
-        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-
     def _rpc_error(self, error: Any, method: str) -> NodeError:
         try:
             code, message = int(error["code"]), str(error["message"])[:1000]
@@ -588,6 +587,10 @@ class BitcoinNode:
                 f"the node at {self.place} is still starting ({message}); it will answer soon"
             )
         return NodeRpcError(code, message, method)
+
+
+def _block_path(block_hash: bytes) -> str:
+    return f"block/{hash_hex(block_hash)}.bin"
 
 
 def _or_raise(result: Any) -> Any:

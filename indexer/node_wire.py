@@ -4,20 +4,27 @@ What must stay true: a reply is read only up to its bound, and its HTTP status i
 its text; no credential is in any text that leaves here.
 """
 
+import base64
 import contextlib
 import http.client
 import json
 import socket
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from bitcoinrpc.authproxy import AuthServiceProxy
 
 from indexer.node_replies import read_json
 
+MAX_COOKIE_BYTES = 4_096
 SLOWEST_REPLY = 10
 """How many times the timeout a reply may take that keeps coming."""
+
+
+Call = tuple[str, tuple[Any, ...]]
+"""A method and its parameters."""
 
 
 class NodeError(Exception):
@@ -92,6 +99,7 @@ class Wire:
         self._max_reply_bytes = max_reply_bytes
         self._place = place
         self.timeout = timeout
+        self._under_way: tuple[str, str | None] | None = None
         self.used = False
         self.closed = False
         self.rested = time.monotonic()
@@ -109,24 +117,37 @@ class Wire:
 
     def ask_batch(
         self,
-        calls: Sequence[tuple[str, tuple[Any, ...]]],
+        calls: Sequence[Call],
         at_most: int | None = None,
         read: Callable[[bytes], Any] = read_json,
     ) -> Any:
         """The reply, of ``at_most`` so many bytes and as read by ``read``, to a batch numbered
         from 0."""
-        body = json.dumps(
-            [
-                {"version": "1.1", "id": number, "method": method, "params": list(params)}
-                for number, (method, params) in enumerate(calls)
-            ]
-        )
-        self.request("POST", self._path, body, {"Content-Type": "application/json"})
+        self._send_once(self._path, _batch_body(calls))
         return self.read_reply(at_most, read)
+
+    def send_early(self, path: str | None, calls: Sequence[Call] = ()) -> None:
+        """Send what the next ``get`` of ``path``, or else ``ask_batch`` of ``calls``, will ask.
+
+        The reply waits for that; anything else that is asked meanwhile fails as a connection that
+        was dropped.
+        """
+        asked = (path, None) if path is not None else (self._path, _batch_body(calls))
+        self._send_once(*asked)
+        self._under_way = asked
+
+    def _send_once(self, path: str, body: str | None) -> None:
+        """Send a request, if it is not the one that is under way already."""
+        if self._under_way != (path, body):
+            if body is None:
+                self._connection.request("GET", path)
+            else:
+                self.request("POST", path, body, {"Content-Type": "application/json"})
+        self._under_way = None
 
     def get(self, path: str) -> bytes | None:
         """The body at ``path`` of the same host, asked without credentials; None: not there."""
-        self._connection.request("GET", path)
+        self._send_once(path, None)
         response = self._connection.getresponse()
         raw = self._read_bounded(response)
         if response.length:
@@ -201,6 +222,30 @@ class Wire:
             with contextlib.suppress(OSError):  # the other side was quicker
                 connected.shutdown(socket.SHUT_RDWR)
         self._connection.close()
+
+
+def _batch_body(calls: Sequence[Call]) -> str:
+    return json.dumps(
+        [
+            {"version": "1.1", "id": number, "method": method, "params": list(params)}
+            for number, (method, params) in enumerate(calls)
+        ]
+    )
+
+
+def authorization(user: str, password: str, cookie_file: Path | None) -> str:
+    """The header of that name; where there is a cookie file, by what stands in it now."""
+    if cookie_file is not None:
+        try:
+            with cookie_file.open("rb") as file:
+                text = file.read(MAX_COOKIE_BYTES).decode("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise NodeUnavailable(
+                f"cannot read the node's cookie file {cookie_file}; is bitcoind "
+                "running, and may this user read the file?"
+            ) from None
+        user, _, password = text.partition(":")
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
 class Proxy(AuthServiceProxy):

@@ -16,6 +16,7 @@ from indexer.networks import SANDBOX
 from indexer.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUnavailable
 from indexer.reading import BadBlock, ReadBlock
 from indexer.sandbox import SandboxNode, Switches
+from indexer.sandbox_rest import Reply
 from indexer.table import NameTable
 from tests.fakes_node import Purse
 
@@ -254,3 +255,127 @@ def test_our_own_environment_does_not_reach_the_process(sandbox, monkeypatch) ->
         assert os.fsencode("BLOCKSTORE_") not in told
     finally:
         lane.close()
+
+
+# Asked early
+
+
+class Asked:
+    """A sandbox node that remembers what it was asked for blocks, and our client of it."""
+
+    def __init__(self, sandbox: SandboxNode, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bodies: list[object] = []
+        self.paths: list[str] = []
+        self.arrived = threading.Event()
+        reply_to, reply_to_path = sandbox.reply_to, sandbox.reply_to_path
+
+        def posted(body: bytes, wallet: str | None = None) -> tuple[int, bytes]:
+            if b'"getblock"' in body:
+                self.bodies.append(body)
+                self.arrived.set()
+            return reply_to(body, wallet)
+
+        def got(path: str) -> Reply:
+            if path.startswith("/rest/block/"):
+                self.paths.append(path)
+                self.arrived.set()
+            return reply_to_path(path)
+
+        monkeypatch.setattr(sandbox, "reply_to", posted)
+        monkeypatch.setattr(sandbox, "reply_to_path", got)
+        self.node = BitcoinNode(sandbox.url)
+        self.hashes = self.node.block_hashes(range(1, sandbox.height + 1))
+        self.raws = self.node.raw_blocks(self.hashes)
+        self.forget()
+
+    def forget(self) -> None:
+        self.bodies.clear()
+        self.paths.clear()
+        self.arrived.clear()
+
+
+@pytest.fixture
+def asked(sandbox, monkeypatch):
+    return Asked(sandbox, monkeypatch)
+
+
+def test_blocks_asked_early_are_under_way_before_they_are_wanted_and_asked_once(asked) -> None:
+    for first in range(0, 60, 20):
+        asked.node.ask_early(asked.hashes[first : first + 20])
+        assert asked.arrived.wait(DEADLINE)
+        asked.arrived.clear()
+        assert asked.node.raw_blocks(asked.hashes[first : first + 20]) == asked.raws[first:][:20]
+    assert len(asked.bodies) == 3
+    assert asked.node.raw_blocks(asked.hashes[:20]) == asked.raws[:20]
+    assert len(asked.bodies) == 4
+
+
+def test_blocks_asked_early_over_rest_are_asked_once(asked, sandbox, monkeypatch) -> None:
+    monkeypatch.setattr("indexer.node.REST_BLOCK_BYTES", 1)
+    sandbox.switches.rest = True
+    asked.node.capabilities()
+    asked.forget()
+    asked.node.ask_early(asked.hashes[:3])
+    assert asked.arrived.wait(DEADLINE)
+    assert asked.node.raw_blocks(asked.hashes[:3]) == asked.raws[:3]
+    assert len(asked.paths) == 3
+    assert asked.bodies == []
+
+
+def test_whatever_else_is_asked_after_blocks_were_asked_early_is_answered_rightly(asked) -> None:
+    asked.node.ask_early(asked.hashes[:5])
+    assert asked.node.chain_info().blocks == 60
+    assert asked.node.raw_blocks(asked.hashes[:5]) == asked.raws[:5]
+    asked.node.ask_early(asked.hashes[:5])
+    assert asked.node.raw_blocks(asked.hashes[5:10]) == asked.raws[5:10]
+    asked.node.ask_early(asked.hashes[:5])
+    asked.node.ask_early(asked.hashes[10:12])
+    assert asked.node.raw_blocks(asked.hashes[10:12]) == asked.raws[10:12]
+
+
+def test_a_failure_of_what_was_asked_early_is_met_where_it_is_wanted(asked, sandbox) -> None:
+    sandbox.switches.busy = True
+    asked.node.ask_early(asked.hashes[:5])
+    with pytest.raises(NodeUnavailable):
+        asked.node.raw_blocks(asked.hashes[:5])
+    sandbox.switches.busy = False
+    assert asked.node.raw_blocks(asked.hashes[:5]) == asked.raws[:5]
+    sandbox.stop()
+    asked.node.ask_early(asked.hashes[:5])
+    with pytest.raises(NodeUnavailable):
+        asked.node.raw_blocks(asked.hashes[:5])
+
+
+def test_a_process_answers_several_questions_each_with_its_own_blocks(sandbox) -> None:
+    node, plan = BitcoinNode(sandbox.url), plan_of(sandbox)
+    lane = LaneProcess(node.place_and_key, b"id")
+    parts = [plan[at : at + 6] for at in range(0, 60, 6)]
+    answers: dict[int, Batch] = {}
+
+    def ask(numbers: Sequence[int]) -> None:
+        for number in numbers:
+            answers[number] = lane.read(parts[number])
+
+    try:
+        threads = [threading.Thread(target=ask, args=(range(n, 10, 2),)) for n in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+        own = OwnLane(node, b"id")
+        assert answers == {number: own.read(part) for number, part in enumerate(parts)}
+    finally:
+        lane.close()
+
+
+def test_a_lane_is_asked_by_as_many_threads_as_it_takes_at_once() -> None:
+    together = threading.Barrier(3)
+
+    def meet(part: Sequence[Connect]) -> None:
+        if part[0].height == 1 or part[-1].height <= 6:
+            together.wait(DEADLINE)
+
+    lane = ScriptedLane(meet)
+    lane.at_once = 3
+    reader = Reader(_NoSource(), b"id", lambda: [lane])
+    assert [block.height for block in reader.blocks(steps(100))] == list(range(1, 101))
