@@ -1,15 +1,20 @@
 """A sandbox chain of full blocks, made without signatures, for a node that trusts its own file.
 
-Run as a program it is that node: ``python -m tests.benchmarks.full_blocks FOLDER [rest]`` prints
-its address and ends when its input ends.
+Run as a program it is that node: ``python -m tests.benchmarks.full_blocks FOLDER [rest] [ready]``
+prints its address and ends when its input ends; with ``rest`` it offers REST, with ``ready`` it has
+the replies ready, and with ``ready=MS`` waits so many milliseconds for a megabyte of blocks.
 """
 
+import json
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Collection, Iterator
 from hashlib import sha256
 from pathlib import Path
 
 from indexer.networks import SANDBOX
+from indexer.node import BitcoinNode
 from indexer.sandbox import CHAIN_FILE, SandboxNode, Switches
 from indexer.sandbox_blocks import coinbase, mine, subsidy
 from indexer.sandbox_chain import BLOCK
@@ -20,6 +25,7 @@ from indexer.transactions import (
     TxOut,
     double_sha256,
     hash_bytes,
+    hash_hex,
     p2pkh_script,
     serialize_transaction,
 )
@@ -79,15 +85,58 @@ def _transactions(txid: bytes, value: int, block_bytes: int, salt: int) -> list[
     return made
 
 
-def main(folder: Path, rest: bool) -> None:
+class ReadyNode(SandboxNode):
+    """A node whose raw blocks wait as replies: fetching from it takes hardly any of its time."""
+
+    pause = 0.0
+    """Seconds to wait before a megabyte of blocks, one after the other: the time of a node that is
+    on a machine of its own, and takes none of ours."""
+    _ready: dict[str, bytes] | None = None
+    _one_by_one = threading.Lock()
+
+    def reply_to(self, body: bytes, wallet: str | None = None) -> tuple[int, bytes]:
+        """A batch of raw blocks from what is ready; anything else as ever."""
+        if self._ready is None:
+            return super().reply_to(body, wallet)
+        calls = json.loads(body)
+        if not isinstance(calls, list) or any(
+            call["method"] != "getblock" or call["params"][1:] != [0] for call in calls
+        ):
+            return super().reply_to(body, wallet)
+        if self.pause:
+            size = sum(len(self._ready[call["params"][0]]) for call in calls) / 2e6
+            with self._one_by_one:
+                time.sleep(size * self.pause)
+        parts = [b"["]
+        for call in calls:
+            parts += (
+                b'{"result":"' if len(parts) == 1 else b',{"result":"',
+                self._ready[call["params"][0]],
+                b'","error":null,"id":%d}' % call["id"],
+            )
+        return 200, b"".join([*parts, b"]\n"])
+
+    def make_ready(self) -> None:
+        """Write out every block."""
+        client = BitcoinNode(self.url)
+        hashes = client.block_hashes(range(self.height + 1))
+        self._ready = {hash_hex(h): client.raw_block(h).hex().encode() for h in hashes}
+        client.close()
+
+
+def main(folder: Path, ways: Collection[str]) -> None:
     """Serve the chain until nobody holds our input open."""
     # A node's threads do not wait for each other; those of Python do, by default for 5 ms.
     sys.setswitchinterval(0.0005)
-    switches = Switches(rest=rest)
-    with SandboxNode(folder, user="b", password="b", switches=switches) as node:
+    switches = Switches(rest="rest" in ways)
+    with ReadyNode(folder, user="b", password="b", switches=switches) as node:
+        for way in ways:
+            if way.startswith("ready"):
+                node.make_ready()
+                node.pause = float(way.partition("=")[2] or 0) / 1000
         print(node.url, node.height, flush=True)
         sys.stdin.read()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), "rest" in sys.argv[2:])
+    main(Path(sys.argv[1]), sys.argv[2:])
