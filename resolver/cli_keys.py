@@ -4,20 +4,14 @@ What must stay true: a key is written to the file and nowhere else; a passphrase
 from a file, and never an argument.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from resolver import refusals
 from resolver.cli_daemon import Daemon, PrintingCommand, fail, printable
-from resolver.cli_waiting import read_psbt
-from resolver.cli_wishes import confirmed
-
-if TYPE_CHECKING:
-    from indexer.networks import Network
-    from indexer.registrar.coins import Unsigned
+from resolver.cli_signing import told
+from resolver.cli_waiting import confirmed, read_psbt
 
 MAX_NEW = 100
 
@@ -118,7 +112,7 @@ def sign(
 
     psbt = read_psbt(psbt_file)
     try:
-        for line in _told(unsigned_of(psbt), NETWORKS[network]):
+        for line in told(unsigned_of(psbt), NETWORKS[network]):
             click.echo(printable(line), err=True)
         if not yes and not confirmed("Sign it?"):
             fail(refusals.NOT_AGREED, "not agreed; nothing was signed", "throw the PSBT away")
@@ -130,25 +124,6 @@ def sign(
     except OSError as error:
         fail(refusals.USAGE, f"{psbt_file} cannot be written ({error.strerror})", "check the path")
     daemon.show({"file": str(psbt_file), "psbt": signed})
-
-
-def _told(unsigned: "Unsigned", network: "Network") -> Iterator[str]:
-    """What a transaction spends, pays, says and costs: all that its signer must know."""
-    from indexer.registrar.plan_text import amount
-    from indexer.scripts import script_address
-    from indexer.transactions import op_return_payload
-
-    for coin in unsigned.coins:
-        where = script_address(coin.script, network) or coin.script.hex()
-        yield f"spends {amount(coin.value)} of {where}"
-    for output in unsigned.outputs:
-        payload = op_return_payload(output.script)
-        if payload is not None:
-            yield f"says   {payload.hex()} ({payload.decode('ascii', 'replace')})"
-            continue
-        where = script_address(output.script, network) or output.script.hex()
-        yield f"pays   {amount(output.value)} to {where}"
-    yield f"costs  {amount(unsigned.fee)} for the miner"
 
 
 COMMANDS: tuple[tuple[click.Command, str], ...] = ((keys, "keys"), (sign, "sign"))

@@ -1,7 +1,7 @@
 """How ``blockstore-cli`` stays with what was begun: showing it, signing it, until it is done.
 
 What must stay true: leaving stops nothing (the daemon goes on by itself), and says so; keys that
-are read here sign here and go nowhere else.
+are read here sign here and go nowhere else, and sign no more than was agreed to.
 """
 
 import sys
@@ -14,6 +14,7 @@ import click
 from resolver import refusals
 from resolver.cli_daemon import Daemon, Json, Lines, fail, printable
 from resolver.cli_names import page_path
+from resolver.cli_signing import Budget, told
 
 if TYPE_CHECKING:
     from indexer.registrar.wallet import KeyRing
@@ -35,6 +36,9 @@ class Waiting:
         self._key_file = key_file
         self._wait = wait or key_file is not None
         self._ring: KeyRing | None = None
+        self.agreed = 0
+        """Satoshis that the keys here may lose without another question."""
+        self._budget: Budget | None = None
         if key_file is not None and psbt_file is not None:
             fail(refusals.USAGE, "--key-file signs here, and --psbt elsewhere", "give one of them")
 
@@ -74,9 +78,12 @@ class Waiting:
         show_job(self._daemon, job)
 
     def _ask(self, job: Json) -> Json:
-        answer: Json = self._daemon.get(
-            page_path("/v1/registrar/jobs/{}", str(job["id"])), secret=True
-        )
+        path = page_path("/v1/registrar/jobs/{}", str(job["id"]))
+        try:
+            answer: Json = self._daemon.get(path, secret=True)
+        except SystemExit:
+            click.echo(f"{job['id']} is written down; blockstored goes on with it.", err=True)
+            raise
         return answer
 
     def _left(self, job: Json) -> NoReturn:
@@ -95,6 +102,7 @@ class Waiting:
             from indexer.registrar.wallet import CannotSign
 
             try:
+                self._agree(psbt, str(job["id"]))
                 signed = sign_psbt(psbt, self._keys())
             except (BadPsbt, CannotSign) as error:
                 fail(refusals.FAILED, f"{error}; nothing more was paid", "check the key file")
@@ -120,6 +128,34 @@ class Waiting:
         self._wait = False
         return False
 
+    def _agree(self, psbt: str, job_id: str) -> None:
+        """Return where the PSBT takes no more from the keys than was agreed to, or is agreed to
+        now; else end the program. Raises BadPsbt."""
+        from indexer.networks import NETWORKS
+        from indexer.registrar.psbt import unsigned_of
+
+        budget = self._budget = self._budget or Budget(self.agreed)
+        unsigned, scripts = unsigned_of(psbt), self._keys().scripts
+        total = budget.with_this(unsigned, scripts)
+        if total > budget.agreed:
+            for line in told(unsigned, NETWORKS[self._network()]):
+                click.echo(printable(line), err=True)
+            click.echo(
+                f"That makes {total} satoshis which leave these keys; {budget.agreed} were agreed"
+                " to in this command.",
+                err=True,
+            )
+            if not is_somebody_here() or not confirmed("Sign it?"):
+                fail(
+                    refusals.NOT_AGREED,
+                    f"{job_id} waits for this signature; it was not given, and nothing more was"
+                    " paid",
+                    f"`blockstore-cli resume {job_id} --key-file FILE` on a terminal asks again,"
+                    f" `blockstore-cli abandon {job_id}` gives it up",
+                )
+            budget.agreed = total
+        budget.signed(unsigned, scripts)
+
     def _network(self) -> str:
         network: str = self._daemon.get("/v1/info")["network"]
         return network
@@ -141,6 +177,20 @@ class Waiting:
             except SignerError as error:
                 fail(refusals.USAGE, str(error), "mend that, and run it again")
         return self._ring
+
+
+def is_somebody_here() -> bool:
+    """Whether a question is likely to be answered."""
+    return sys.stdin.isatty()
+
+
+def confirmed(question: str) -> bool:
+    """Whether the person says yes; Ctrl-C and the end of what is typed say no."""
+    try:
+        return click.confirm(question, default=False, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        return False
 
 
 def read_psbt(file: Path) -> str:

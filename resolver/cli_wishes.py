@@ -5,7 +5,6 @@ was agreed, at the price that was shown or less; no key and no passphrase is eve
 """
 
 import base64
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from resolver.cli_daemon import (
     table,
 )
 from resolver.cli_names import page_path, read_data
-from resolver.cli_waiting import Waiting, show_job
+from resolver.cli_waiting import Waiting, confirmed, is_somebody_here, show_job
 from resolver.refusals import Refusal
 
 Options = Mapping[str, Any]
@@ -101,7 +100,7 @@ def wishing(
         daemon.show(plan, lambda said: said["text"])
         return
     agree(plan, options["yes"])
-    body["max_total"] = plan["plan"]["total"]
+    body["max_total"] = waiting.agreed = plan["plan"]["total"]
     try:
         job = daemon.order("/v1/registrar/jobs", body)
     except KeyboardInterrupt:
@@ -116,7 +115,7 @@ def agree(plan: Json, yes: bool) -> None:
         click.echo(printable(line), err=True)
     if yes:
         return
-    if not _is_somebody_here():
+    if not is_somebody_here():
         fail(
             refusals.USAGE,
             "nobody is here to agree to this plan, and nothing was paid",
@@ -124,19 +123,6 @@ def agree(plan: Json, yes: bool) -> None:
         )
     if not confirmed("Do it?"):
         fail(refusals.NOT_AGREED, "not agreed; nothing was paid", "run it again when you like")
-
-
-def _is_somebody_here() -> bool:
-    return sys.stdin.isatty()
-
-
-def confirmed(question: str) -> bool:
-    """Whether the person says yes; Ctrl-C and the end of what is typed say no."""
-    try:
-        return click.confirm(question, default=False, err=True)
-    except click.Abort:
-        click.echo(err=True)
-        return False
 
 
 def checked_data(file: Path | None, name: str, raw: bool) -> bytes | None:

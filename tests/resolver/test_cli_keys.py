@@ -1,6 +1,8 @@
 """Files of keys on the command line: made, shown, and signed with, on a machine by itself."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -9,9 +11,11 @@ from indexer.networks import SANDBOX
 from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.key_storage import load_keys
 from indexer.registrar.psbt import signed_transaction, write_psbt
-from indexer.scripts import p2pkh_script
+from indexer.scripts import p2pkh_script, script_address
 from indexer.transactions import TxIn, TxOut, parse_transaction, serialize_transaction
+from resolver import cli_waiting
 from resolver.cli import cli
+from resolver.cli_daemon import Daemon
 
 TO = p2pkh_script(b"\7" * 20)
 
@@ -113,3 +117,94 @@ def test_a_stranger_to_the_coins_signs_nothing(keys, tmp_path):
     refused = run("sign", str(file), "--key-file", str(other), "--network", "sandbox", "--yes")
     assert refused.exit_code == 2
     assert "none of the keys here" in refused.stderr
+
+
+# --- keys that sign in a command, before a daemon that may not be one's own
+
+
+class Composing(Daemon):
+    """Asks for signatures under PSBTs of its own making, one after the other."""
+
+    psbts: list[str]
+    handed: list[str]
+
+    def try_asking(
+        self, method: str, path: str, body: bytes | None, *, secret: bool = False
+    ) -> tuple[int, Any]:
+        if path == "/v1/info":
+            return 200, {"network": "sandbox"}
+        if path == "/v1/registrar/plan":
+            return 200, {"plan": {"total": 2_600}, "text": ["It costs 2,600 satoshis."]}
+        if path.endswith("/continue"):
+            assert body is not None
+            self.handed.append(json.loads(body)["psbt"])
+        job = {"id": "abcdef0123", "wish": {"wish": "revoke"}, "subject": "alice.id", "note": ""}
+        if len(self.handed) == len(self.psbts):
+            return 200, job | {"state": "done", "steps": []}
+        waiting = {"state": "waiting-for-signature", "steps": []}
+        return 200, job | waiting | {"psbt": self.psbts[len(self.handed)]}
+
+
+@pytest.fixture
+def composing(monkeypatch: pytest.MonkeyPatch) -> Composing:
+    made = Composing("127.0.0.1", 1, 1.0)
+    made.psbts, made.handed = [], []
+    monkeypatch.setattr("resolver.cli.Daemon", lambda *_: made)
+    return made
+
+
+def psbt_for(keys: Path, coin: int, *, pays: int, to: bytes = TO, change: int = 0) -> str:
+    """The PSBT of a payment from the first key, out of the output ``coin`` of 10,000 satoshis."""
+    script = load_keys(keys, SANDBOX).scripts[0]
+    given = [TxOut(10_000, script)] * 3
+    before = serialize_transaction(1, [TxIn(b"\1" * 32, 0, b"", 0xFFFFFFFF)], given, 0)
+    txid = parse_transaction(before).txid
+    outputs = (TxOut(pays, to), TxOut(change, script))
+    unsigned = Unsigned((Coin(txid, coin, 10_000, script),), outputs, 10_000 - pays - change)
+    return write_psbt(unsigned, {txid: before})
+
+
+def revoke(keys: Path) -> Result:
+    return run("revoke", "alice", "--yes", "--key-file", str(keys))
+
+
+def test_what_was_agreed_to_is_signed(keys, composing):
+    composing.psbts = [psbt_for(keys, 0, pays=2_000, change=7_500)]
+    assert revoke(keys).exit_code == 0
+    assert len(composing.handed) == 1
+
+
+def test_a_transaction_in_the_place_of_another_counts_once(keys, composing):
+    composing.psbts = [psbt_for(keys, 0, pays=2_000, change=left) for left in (7_900, 7_500, 7_400)]
+    assert revoke(keys).exit_code == 0
+    assert len(composing.handed) == 3
+
+
+@pytest.mark.parametrize("signed", [0, 1])
+def test_what_takes_more_than_was_agreed_to_is_shown_and_not_signed(keys, composing, signed):
+    """All at once, or each time a little."""
+    greedy = psbt_for(
+        keys, 1, pays=9_000 if signed == 0 else 1_500, change=0 if signed == 0 else 8_400
+    )
+    composing.psbts = [psbt_for(keys, 0, pays=1_000, change=8_900)] * signed + [greedy]
+    refused = revoke(keys)
+    assert refused.exit_code == 17
+    assert len(composing.handed) == signed
+    assert "pays   " in refused.stderr
+    assert "2600 were agreed to" in refused.stderr
+
+
+def test_to_whom_change_goes_is_looked_at_and_not_what_it_is_called(keys, composing):
+    thief = script_address(TO, SANDBOX)
+    composing.psbts = [psbt_for(keys, 0, pays=9_500)]
+    refused = revoke(keys)
+    assert refused.exit_code == 17
+    assert f"9,500 satoshis to {thief}" in refused.stderr
+
+
+def test_more_may_be_agreed_to_on_a_terminal(keys, composing, monkeypatch):
+    monkeypatch.setattr(cli_waiting, "is_somebody_here", lambda: True)
+    composing.psbts = [psbt_for(keys, 0, pays=9_000)]
+    result = CliRunner().invoke(cli, ("resume", "abcdef0123", "--key-file", str(keys)), input="y\n")
+    assert result.exit_code == 0
+    assert len(composing.handed) == 1

@@ -98,7 +98,7 @@ def test_ctrl_c_at_the_question_is_a_no(daemon, monkeypatch):
     def leave(*_: object, **__: object) -> bool:
         raise click.Abort
 
-    monkeypatch.setattr(cli_wishes, "_is_somebody_here", lambda: True)
+    monkeypatch.setattr(cli_wishes, "is_somebody_here", lambda: True)
     monkeypatch.setattr(click, "confirm", leave)
     result = run("register", "alice")
     assert result.exit_code == 17
@@ -263,6 +263,16 @@ def test_a_signed_psbt_is_handed_in_as_text_whatever_its_form(daemon, tmp_path):
 def test_what_was_begun_is_gone_on_with(daemon, words, path):
     assert run(*words).exit_code == 0
     assert orders(daemon)[0] == (path, {})
+
+
+def test_when_the_daemon_goes_away_meanwhile_what_was_begun_is_said_to_go_on(daemon, monkeypatch):
+    def gone(self: Daemon, path: str, *, secret: bool = False) -> Any:
+        cli_daemon.fail(3, "blockstored does not run there", "start it")
+
+    monkeypatch.setattr(Remembered, "get", gone)
+    result = run("resume", "abcdef0123", "--wait")
+    assert result.exit_code == 3
+    assert "abcdef0123 is written down; blockstored goes on with it" in result.stderr
 
 
 def test_pending_says_what_each_waits_for(daemon):
