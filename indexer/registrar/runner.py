@@ -154,6 +154,9 @@ class Runner:
     def _turn(self) -> None:
         said = None
         self._short.clear()
+        if not self.journal.jobs():
+            self.trouble = None
+            return  # the node is asked nothing by those for whom nothing is registered
         try:
             present = self.ask_node()
         except NodeError as failure:
