@@ -225,6 +225,9 @@ def names(
 
     With --expiring each comes with the block and the date about which it lapses.
     """
+    if mine and (owner is not None or everything):
+        word = "--owner" if owner is not None else "--all"
+        fail(refusals.USAGE, f"--mine and {word} do not go together", "leave one of them away")
     if expiring is not None:
         days = max(1, round(expiring / 86_400))
         asked = {"expiring": days, "page": page or None, "namespace": namespace, "address": owner}
@@ -232,7 +235,7 @@ def names(
         daemon.show(daemon.get(page_path(path, **asked), secret=mine), _expiring_lines)
         return
     if mine:
-        path = page_path("/v1/registrar/names", page=page or None)
+        path = page_path("/v1/registrar/names", page=page or None, namespace=namespace)
         daemon.show(daemon.get(path, secret=True), _expiring_lines)
         return
     if owner is not None:

@@ -27,6 +27,7 @@ from resolver.cli_waiting import Waiting, confirmed, is_somebody_here, show_job
 from resolver.refusals import Refusal
 
 Options = Mapping[str, Any]
+JOBS_A_PAGE = 100  # of the API
 
 
 def paying(function: Callable[..., None]) -> Callable[..., None]:
@@ -426,8 +427,15 @@ def announce(daemon: Daemon, message_hash: str, **options: Any) -> None:
 @click.pass_obj
 def pending(daemon: Daemon, everything: bool) -> None:
     """List what was begun and is not done, and what each waits for."""
-    path = page_path("/v1/registrar/jobs", all=everything)
-    daemon.show(daemon.get(path, secret=True), _pending_lines)
+    found: list[Json] = []
+    while True:
+        page = len(found) // JOBS_A_PAGE
+        path = page_path("/v1/registrar/jobs", all=everything, page=page or None)
+        jobs = daemon.get(path, secret=True)["jobs"]
+        found += jobs
+        if len(jobs) < JOBS_A_PAGE:
+            break
+    daemon.show({"jobs": found}, _pending_lines)
 
 
 def _pending_lines(answer: Any) -> Lines:

@@ -261,9 +261,11 @@ class Desk:
 
         return self._page(await self._told(make))
 
-    async def jobs(self, everything: bool) -> Sequence[Json]:
-        """What was begun."""
-        return [self._page(job) for job in self._orders.jobs(everything=everything)]
+    async def jobs(self, everything: bool, first: int, count: int) -> Sequence[Json]:
+        """What was begun; a PSBT that waits is on the page of its job."""
+        found = self._orders.jobs(everything=everything)[first : first + count]
+        pages = (self._page(job) for job in found)
+        return [{key: page[key] for key in page if key != "psbt"} for page in pages]
 
     async def job(self, job_id: str) -> Json:
         """One job."""

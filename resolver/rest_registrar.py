@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 from indexer.records import Phase
-from indexer.snapshot import Snapshot
+from indexer.snapshot import PAGE, Snapshot
 from resolver import rest_parameters as p
 from resolver import rest_schemas as s
 from resolver.refusals import Refusal, Refused
@@ -50,7 +51,11 @@ class Desk(Protocol):
 
     async def plan(self, order: Order) -> Json: ...
     async def begin(self, order: Order, max_total: int) -> Json: ...
-    async def jobs(self, everything: bool) -> Sequence[Json]: ...
+    async def jobs(self, everything: bool, first: int, count: int) -> Sequence[Json]:
+        """At most ``count``, the oldest first, of those behind the first ``first``; without what
+        is to be signed."""
+        ...
+
     async def job(self, job_id: str) -> Json: ...
     async def resume(self, job_id: str) -> Json: ...
     async def consent(self, job_id: str) -> Json: ...
@@ -86,7 +91,11 @@ async def begin(asked: Asked) -> Told:
 
 async def jobs(asked: Asked) -> Told:
     """What was begun, the oldest first."""
-    return Told({"jobs": list(await _desk(asked).jobs(asked["all"]))})
+    page = asked["page"] or 0
+    found = list(await _desk(asked).jobs(asked["all"], page * PAGE, PAGE + 1))
+    every = "all=true&" if asked["all"] else ""
+    further = f"{asked.path}?{every}page={page + 1}" if len(found) > PAGE else ""
+    return Told({"jobs": found[:PAGE]}, next=further)
 
 
 async def job(asked: Asked) -> Told:
@@ -127,10 +136,14 @@ async def owned_names(asked: Asked) -> Told:
     last = None if days is None else within(seen, days)
     told = [_end_json(seen, name) for name in await _desk(asked).owned()]
     ends = [one for one in told if last is None or (one["expire_block"] or last + 1) <= last]
-    never = float("inf")
-    return Told(
-        {"names": sorted(ends, key=lambda one: (one["expire_block"] or never, one["name"]))}
-    )
+    if asked["namespace"] is not None:
+        ends = [one for one in ends if one["name"].endswith(f".{asked['namespace']}")]
+    never, page = float("inf"), asked["page"] or 0
+    ends.sort(key=lambda one: (one["expire_block"] or never, one["name"]))
+    given = {"expiring": days, "namespace": asked["namespace"], "page": page + 1}
+    query = urlencode({key: value for key, value in given.items() if value is not None})
+    further = f"{asked.path}?{query}" if len(ends) > (page + 1) * PAGE else ""
+    return Told({"names": ends[page * PAGE : (page + 1) * PAGE]}, next=further)
 
 
 def _end_json(seen: Snapshot, name: str) -> Json:
@@ -356,8 +369,8 @@ ROUTES = (
         ("/v1/registrar/jobs",),
         "What was begun; `all`: also what has ended.",
         jobs,
-        s.shape(jobs=s.listed(_JOB)),
-        query=(p.ALL_JOBS,),
+        s.shape(jobs=s.listed(_JOB, PAGE)),
+        query=(p.ALL_JOBS, p.PAGE),
         refusals=_REFUSALS,
         of_block=False,
         secret=True,
@@ -387,8 +400,8 @@ ROUTES = (
         ("/v1/registrar/names",),
         "The names that the signer of this node owns, with their ends.",
         owned_names,
-        s.shape(names=s.listed(_END)),
-        query=(p.EXPIRING,),
+        s.shape(names=s.listed(_END, PAGE)),
+        query=(p.EXPIRING, p.PAGE, p.WITHIN),
         refusals=_REFUSALS,
         of_block=False,
         secret=True,

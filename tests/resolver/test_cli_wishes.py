@@ -44,8 +44,9 @@ class Remembered(Daemon):
             return self.holds
         if path == "/v1/registrar/plan":
             return 200, PLAN
-        if path == "/v1/registrar/jobs" and method == "GET":
-            return 200, {"jobs": self.states}
+        if path.startswith("/v1/registrar/jobs") and method == "GET" and "/jobs/" not in path:
+            first = 100 * int(path.partition("page=")[2] or 0)
+            return 200, {"jobs": self.states[first : first + 100]}
         return 200, self.states.pop(0) if len(self.states) > 1 else self.states[0]
 
 
@@ -281,6 +282,11 @@ def test_pending_says_what_each_waits_for(daemon):
     assert "the preorder waits for a block" in shown
     daemon.states = []
     assert run("pending", "--human").stdout == "Nothing is pending.\n"
+
+
+def test_pending_lists_all_of_very_many(daemon):
+    daemon.states = [{**JOB, "id": f"job{number:06}"} for number in range(200)]
+    assert json.loads(run("pending", "--all").stdout) == {"jobs": daemon.states}
 
 
 def test_a_token_is_never_sent_to_another_machine(tmp_path):

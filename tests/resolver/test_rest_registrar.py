@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from resolver import rest_registrar
 from resolver.pages import Page, Pages
 from resolver.refusals import Refusal, Refused
 from resolver.rest_registrar import ROUTES, Order
 from tests.fakes_api import SWIFT, World
 
 TOKEN = "Bearer right"
+ADDRESS = "mxzdcdKBCT5sDhacGSBybbgBXXZg2jSg1Z"
 WISH = {"wish": "register", "name": "alice.id"}
 JOB: dict[str, Any] = {
     "id": "abc123",
@@ -33,6 +35,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
+        self.begun = 1
 
     async def plan(self, order: Order) -> dict[str, Any]:
         self.told.append(("plan", order))
@@ -42,9 +45,11 @@ class Desk:
         self.told.append(("begin", order, max_total))
         return JOB
 
-    async def jobs(self, everything: bool) -> list[dict[str, Any]]:
-        self.told.append(("jobs", everything))
-        return [JOB]
+    async def jobs(self, everything: bool, first: int, count: int) -> list[dict[str, Any]]:
+        self.told.append(("jobs", everything, first))
+        return [{**JOB, "id": f"job{number:06}"} for number in range(self.begun)][
+            first : first + count
+        ]
 
     async def job(self, job_id: str) -> dict[str, Any]:
         if job_id != JOB["id"]:
@@ -177,8 +182,10 @@ def test_a_signed_psbt_is_handed_in(desk):
 
 
 def test_jobs_are_listed_and_shown(desk):
-    assert ask(desk, "GET", "/v1/registrar/jobs?all=true").body == {"jobs": [JOB]}
-    assert desk.told == [("jobs", True)]
+    assert ask(desk, "GET", "/v1/registrar/jobs?all=true").body == {
+        "jobs": [{**JOB, "id": "job000000"}]
+    }
+    assert desk.told == [("jobs", True, 0)]
     assert ask(desk, "GET", "/v1/registrar/jobs/abc123").body == JOB
     assert ask(desk, "GET", "/v1/registrar/jobs/nothere").body["code"] == "no_such_job"
     assert ask(desk, "GET", "/v1/registrar/jobs/..%2f").status == 400
@@ -191,6 +198,37 @@ def test_the_signers_names_come_with_their_ends_the_soonest_first(desk):
         ("swiftonsecurity.id", "live"),
     ]
     assert names[0]["expire_block"] is not None
+
+
+def test_many_jobs_come_in_pages(desk):
+    desk.begun, path, found = 250, "/v1/registrar/jobs?all=true", []
+    while path:
+        page = ask(desk, "GET", path)
+        assert len(page.body["jobs"]) <= 100
+        found += page.body["jobs"]
+        path = page.headers.get("Link", "").removesuffix('>; rel="next"').removeprefix("<")
+    assert [job["id"] for job in found] == [f"job{number:06}" for number in range(250)]
+
+
+def test_owned_names_come_in_pages_and_by_namespace(desk, monkeypatch):
+    names = [f"name{number:03}.id" for number in range(120)] + ["a.other"]
+
+    async def owned() -> list[str]:
+        return names
+
+    def end(seen: Any, name: str) -> dict[str, Any]:
+        ends = {"expire_block": 5_000, "renewal_deadline": 6_000, "phase": "live"}
+        days = {"expires_about": "2026-11-23", "gone_about": "2026-11-24"}
+        return {"name": name, "address": ADDRESS, **ends, **days}
+
+    monkeypatch.setattr(desk, "owned", owned, raising=False)
+    monkeypatch.setattr(rest_registrar, "_end_json", end)
+    first = ask(desk, "GET", "/v1/registrar/names?namespace=id")
+    assert [one["name"] for one in first.body["names"]] == names[:100]
+    assert "namespace=id&page=1" in first.headers["Link"]
+    second = ask(desk, "GET", "/v1/registrar/names?namespace=id&page=1")
+    assert [one["name"] for one in second.body["names"]] == names[100:120]
+    assert "Link" not in second.headers
 
 
 def test_what_is_told_of_jobs_is_not_kept_by_caches(desk):
