@@ -217,6 +217,7 @@ class Chaos:
         for _ in range(25):
             self.dice.choice(self.deeds)()
             self.pass_by()
+        self.deeds = [self.mine]
         world.fuse.at = None
         world.client.breaks = []
         for _ in range(60):
@@ -273,3 +274,23 @@ def test_where_the_index_waits_for_confirmations_it_is_the_same(
         job = Chaos(world, seed, others=False).run(job_id)
         assert job.state is State.DONE, job.note
         check_paid_once(world, job, burnt)
+
+
+@pytest.mark.parametrize("seed", range(3000, 3000 + RUNS // 20))
+def test_several_jobs_at_once_pay_once_each(made: Path, tmp_path: Path, seed: int) -> None:
+    with World(made, tmp_path) as world:
+        poor = [RegisterName(f"poor{number}.id", DIGEST) for number in range(3)]
+        job_ids = [world.begin(wish, POOR, fund=2_000_000) for wish in poor]
+        job_ids += [register(world), renew(world), preorder_namespace(world)]
+        # They are others to each other: one may take with it what another one names or spends.
+        chaos = Chaos(world, seed, others=True)
+        jobs = [chaos.run(job_id) for job_id in job_ids]
+        assert {job.state for job in jobs} == {State.DONE}, [job.note for job in jobs]
+        for job in jobs:
+            for step, txids in zip(job.steps, world.mined_of(job), strict=True):
+                accepted = [t for t in txids if (v := world.seen.verdict(t)) and v.flaw is None]
+                assert len(accepted) == step.kind.carries_operation
+                assert len(txids) <= 1 + chaos.consents
+        ours = {attempt.txid for job in jobs for attempt in job.attempts()}
+        burnt = [txid for txid, _ in world.burnt() if txid in ours]
+        assert len(jobs) <= len(burnt) <= len(jobs) + chaos.consents
