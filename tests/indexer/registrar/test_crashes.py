@@ -244,7 +244,7 @@ def test_whatever_happens_a_name_is_paid_for_once(made: Path, tmp_path: Path, se
         check_paid_once(world, job, burnt)
 
 
-@pytest.mark.parametrize("seed", range(1000, 1000 + RUNS // 4))
+@pytest.mark.parametrize("seed", range(1000, 1000 + RUNS // 5))
 def test_with_others_on_the_chain_more_is_paid_only_with_consent(
     made: Path, tmp_path: Path, seed: int
 ) -> None:
@@ -263,7 +263,7 @@ def test_with_others_on_the_chain_more_is_paid_only_with_consent(
             assert len(txids) <= 1 + chaos.consents
 
 
-@pytest.mark.parametrize("seed", range(2000, 2000 + RUNS // 5))
+@pytest.mark.parametrize("seed", range(2000, 2000 + RUNS // 10))
 def test_where_the_index_waits_for_confirmations_it_is_the_same(
     made: Path, tmp_path: Path, seed: int
 ) -> None:
