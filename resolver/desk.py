@@ -25,7 +25,7 @@ from indexer.registrar.renewals import Lapsing, names_due
 from indexer.registrar.runner import Runner
 from indexer.registrar.signers import SignerError
 from indexer.registrar.steps import next_view
-from indexer.registrar.wishes import BadWish, RenewName, Wish, read_wish, wish_json
+from indexer.registrar.wishes import RenewName, Wish, read_wish, wish_json
 from indexer.scripts import address_script
 from indexer.snapshot import Snapshot
 from indexer.transactions import hash_hex
@@ -268,8 +268,11 @@ class Desk:
         return [{key: page[key] for key in page if key != "psbt"} for page in pages]
 
     async def job(self, job_id: str) -> Json:
-        """One job."""
-        return self._page(await self._told(lambda: self._orders.job(job_id)))
+        """One job; asks nobody, and so waits for nobody."""
+        try:
+            return self._page(self._orders.job(job_id))
+        except NoSuchJob as refused:
+            raise Refused(Refusal.NO_SUCH_JOB, str(refused), refused.hint) from None
 
     async def resume(self, job_id: str) -> Json:
         """Carry it on now."""
@@ -304,10 +307,11 @@ class Desk:
             wish = read_wish(document, self._network)
             payer = None if order.payer is None else address_script(order.payer, self._network)
             scripts = [address_script(one, self._network) for one in order.scripts]
-        except BadWish as bad:
-            raise Refused(Refusal.BAD_REQUEST, f"{bad}; nothing was paid", "mend it") from None
-        except ValueError as bad:
-            raise Refused(Refusal.BAD_REQUEST, f"{bad}; nothing was paid", "mend it") from None
+        except ValueError as bad:  # ``BadWish`` is one
+            hint = "check what was typed"
+            if "address" in str(bad):
+                hint = f"{hint}; names belong to legacy addresses (p2pkh, p2sh) of the network"
+            raise Refused(Refusal.BAD_REQUEST, f"{bad}; nothing was paid", hint) from None
         if not order.offline:
             return wish, OWN, payer
         if payer is not None:
