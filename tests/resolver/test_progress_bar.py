@@ -15,6 +15,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from indexer.progress import Progress
 from indexer.sandbox import SandboxNode
 from resolver import progress_bar
 from resolver.progress_bar import MIN_BAR, ProgressBar, is_drawable, sides
+from resolver.status_lines import status_lines
 from tests.conftest import ROOT
 from tests.fakes_process import DEADLINE, Blockstored
 
@@ -215,6 +217,40 @@ def test_a_terminal_that_goes_away_disturbs_nobody(monkeypatch, code: int, good:
         assert drawing.cancelled() or drawing.exception() is None
 
     asyncio.run(draw())
+
+
+# The same, asked from elsewhere
+
+
+@pytest.mark.parametrize(
+    ("progress", "told"),
+    [
+        (asdict(PROGRESS), [f"         {PROGRESS}"]),
+        (None, []),
+        ({"speed": "of another release"}, []),
+    ],
+)
+def test_the_status_of_a_daemon_tells_how_far_it_is(progress, told: list[str]) -> None:
+    info = {
+        "server_version": "1",
+        "network": "mainnet",
+        "first_block": 373_601,
+        "names": 9,
+        "consensus": None,
+        "index": {
+            "state": "catching up",
+            "height": 400_000,
+            "target": 850_000,
+            "progress": progress,
+        },
+        "node": {"error": None, "height": 850_000},
+        "dht": {"peers": 0},
+        "archive": {"records": 0, "bytes": 0},
+        "addresses": {"dns": [], "api": {"host": "127.0.0.1", "port": 1}},
+    }
+    lines = status_lines(77, info)
+    assert lines[1].startswith("Index:   catching up, block 400000 of 850000; 9 names")
+    assert lines[2:-4] == told
 
 
 # The real thing
