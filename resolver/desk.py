@@ -186,14 +186,14 @@ class Desk:
         standing = seen.name_status(name)
         if standing is None:
             return None
-        status = standing[1]
+        record, status = standing
         if status.phase not in (Phase.LIVE, Phase.GRACE):
             return None
         if status.expires_at is None or status.gone_at is None:
             return None
         view = next_view(seen, self._network, seen.height, seen.height)
         price = name_payment(name, view).satoshis
-        return Lapsing(name, status.expires_at, status.gone_at, price)
+        return Lapsing(name, record.last_renewed, status.expires_at, status.gone_at, price)
 
     def _publish_and_wait(self, digest: bytes, data: bytes) -> int:
         return self._on_loop(self._publish(digest, data))

@@ -1,7 +1,8 @@
 """Which names are to be renewed by themselves, and which would be but for their price.
 
 What must stay true: a name is renewed only where its owner asked for it beforehand, at most at the
-price that was allowed, and never while something else is under way for it. Pure.
+price that was allowed, never while something else is under way for it, and never twice in one half
+of its life, however short that is. Pure.
 """
 
 from collections.abc import Collection, Iterable
@@ -16,6 +17,8 @@ class Lapsing:
     """A name of ours that ends. Heights are those from which it is in grace, and anybody's."""
 
     name: str
+    renewed_at: int
+    """When its life began anew, or at all."""
     expires_at: int
     gone_at: int
     price: int
@@ -39,7 +42,8 @@ def names_due(
     ceiling: int,
     busy: Collection[str] = (),
 ) -> Due:
-    """The names of ``owned`` that lapse in at most ``within`` blocks from ``height`` on.
+    """The names of ``owned`` that lapse in at most ``within`` blocks from ``height`` on, and have
+    lived for half of their time: where they live for less than ``within``, it would never end.
 
     ``wanted``: names, or ``ALL``; ``ceiling``: satoshis; ``busy``: names with something open.
     """
@@ -49,7 +53,7 @@ def names_due(
         for one in owned
         if (everything or one.name in wanted)
         and one.name not in busy
-        and one.expires_at - height <= within
+        and one.expires_at - height <= min(within, (one.expires_at - one.renewed_at) // 2)
         and height < one.gone_at
     ]
     due.sort(key=lambda one: (one.gone_at, one.name))

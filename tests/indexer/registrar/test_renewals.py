@@ -2,10 +2,10 @@
 
 from indexer.registrar.renewals import ALL, Lapsing, names_due
 
-SOON = Lapsing("soon.id", expires_at=1_050, gone_at=1_100, price=2_500)
-LATE = Lapsing("late.id", expires_at=5_000, gone_at=5_100, price=2_500)
-GRACE = Lapsing("grace.id", expires_at=990, gone_at=1_001, price=2_500)
-DEAR = Lapsing("dear.id", expires_at=1_010, gone_at=1_200, price=90_000)
+SOON = Lapsing("soon.id", renewed_at=500, expires_at=1_050, gone_at=1_100, price=2_500)
+LATE = Lapsing("late.id", renewed_at=500, expires_at=5_000, gone_at=5_100, price=2_500)
+GRACE = Lapsing("grace.id", renewed_at=500, expires_at=990, gone_at=1_001, price=2_500)
+DEAR = Lapsing("dear.id", renewed_at=500, expires_at=1_010, gone_at=1_200, price=90_000)
 OURS = (LATE, SOON, DEAR, GRACE)
 
 
@@ -35,3 +35,12 @@ def test_a_name_that_is_gone_is_not_renewed():
 def test_the_price_that_is_just_allowed_is_paid():
     assert due(ceiling=90_000) == (["grace.id", "soon.id", "dear.id"], [])
     assert due(ceiling=2_499) == ([], ["grace.id", "soon.id", "dear.id"])
+
+
+def test_a_name_of_a_short_life_is_renewed_when_half_of_it_is_over_and_not_again_and_again():
+    renewed, paid = 0, 0
+    for height in range(400):
+        name = Lapsing("brief.id", renewed, renewed + 100, renewed + 120, 2_500)
+        if names_due([name], height, wanted=(ALL,), within=8_640, ceiling=10_000).now:
+            renewed, paid = height, paid + 1
+    assert paid == 7
