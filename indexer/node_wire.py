@@ -8,6 +8,7 @@ import base64
 import contextlib
 import http.client
 import json
+import math
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -135,6 +136,7 @@ class Wire:
         asked = (path, None) if path is not None else (self._path, _batch_body(calls))
         self._send_once(*asked)
         self._under_way = asked
+        self.rested = math.inf  # it is not idle, however long the reply waits
 
     def _send_once(self, path: str, body: str | None) -> None:
         """Send a request, if it is not the one that is under way already."""
