@@ -297,7 +297,19 @@ class Runner:
         except Refused as refused:
             self.note(job, State.RUNNING, f"waiting: {refused.flaw.value}")
             return False
-        self.journal.save(job.with_attempt(index, attempt))
+        counted_on = [
+            coin for coin in attempt.unsigned.coins if (coin.txid, coin.index) in means.taken
+        ]
+        if counted_on:
+            # A wallet chose them that knows nothing of other jobs: set aside, they are not chosen
+            # again. What is signed here is thrown away.
+            signer.keep(counted_on)
+            why = "coins were chosen that another job counts on; they are chosen anew"
+            self.note(job, State.RUNNING, why)
+            return True
+        job = job.with_attempt(index, attempt)
+        self.journal.save(job)
+        self._keep(job, attempt)
         if not isinstance(action, Make):
             log.info("job %s: the %s is made anew", job.id, job.steps[index].kind.value)
         return True

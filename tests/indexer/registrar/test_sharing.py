@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from indexer.registrar.coins import Coin
 from indexer.registrar.jobs import Job, State, Step
 from indexer.registrar.sharing import MAX_COINS_AT_ONCE, brought, carriers, counts, lacking, lacks
 from indexer.registrar.signers import InsufficientFunds, Payment
@@ -96,6 +97,34 @@ def test_where_money_is_short_fewer_coins_are_brought_at_a_time(
     assert payments(world.job(jobs[0])) == [2]
     world.run()
     assert {world.job(job_id).state for job_id in jobs} == {State.DONE}
+
+
+def test_a_wallet_that_forgot_what_it_keeps_spends_no_coin_of_another_job(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coins, signer = world.signer.coins, world.signer
+
+    def free(script: bytes) -> list[Coin]:
+        return [coin for coin in coins(script) if (coin.txid, coin.index) not in signer.kept]
+
+    monkeypatch.setattr(signer, "coins", free)
+    first = world.begin(RegisterName("first.id"))
+    world.client.breaks = ["before"]  # signed and written down, and never sent
+    world.turn()
+    spent = set(world.job(first).steps[0].attempts[0].unsigned.coins)
+    signer.kept.clear()
+    least = min(coin.value for coin in spent) - 20_000
+    assert spent & set(signer.pay([TxOut(least, POOR)], 20.0).unsigned.coins)
+    world.client.down = True  # so that nothing else is sent before the second is begun
+    world.turn()
+    world.client.down = False
+    second = world.begin(RegisterName("second.id"), sender=POOR, fund=least)
+    world.runner.advance(second)
+    (fund,) = world.job(second).steps[0].attempts
+    assert not spent & set(fund.unsigned.coins)
+    world.run()
+    assert {world.job(each).state for each in (first, second)} == {State.DONE}
+    assert len(world.job(first).steps[0].attempts) == 1
 
 
 def job(number: int, amount: int = AMOUNT, **more: object) -> Job:
