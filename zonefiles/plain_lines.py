@@ -21,7 +21,6 @@ from types import MappingProxyType
 from typing import Final
 
 import dns.exception
-import dns.ipv4
 import dns.ipv6
 
 from zonefiles.recordsets import (
@@ -100,11 +99,13 @@ class _Reader:
         "_owners",
         "_stated_ttl",
         "_zone",
+        "_zone_text",
     )
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._zone = tuple(name.lower().encode().split(b"."))
+        self._zone_text = name.lower().encode()
+        self._zone = tuple(self._zone_text.split(b"."))
         self._origin: Labels = self._zone
         self._owner: Labels | None = ()  # relative to the zone; None: outside of it
         self._default_ttl: int | None = None
@@ -154,6 +155,9 @@ class _Reader:
         if directive == b"$TTL":
             self._default_ttl = _number(word, MAX_TTL)
         elif directive == b"$ORIGIN":
+            if word.lower() == self._zone_text and len(self._zone) > 1:  # as nearly all begin
+                self._origin = self._labels(b"@", self._zone)
+                return
             labels = self._labels(word, ())
             relative = len(labels) == 1 and not word.endswith(b".")
             self._origin = self._labels(word, self._origin) if relative else labels
@@ -276,9 +280,10 @@ def _string(word: bytes) -> bytes:
 
 def _address4(fields: list[bytes]) -> _Fields:
     (address,) = _exactly(1, fields)
-    if len(address) > _MAX_ADDRESS:
+    numbers = [_NUMBERS.get(part, -1) for part in address.split(b".", 4)]
+    if len(numbers) != 4 or -1 in numbers:
         raise _NotPlain
-    return dns.ipv4.inet_aton(address), None
+    return bytes(numbers), None
 
 
 def _address6(fields: list[bytes]) -> _Fields:
@@ -338,6 +343,7 @@ def _exactly(count: int, fields: list[bytes]) -> list[bytes]:
 
 
 _OCTETS = tuple(bytes((number,)) for number in range(256))
+_NUMBERS = {b"%d" % number: number for number in range(256)}
 
 _FIELDS: Mapping[bytes, tuple[int, Callable[[list[bytes]], _Fields]]] = {
     b"A": (_A, _address4),

@@ -149,6 +149,13 @@ def test_a_name_with_odd_signs_goes_the_long_way(name):
     assert read_plain_lines(b"@ A 192.0.2.1", name) is None
 
 
+@pytest.mark.parametrize("name", ["alice", "Alice.ID", "a.b.alice.id"])
+def test_an_origin_that_is_the_name_means_the_same_both_ways(name):
+    text = "$ORIGIN {}\n@ A 192.0.2.1\nwww CNAME @\nMX MX 1 Mail\n$ORIGIN x\ny NS z\n"
+    for origin in (name, name.lower(), name.upper(), name + "."):
+        assert is_plain(text.format(origin), name)
+
+
 def test_the_budget_for_names_is_never_larger_than_on_the_long_way():
     deep = "$ORIGIN " + "a." * 119 + "alice.id\n"
     assert is_plain(deep + "@ CNAME x\n" * 10)
