@@ -307,7 +307,11 @@ class Settings(BaseModel):
         max_length=10_000,
     )
     auto_renew_before: Duration = _setting(
-        60 * 86400.0, "How long before, but never in the first half of a name's life.", shown="60d", ge=60, le=10 * 366 * 86400
+        60 * 86400.0,
+        "How long before, but never in the first half of a name's life.",
+        shown="60d",
+        ge=60,
+        le=10 * 366 * 86400,
     )
     auto_renew_max_price: int = _setting(
         0, "The most satoshis that such a renewal may cost, the miner's fee apart.", ge=0
