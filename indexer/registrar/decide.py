@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from indexer.flaws import Flaw
+from indexer.networks import PREORDER_EXPIRE
 from indexer.registrar.actions import (
     Abandon,
     Action,
@@ -219,7 +220,7 @@ def _unsigned(job: Job, index: int, seen: Seen) -> Action | None:
             return Send(index, attempt)
     return AwaitSignature(
         f"the {step.kind.value} waits for a signature: sign the PSBT of this job where the keys"
-        f" are, and hand it back. {paid(job, seen)}"
+        f" are, and hand it back. {paid(job, seen)}{deadline(job, index, seen)}"
     )
 
 
@@ -498,6 +499,20 @@ def paid(job: Job, seen: Seen) -> str:
     if not price:
         return f"Nothing was paid but {fees} satoshis to miners."
     return f"{price} satoshis were paid for it, and {fees} satoshis to miners."
+
+
+def deadline(job: Job, index: int, seen: Seen) -> str:
+    """A sentence, after a blank, on until when a registration must be mined lest its price is lost;
+    "" where that is not so."""
+    if job.steps[index].kind is not StepKind.REGISTER:
+        return ""
+    before = (attempt for step in job.steps[:index] for attempt in (*step.lost, *step.attempts))
+    verdicts = (seen.of(attempt).verdict for attempt in before if attempt.price)
+    heights = [one.height for one in verdicts if one is not None and one.flaw is None]
+    if not heights:
+        return ""
+    last = max(heights) + PREORDER_EXPIRE
+    return f" It must be in block {last} at the latest, or the price that was paid is lost."
 
 
 def _given_up(job: Job, seen: Seen) -> str:

@@ -35,7 +35,7 @@ from indexer.registrar.actions import (
     Wait,
 )
 from indexer.registrar.coins import CannotPay, Coin, FeeTooHigh
-from indexer.registrar.decide import decide, paid, turned_by_chain
+from indexer.registrar.decide import deadline, decide, paid, turned_by_chain
 from indexer.registrar.fees import FeeRate, ask_fee_rate
 from indexer.registrar.jobs import Attempt, Job, State, Step
 from indexer.registrar.journal import Journal, JournalError
@@ -265,12 +265,13 @@ class Runner:
         index = action.step
         signer = self.signers.get(job.signer)
         if signer is None:
-            self.note(
-                job,
-                State.RUNNING,
-                f"whoever signs for this job ({job.signer}) is not set up any more; set it up "
-                "again, or abandon the job",
-            )
+            why = f"whoever signs for this job ({job.signer}) is not set up any more; set it up again"
+            if job.stopping:
+                what = job.steps[index].kind.value
+                sent = f"The {what} was sent and may still be mined: nobody here can take it back"
+                self._close(job, State.ABANDONED, f"{why}. {sent}. {paid(job, seen)}", seen)
+                return False
+            self._hold(job, index, f"{why}, or abandon the job", seen)
             return False
         means = self.means(job, signer, seen.node_height)
         try:
@@ -289,10 +290,10 @@ class Runner:
                 return False
             return self._fund(job, index, failure, seen, isinstance(action, Make))
         except InsufficientFunds as failure:
-            self.note(job, State.RUNNING, str(failure))
+            self._hold(job, index, str(failure), seen)
             return False
         except (SignerError, FeeTooHigh, PriceTooHigh) as failure:
-            self.note(job, State.RUNNING, f"the {job.steps[index].kind.value} waits: {failure}")
+            self._hold(job, index, f"the {job.steps[index].kind.value} waits: {failure}", seen)
             return False
         except Refused as refused:
             self.note(job, State.RUNNING, f"waiting: {refused.flaw.value}")
@@ -383,7 +384,7 @@ class Runner:
         """The sender has too few coins: move some there first, where that was not done before."""
         funds = sum(step.kind is StepKind.FUND for step in job.steps)
         if not first or funds >= MAX_FUNDS or not failure.missing:
-            self.note(job, State.RUNNING, f"the {job.steps[index].kind.value} waits: {failure}")
+            self._hold(job, index, f"the {job.steps[index].kind.value} waits: {failure}", seen)
             return False
         amount = failure.missing + int(making.SPARE_BYTES * seen.fee_rate)
         step = Step(StepKind.FUND, amount=amount)
@@ -487,6 +488,11 @@ class Runner:
         if noted is not job:
             log.info("job %s for %s: %s: %s", job.id, job.subject, state.value, why)
             self.journal.save(noted)
+
+    def _hold(self, job: Job, index: int, why: str, seen: Seen) -> None:
+        """Note why a transaction cannot be made, and until when that costs nothing."""
+        until = deadline(job, index, seen)
+        self.note(job, State.RUNNING, f"{why.rstrip('.')}.{until}" if until else why)
 
     def _close(self, job: Job, state: State, why: str, seen: Seen) -> None:
         closed = replace(job, closed_at=seen.node_height)

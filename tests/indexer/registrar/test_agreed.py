@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from embit.hashes import hash160
 
-from indexer.networks import SANDBOX
+from indexer.networks import PREORDER_EXPIRE, SANDBOX
 from indexer.registrar.jobs import Job, State, job_json, read_job
 from indexer.registrar.journal import JournalError
+from indexer.registrar.signers import WalletLocked
 from indexer.registrar.wishes import RegisterName, RevokeName, UpdateName
 from tests.fakes_registrar import World, template
 from tests.indexer.registrar.test_orders import Office
@@ -114,3 +115,32 @@ def test_what_cannot_be_taken_back_is_told_and_holds_the_name_no_longer(office):
     office.orders.plan(RevokeName("bob.id"), signer="own")
     office.world.mine(2)
     assert office.world.seen.name("bob.id").value_hash == wish.value_hash
+
+
+def test_a_registration_that_waits_for_its_wallet_says_until_when_nothing_is_lost(office):
+    job = office.orders.begin(WISH, signer="own", max_total=10**9)
+    office.wallet.refuses = WalletLocked("the wallet is locked; unlock it")
+    office.world.mine(2)
+    office.world.runner.turn()
+    told = office.orders.job(job.id)
+    mined = office.world.seen.verdict(told.steps[0].attempts[0].txid).height
+    assert "the wallet is locked; unlock it" in told.note
+    assert f"in block {mined + PREORDER_EXPIRE} at the latest, or the price that was" in told.note
+    office.wallet.refuses = None
+    office.world.run()
+    assert office.world.seen.name("bob.id") is not None
+
+
+def test_what_costs_nothing_by_waiting_names_no_deadline(office):
+    office.wallet.refuses = WalletLocked("the wallet is locked; unlock it")
+    job = office.orders.begin(WISH, signer="own", max_total=10**9)
+    assert "the wallet is locked" in job.note
+    assert "at the latest" not in job.note
+
+
+def test_a_job_without_its_signer_can_be_given_up(office):
+    job = office.orders.begin(WISH, signer="own", max_total=10**9)
+    del office.signers["own"]
+    assert office.orders.abandon(job.id).state is State.ABANDONED
+    told = office.orders.job(job.id).note
+    assert "The preorder was sent and may still be mined: nobody here can take it back" in told
