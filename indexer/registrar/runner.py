@@ -265,13 +265,13 @@ class Runner:
         index = action.step
         signer = self.signers.get(job.signer)
         if signer is None:
-            why = f"whoever signs for this job ({job.signer}) is not set up any more; set it up again"
+            why = f"whoever signs for this job ({job.signer}) is not set up any more; set it up"
             if job.stopping:
                 what = job.steps[index].kind.value
                 sent = f"The {what} was sent and may still be mined: nobody here can take it back"
                 self._close(job, State.ABANDONED, f"{why}. {sent}. {paid(job, seen)}", seen)
                 return False
-            self._hold(job, index, f"{why}, or abandon the job", seen)
+            self._hold(job, index, f"{why} again, or abandon the job", seen)
             return False
         means = self.means(job, signer, seen.node_height)
         try:
