@@ -23,10 +23,12 @@ log = logging.getLogger("blockstore.table")
 
 _OPTIONS = {
     "bloom_filter_bits": 10,
-    "lru_cache_size": 64 * 1024 * 1024,
+    # The system keeps the files' pages as well, for as long as it has room.
+    "lru_cache_size": 24 * 1024 * 1024,
     # Rows are small and many; a large buffer and large files are merged far less often, which
-    # costs up to a second core while catching up.
-    "write_buffer_size": 64 * 1024 * 1024,
+    # costs up to a second core while catching up. There are two of them while one is written out,
+    # and all of this together must fit into what the daemon may take.
+    "write_buffer_size": 36 * 1024 * 1024,
     "max_file_size": 16 * 1024 * 1024,
 }
 
