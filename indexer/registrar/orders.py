@@ -126,9 +126,9 @@ class Orders:
             fee = replace(fee, rate=fee_rate, estimated=False, says=ASKED_FOR)
         if fee.rate > self.max_fee_rate:
             raise CannotOrder(
-                f"miners ask for {fee.rate:g} satoshis a byte, and at most {self.max_fee_rate:g}"
-                " are paid here; nothing was paid",
-                "wait until fees are lower, or raise max_fee_rate",
+                f"{fee.rate:g} satoshis a byte would be paid ({fee.says}), and at most"
+                f" {self.max_fee_rate:g} are paid here; nothing was paid",
+                "wait until fees are lower, ask for less, or raise max_fee_rate",
             )
         seen = self.runner.snapshot()
         view = next_view(seen, self.runner.network, seen.height, height)
