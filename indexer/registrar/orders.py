@@ -148,7 +148,7 @@ class Orders:
             coins=coins,
             tip=tip,
             has_data=has_data,
-            spare=purse.spare(),
+            spare=_elsewhere(purse, sender),
             rivals=rivals.operations,
             script_sig_size=purse.script_sig_size,
         )
@@ -444,6 +444,11 @@ class Orders:
             if job.signer == signer:
                 scripts |= dict.fromkeys(s for s in (job.parties.owner, job.parties.sender) if s)
         return sorted(name for script in scripts for name in _names_of(script, seen))
+
+
+def _elsewhere(purse: Purse, sender: bytes) -> int:
+    """Satoshis that can be moved to the sender: what it holds already is no part of them."""
+    return max(0, purse.spare() - sum(coin.value for coin in purse.coins(sender)))
 
 
 def _coins(purse: Purse, parties: Parties) -> list[Coin]:

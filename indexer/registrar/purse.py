@@ -84,14 +84,16 @@ class Purse:
             raise PlanRefused(
                 Reason.TOO_MANY_COINS, str(lacking), "pay them to yourself in one coin first"
             )
-        value, made = self._funded(operations, coins, lacking.missing)
+        # Only the sender's own coins stay as they are: those of others may be what is moved.
+        ours = [coin for coin in coins if coin.script == self._sender]
+        value, made = self._funded(operations, ours, lacking.missing)
         fund_fee = math.ceil(FUND_BYTES * max(self._fee_rate, LEAST_FEE_RATE))
         if spare < value + fund_fee:
-            held = sum(coin.value for coin in coins)
+            held = sum(coin.value for coin in ours)
             raise self._not_enough(value, held + max(0, spare - fund_fee))
         # As much again as the miners get, so that the fees can be raised while they wait.
         value = min(value + sum(unsigned.fee for unsigned in made), spare - fund_fee)
-        made = self._compose(operations, [*coins, self._coin(value)])
+        made = self._compose(operations, [*ours, self._coin(value)])
         return Paid(tuple(made), value, fund_fee)
 
     def _compose(self, operations: Sequence[Operation], coins: Sequence[Coin]) -> list[Unsigned]:

@@ -375,3 +375,14 @@ def test_a_preorder_that_was_paid_for_and_given_up_is_used_and_not_paid_again(of
     assert record is not None
     assert record.sender == job.parties.owner
     assert len(office.world.burnt()) == 1
+
+
+def test_the_coins_of_who_sends_are_not_counted_twice(office: Office) -> None:
+    world, pauper = office.world, Wallet(office.world.node, ["pauper"])
+    office.signers["pauper"] = pauper
+    gifts = [TxOut(9_000, pauper.purse), TxOut(600, pauper.purse)]
+    world.node.submit(world.signer.pay(gifts, 20.0).raw)
+    world.mine()
+    with pytest.raises(PlanRefused) as refused:
+        office.orders.plan(RegisterName("poor.id"), signer="pauper")
+    assert refused.value.reason is Reason.NOT_ENOUGH_MONEY
