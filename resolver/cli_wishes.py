@@ -5,6 +5,8 @@ was agreed, at the price that was shown or less; no key and no passphrase is eve
 """
 
 import base64
+import http
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from resolver.cli_waiting import Waiting, confirmed, is_somebody_here, show_job
 from resolver.refusals import Refusal
 
 Options = Mapping[str, Any]
+TRIES = 3
+"""How often a plan is made for whoever agrees beforehand."""
 JOBS_A_PAGE = 100  # of the API
 
 
@@ -101,13 +105,33 @@ def wishing(
         daemon.show(plan, lambda said: said["text"])
         return
     agree(plan, options["yes"])
-    body["max_total"] = waiting.agreed = plan["plan"]["total"]
     try:
-        job = daemon.order("/v1/registrar/jobs", body)
+        job, waiting.agreed = _begun(daemon, body, plan, options["yes"])
     except KeyboardInterrupt:
         click.echo(err=True)
         fail(refusals.LEFT, "left before blockstored had answered", ASK_FIRST)
     waiting.follow(job)
+
+
+def _begun(daemon: Daemon, body: Json, plan: Json, yes: bool) -> tuple[Json, int]:
+    """The job of an order whose plan was agreed to, and the total of that plan.
+
+    Other wishes of the same moment may have taken the coins that the plan counted on. Whoever
+    agrees beforehand is shown the new plan, and agrees to that.
+    """
+    for tries_left in reversed(range(TRIES if yes else 1)):
+        agreed: int = plan["plan"]["total"]
+        order = json.dumps({**body, "max_total": agreed}).encode()
+        status, answer = daemon.try_asking("POST", "/v1/registrar/jobs", order, secret=True)
+        if status == http.HTTPStatus.OK:
+            return answer, agreed
+        if not tries_left or status != http.HTTPStatus.CONFLICT:
+            break
+        plan = daemon.order("/v1/registrar/plan", body)
+        if plan["plan"]["total"] <= agreed:
+            break  # that was not the reason
+        agree(plan, yes)
+    daemon.refused(answer)
 
 
 def agree(plan: Json, yes: bool) -> None:
@@ -137,8 +161,6 @@ def checked_data(file: Path | None, name: str, raw: bool) -> bytes | None:
 
 def check_data(data: bytes, name: str, raw: bool, where: str) -> None:
     """Ends the program where ``data`` is neither a zone file of ``name`` nor JSON."""
-    import json
-
     from zonefiles.zonefile import ZonefileError, parse_zonefile
 
     if not data:
