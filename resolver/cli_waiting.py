@@ -76,6 +76,8 @@ class Waiting:
         except KeyboardInterrupt:
             self._left(job)
         show_job(self._daemon, job)
+        if job["state"] == "abandoned":  # by somebody else, meanwhile
+            sys.exit(refusals.NOT_DONE)
 
     def _ask(self, job: Json) -> Json:
         path = page_path("/v1/registrar/jobs/{}", str(job["id"]))

@@ -172,7 +172,7 @@ def exit_code_rows() -> list[tuple[int, str]]:
         (NO_ANSWER, "blockstored did not answer in time"),
         (NOT_PROVEN, "a proof, or the data under it, is not what it should be"),
         (NOT_AGREED, "the plan was not agreed to, and nothing was paid"),
-        (NOT_DONE, "what was begun failed, or needs consent to go on"),
+        (NOT_DONE, "what was begun failed or was given up, or needs consent to go on"),
         (LEFT, "left by Ctrl-C; blockstored goes on by itself"),
     ]
     rows += [(r.exit_code, r.meaning) for r in Refusal if r.exit_code != FAILED]

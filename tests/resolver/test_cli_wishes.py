@@ -226,7 +226,7 @@ def test_with_wait_it_stays_until_it_is_done_and_says_each_step_once(daemon, zon
     assert json.loads(result.stdout)["state"] == "done"
 
 
-@pytest.mark.parametrize("state", ["failed", "needs-consent"])
+@pytest.mark.parametrize("state", ["failed", "needs-consent", "abandoned"])
 def test_what_did_not_go_well_has_an_exit_code_of_its_own(daemon, zone, state):
     daemon.states = [{**JOB, "state": state, "note": "somebody else was faster"}]
     assert run("register", "alice", zone, "--yes", "--wait").exit_code == 18
