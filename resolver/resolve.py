@@ -262,8 +262,8 @@ class Resolver:
             return self._failed(error, asked)
 
     def ready(self, packet: bytes, limit: int, address: str = "") -> bytes | None:
-        """The reply to a datagram from ``address`` if the cache has it and it holds no cookie: the
-        short way for a door. Never raises."""
+        """The reply to a datagram from ``address`` if the cache has it: the short way for a door.
+        Never raises."""
         if not self._caching:
             return None
         may_recurse = self._forwarder is not None and self._forwarder.allows(address)
@@ -277,10 +277,13 @@ class Resolver:
         else:
             self._look_at_the_clock(int(now))
         asked = outline(packet, limit, stream=False, keeps_connection=False)
-        if asked is None or asked.cookie is not None or not self._fresh:
+        if asked is None or not self._fresh:
             return None
         if may_recurse:
             asked = _for_one_who_may_recurse(asked, packet)
+        if asked.cookie is not None:
+            cookie, _ = self._cookies.reply(asked.cookie, address, self._unix_clock())
+            return self._cache.find(packet, asked, self._second, cookie)
         reply = self._cache.find(packet, asked, self._second, None)
         if reply is not None and limit == UDP_LIMIT and len(packet) <= MAX_TOLD_QUERY:
             if len(told) >= MAX_TOLD:

@@ -109,6 +109,19 @@ def test_the_same_bytes_within_one_second_get_no_reply_of_before_a_block(kept):
     assert kept.world.resolver.ready(wire, UDP_LIMIT) is None
 
 
+def test_the_same_bytes_with_a_cookie_get_each_address_its_own(kept):
+    cookie = dns.edns.GenericOption(10, b"12345678")
+    wire = dns.message.make_query("www.alice.bs", "A", use_edns=0, options=[cookie]).to_wire()
+    kept.world.resolver.begin(wire, UDP_LIMIT)
+    said = {}
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
+        reply = dns.message.from_wire(kept.world.resolver.ready(wire, UDP_LIMIT, address))
+        assert lines(reply.answer) == ["www.alice.bs. 600 IN A 192.0.2.1"]
+        (option,) = [option for option in reply.options if option.otype == 10]
+        assert said.setdefault(address, option.to_wire()) == option.to_wire()
+    assert len(set(said.values())) == 2
+
+
 def test_the_same_bytes_in_the_next_second_get_ttls_that_have_counted_down(kept):
     wire = dns.message.make_query("www.alice.bs", "A").to_wire()
     kept.world.resolver.begin(wire, UDP_LIMIT)
@@ -437,7 +450,7 @@ class Twins:
         assert _without_ttls(on) == _without_ttls(off)
         if not stream:
             for _ in range(2):  # what the cache puts together, and the very same bytes again
-                ready = self.on.resolver.ready(wire, limit)
+                ready = self.on.resolver.ready(wire, limit, "127.0.0.1")
                 assert ready is None or ready == on
 
 
