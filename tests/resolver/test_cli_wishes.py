@@ -108,12 +108,14 @@ def test_ctrl_c_at_the_question_is_a_no(daemon, monkeypatch):
 
 
 def test_ctrl_c_while_the_daemon_begins_says_where_to_look(daemon, monkeypatch):
-    def answer(self: Daemon, path: str, wish: Any) -> Any:
-        if path == "/v1/registrar/plan":
-            return PLAN
-        raise KeyboardInterrupt
+    ask = Remembered.try_asking
 
-    monkeypatch.setattr(Remembered, "order", answer)
+    def answer(self: Remembered, method: str, path: str, *rest: Any, **more: Any) -> Any:
+        if path == "/v1/registrar/jobs":
+            raise KeyboardInterrupt
+        return ask(self, method, path, *rest, **more)
+
+    monkeypatch.setattr(Remembered, "try_asking", answer)
     result = run("register", "alice", "--yes")
     assert result.exit_code == 130
     assert "see `pending` for whether it was begun" in result.stderr
