@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 MOST_INPUTS, MOST_OUTPUTS = 6, 8
 """A transaction with more is walked run by run."""
+LONGEST_USUAL = 5_500
+"""Bytes that no transaction of a usual shape is longer than."""
 RUNS = (32, 4)
 """How many inputs, outputs or witnesses are passed over at once; in descending order."""
 

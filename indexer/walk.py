@@ -8,7 +8,7 @@ always told of.
 from typing import NamedTuple
 
 from indexer.headers import HEADER_BYTES, CorruptBlock, double_sha256, double_sha256_of_all
-from indexer.shapes import Runs, Shapes, shapes
+from indexer.shapes import LONGEST_USUAL, Runs, Shapes, shapes
 
 MAX_BASE_BYTES = 1_000_000
 SMALLEST_TRANSACTION = 60  # one input with an empty script and one output with an empty script
@@ -83,12 +83,13 @@ def walk(raw: bytes, magic: bytes) -> tuple[list[bytes], list[Suspect]]:
         if found:
             txids += double_sha256_of_all(map(b"".join, found))
             at = end - left
-        else:
-            covered, after, suspected = _pass(raw, at, len(txids), usual)
-            if suspected:
-                suspects.append(Suspect(len(txids), at))
-            txids.append(double_sha256(covered))
-            at = after
+            if left <= LONGEST_USUAL or len(txids) >= count:
+                continue  # the end of the window may have cut the next one short
+        covered, after, suspected = _pass(raw, at, len(txids), usual)
+        if suspected:
+            suspects.append(Suspect(len(txids), at))
+        txids.append(double_sha256(covered))
+        at = after
     if len(txids) > count:
         raise CorruptBlock(f"other transactions follow the {count} that the block says it has")
     if at != length:
