@@ -38,6 +38,7 @@ _DO = 0x8000
 
 _HEADER = 12
 _OPT_HEAD = 11
+_SOA_NUMBERS = 20  # behind both names, the serial first (RFC 1035 3.3.13)
 _BARE_OPT = b"\0\0\x29"
 _header = struct.Struct("!HHHHHH")
 _type_class = struct.Struct("!HH")
@@ -75,6 +76,8 @@ class Query:
     qtype: int
     qclass: int
     edns: Edns | None
+    serial: int | None = None
+    """The serial of the zone that one who asks for IXFR has (RFC 1995 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ class _Draft:
     qclass: int = 0
     has_question: bool = False
     edns: Edns | None = None
+    serial: int | None = None
 
 
 def read_query(packet: bytes) -> Query | CookieQuery | bytes | None:
@@ -156,7 +160,8 @@ def read_query(packet: bytes) -> Query | CookieQuery | bytes | None:
         return _refusal(draft, Rcode.FORMERR)
     if draft.qtype in (Rtype.TKEY, Rtype.MAILA, Rtype.MAILB):
         return _refusal(draft, Rcode.NOTIMP)
-    return Query(ident, flags, draft.labels, draft.qtype, draft.qclass, draft.edns)
+    it = draft
+    return Query(ident, flags, it.labels, it.qtype, it.qclass, it.edns, it.serial)
 
 
 def _read_question(packet: bytes, draft: _Draft) -> int:
@@ -214,6 +219,8 @@ def _read_records(packet: bytes, at: int, skipped: int, additionals: int, draft:
                 draft.edns = Edns(size, 0, bool(ttl & _DO), options)
         elif len(rdata) != length:
             raise _Unreadable("a record breaks off")
+        elif number < skipped and rtype == Rtype.SOA and length >= _SOA_NUMBERS:
+            draft.serial = int.from_bytes(rdata[-_SOA_NUMBERS:][:4], "big")
     if at != len(packet):
         raise _Unreadable("bytes behind the last record")
 

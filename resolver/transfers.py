@@ -53,8 +53,9 @@ class Transfers:
         """What is said to an AXFR or IXFR question: the reason why not, or its last message to
         come, before which the others go to ``asker.more``.
 
-        To IXFR the whole zone is given, as RFC 1995 4 allows; over UDP the SOA alone, by which
-        the asker sees whether it is worth a connection (RFC 1995 2).
+        To IXFR the whole zone is given, as RFC 1995 4 allows; the SOA alone to who has this
+        version already, and over UDP, where the asker sees by it whether it is worth a connection
+        (RFC 1995 2).
         """
         if not is_within(asker.address, self._allow):
             return Answer(Rcode.REFUSED)
@@ -69,19 +70,23 @@ class Transfers:
             if query.qtype == Rtype.IXFR:
                 return say.apex_answer(place.zone, Rtype.SOA, table.height)
             return Answer(Rcode.REFUSED)
-        if self.under_way >= MAX_AT_ONCE:
-            return say.overloaded()
+        held = query.serial if query.qtype == Rtype.IXFR else None
+        if held is not None and not _is_newer(table.height, held):
+            return say.apex_answer(place.zone, Rtype.SOA, table.height)
 
         def write(sets: tuple[RecordSet, ...]) -> bytes:
             return write_reply(query, Answer(Rcode.NOERROR, True, sets), STREAM_LIMIT, asker=asker)
 
         messages = messages_of(place.zone, table, self._read, self._ttls, write)
-        return self._give(
-            messages, asker, f"{name_text(place.zone.suffix)} at block {table.height}"
-        )
+        what = f"{name_text(place.zone.suffix)} at block {table.height}"
+        refusal = write_reply(query, say.overloaded(), STREAM_LIMIT, asker=asker)
+        return self._give(messages, asker, what, refusal)
 
-    async def _give(self, messages: Any, asker: Asker, what: str) -> bytes:
+    async def _give(self, messages: Any, asker: Asker, what: str, refusal: bytes) -> bytes:
         assert asker.more is not None
+        # Here and not in ``begin``: many may be asked for before the first of them begins.
+        if self.under_way >= MAX_AT_ONCE:
+            return refusal
         self.under_way += 1
         try:
             last = b""
@@ -103,3 +108,8 @@ class Transfers:
         """Not by way of what is kept read: a whole zone would push out what is asked for."""
         data = self._peek(digest)
         return None if data is None else read_data(data, name)
+
+
+def _is_newer(serial: int, than: int) -> bool:
+    """Serial number arithmetic (RFC 1982 3.2)."""
+    return 0 < (serial - than) % 2**32 < 2**31

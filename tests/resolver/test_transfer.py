@@ -172,7 +172,38 @@ def test_over_udp_there_is_no_transfer_and_ixfr_tells_the_serial(world):
     assert soa[0].serial == HEIGHT
 
 
-def test_an_ixfr_question_gets_the_whole_zone(world):
+def ixfr_from(world, serial) -> list[bytes]:
+    query, _ = dns.xfr.make_query(dns.zone.Zone("bs"), serial)
+    sent: list[bytes] = []
+
+    async def story() -> None:
+        async def take(message: bytes) -> None:
+            sent.append(message)
+
+        asker = Asker("192.0.2.9", keeps_connection=True, more=take)
+        sent.append(await world.resolver.reply_to(query.to_wire(), STREAM_LIMIT, asker))
+
+    asyncio.run(story())
+    return sent
+
+
+@pytest.mark.parametrize("serial", [HEIGHT, HEIGHT + 1, HEIGHT + 2**31 - 1])
+def test_who_has_this_version_already_hears_the_serial_alone(world, serial):
+    (wire,) = ixfr_from(world, serial)
+    reply = dns.message.from_wire(wire)
+    (soa,) = reply.answer
+    assert (reply.rcode(), soa[0].serial) == (dns.rcode.NOERROR, HEIGHT)
+
+
+@pytest.mark.parametrize("serial", [1, HEIGHT - 1, HEIGHT + 2**31 + 1])
+def test_who_has_an_older_version_gets_the_whole_zone(world, serial):
+    messages = ixfr_from(world, serial)
+    assert len(messages) > 3
+    for wire, place in ((messages[0], 0), (messages[-1], -1)):
+        assert dns.message.from_wire(wire).answer[place].rdtype == dns.rdatatype.SOA
+
+
+def test_an_ixfr_question_that_tells_no_serial_gets_the_whole_zone(world):
     _, messages = ask(world, rtype="IXFR")
     assert len(messages) > 3
     first = dns.message.from_wire(messages[0]).answer[0]
@@ -216,6 +247,24 @@ def test_transfers_at_once_are_few_and_others_have_their_turn_between(world):
 
     assert len(asyncio.run(story())) == MAX_AT_ONCE
     assert world.resolver._transfers.under_way == 0
+
+
+def test_many_that_are_asked_for_in_one_breath_are_no_more_at_once(world):
+    most = 0
+
+    async def story() -> list[bytes]:
+        async def take(message: bytes) -> None:
+            nonlocal most
+            most = max(most, world.resolver._transfers.under_way)
+
+        asker = Asker("192.0.2.9", keeps_connection=True, more=take)
+        wire = dns.message.make_query("bs", "AXFR").to_wire()
+        begun = [world.resolver.begin(wire, STREAM_LIMIT, asker) for _ in range(10)]
+        return await asyncio.gather(*begun)
+
+    codes = [dns.message.from_wire(wire).rcode() for wire in asyncio.run(story())]
+    assert most == MAX_AT_ONCE
+    assert codes.count(dns.rcode.SERVFAIL) == 10 - MAX_AT_ONCE
 
 
 def test_a_failure_in_the_middle_is_told_and_gives_the_place_back(world):
