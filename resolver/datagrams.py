@@ -30,7 +30,8 @@ _CONTROL = 64
 """Octets for the control messages of one datagram: a header of 16 and at most 20 of in6_pktinfo."""
 _cmsg = struct.Struct("=QII")
 _INTERFACE = slice(_cmsg.size, _cmsg.size + 4)
-"""Where in_pktinfo has the interface: a reply may leave through another one."""
+_INTERFACE6 = slice(_cmsg.size + 16, _cmsg.size + 20)
+"""Where in_pktinfo and in6_pktinfo have the interface: a reply may leave through another one."""
 Control = tuple[int, int, bytes]
 """A control message: level, type, octets."""
 _sin = struct.Struct("!2xH")
@@ -172,9 +173,11 @@ class DatagramBatch:
 
     def _answer_from_there(self, number: int) -> None:
         self._sent_with[number] = self._came_with[number]
+        at = number * _CONTROL
         if self._name_length == 16:
-            at = number * _CONTROL
             self._controls[at + _INTERFACE.start : at + _INTERFACE.stop] = bytes(4)
+        elif not is_link_local(self._controls[at + _cmsg.size : at + _INTERFACE6.start]):
+            self._controls[at + _INTERFACE6.start : at + _INTERFACE6.stop] = bytes(4)
 
     def _datagrams(
         self, octets: bytearray, size: int
@@ -205,6 +208,11 @@ def batch_over(
     if not isinstance(bound, socket.socket) or bound.family not in _FAMILIES or not _works():
         return None
     return DatagramBatch(bound, most, query_bytes, reply_bytes, destinations=destinations)
+
+
+def is_link_local(local: bytes | bytearray) -> bool:
+    """Whether an IPv6 address, 16 octets, means something on one interface only (fe80::/10)."""
+    return local[0] == 0xFE and local[1] & 0xC0 == 0x80
 
 
 @functools.cache

@@ -33,7 +33,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
 from resolver.asker import Asker
-from resolver.datagrams import DatagramBatch, batch_over
+from resolver.datagrams import DatagramBatch, batch_over, is_link_local
 from resolver.listening import udp_socket
 from resolver.message import UDP_LIMIT
 from resolver.rates import ReplyRates, Verdict
@@ -291,4 +291,6 @@ def _as_source(level: int, kind: int, octets: bytes) -> tuple[int, int, bytes]:
     if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
         _, local, _ = _pktinfo4.unpack(octets)
         return level, kind, _pktinfo4.pack(0, local, b"\0\0\0\0")
+    if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) and not is_link_local(octets):
+        return level, kind, octets[:16] + bytes(4)
     return level, kind, octets

@@ -9,7 +9,7 @@ import pytest
 from resolver.datagrams import DatagramBatch, batch_over
 from resolver.listening import udp_socket
 from resolver.message import UDP_LIMIT
-from resolver.udp import UdpDoor
+from resolver.udp import UdpDoor, _as_source
 from tests.resolver.test_udp import Readers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the calls are Linux's")
@@ -177,6 +177,23 @@ def test_every_reply_of_a_wildcard_door_leaves_from_the_address_that_was_asked(
             (address, door.port) for address in (*asked, *reversed(asked)) * 2
         ]
         door.stop()
+
+
+@pytest.mark.parametrize(("address", "kept"), [("2001:db8::1", 0), ("::1", 0), ("fe80::1", 7)])
+def test_a_reply_may_leave_through_another_interface_unless_its_address_is_of_one(address, kept):
+    local = socket.inet_pton(socket.AF_INET6, address)
+    came = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, local + (7).to_bytes(4, sys.byteorder))
+    left = (*came[:2], local + kept.to_bytes(4, sys.byteorder))
+    assert _as_source(*came) == left
+    with bound(socket.AF_INET6) as here, bound(socket.AF_INET6) as there:
+        here.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        batch = batch_over(here, 2, 64, 64, destinations=True)
+        assert batch is not None
+        there.sendto(b"?", here.getsockname())
+        assert batch.receive() == [b"?"]
+        batch._controls[16:36] = came[2]
+        batch._answer_from_there(0)
+        assert batch.controls(0) == [left]
 
 
 def test_control_messages_come_as_recvmsg_has_them():
