@@ -95,9 +95,7 @@ def test_a_mangled_block_is_walked_as_it_is_read_or_refused(chosen, data) -> Non
         with pytest.raises(CorruptBlock):
             scan_block(bytes(raw), MAGIC)
         return
-    with contextlib.suppress(
-        CorruptBlock
-    ):  # it may be stricter with witnesses, which no root covers
+    with contextlib.suppress(CorruptBlock):  # stricter with witnesses, which no root covers
         assert [transaction.txid for transaction in parse_block(bytes(raw))[1]] == txids
 
 
