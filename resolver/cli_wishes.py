@@ -278,7 +278,7 @@ def _present_data(daemon: Daemon, name: str) -> bytes | None:
         return base64.b64decode(encoded) if encoded else str(answer["data"]).encode()
     if answer.get("code") == Refusal.NO_DATA.name.lower():
         return None
-    daemon.refused(answer)
+    daemon.refused({**answer, "error": f"{answer.get('error')}; nothing was paid"})
 
 
 @click.command(cls=PrintingCommand)

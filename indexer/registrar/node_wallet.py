@@ -369,7 +369,7 @@ class NodeWallet:
             )
         if failure.code == WHICH_WALLET:
             return NoWallet(
-                f"the node at {place} has several wallets loaded; say in registrar_wallet which "
+                f"the node at {place} has several wallets loaded; say in node_wallet which "
                 "one is to pay. Nothing was paid"
             )
         if failure.code == _METHOD_NOT_FOUND:

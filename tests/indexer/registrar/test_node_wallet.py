@@ -176,7 +176,7 @@ def test_a_named_wallet_is_asked_by_its_name(node, wallet) -> None:
     named = NodeWallet(BitcoinNode(node.url), REGTEST, "names of mine/2")
     script = named.fresh_script("x")
     assert named.owns(script)
-    with pytest.raises(NoWallet, match=r"several wallets.*registrar_wallet"):
+    with pytest.raises(NoWallet, match=r"several wallets.*node_wallet"):
         wallet.owns(script)
     assert not NodeWallet(BitcoinNode(node.url), REGTEST, "").owns(script)
     assert "names of mine" in repr(named)
