@@ -198,7 +198,9 @@ def chase(
             return outcome.with_errors(remarks)
         remarks += tuple(remark for remark in more if remark not in remarks)
         if isinstance(outcome, NoSuchNode) and meta.is_status(place):
-            outcome = NoSuchType()  # it has the server's TXT, whoever registered a name like it
+            # It has the server's TXT, whoever registered a name like it, and so nothing is amiss.
+            outcome = NoSuchType()
+            remarks = tuple(remark for remark in remarks if remark not in more)
         if not isinstance(outcome, Alias):
             answer = finished(say.final_answer(outcome, place.zone, height, chain))
             gone = answer.rcode == Rcode.NXDOMAIN and _is_unregistered(known)
