@@ -89,6 +89,7 @@ class ProgressBar:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._line: _Line | None = None
+        self._ended = False
         self.log_handler = LogAbove(stream)
 
     async def follow(self, status: Callable[[], FollowerStatus], first_block: int) -> None:
@@ -101,7 +102,9 @@ class ProgressBar:
         except GONE as error:
             log.debug("the bar is drawn no more: %s", error)
         finally:
-            self.clear()
+            with _LOCK:  # the thread that draws may still be at it, and is not to draw again
+                self._ended = True
+                self.clear()
 
     def show(self, status: FollowerStatus, first_block: int) -> None:
         """Draw the bar as ``status`` says, or take it away where there is nothing to show."""
@@ -111,6 +114,11 @@ class ProgressBar:
             return
         if self._line is None and progress.target - progress.height < MIN_BEHIND:
             return
+        with _LOCK:
+            if not self._ended:
+                self._draw(progress, first_block)
+
+    def _draw(self, progress: Progress, first_block: int) -> None:
         width = self._width()
         left, right = sides(progress, width)
         if self._line is None:
@@ -121,8 +129,7 @@ class ProgressBar:
         line.total = max(1, progress.target - first_block + 1)
         line.n = min(line.total, max(0, progress.height - first_block + 1))
         line.bar_format = f"{left} |{{bar}}| {right}"
-        with _LOCK:  # ``refresh`` would keep the lock where the terminal fails
-            line.refresh(nolock=True)
+        line.refresh(nolock=True)  # it would keep the lock where the terminal fails
 
     def clear(self) -> None:
         """Take the bar away; the line it stood on is empty again."""

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -217,6 +218,32 @@ def test_a_terminal_that_goes_away_disturbs_nobody(monkeypatch, code: int, good:
         assert drawing.cancelled() or drawing.exception() is None
 
     asyncio.run(draw())
+
+
+def test_nothing_is_drawn_by_a_thread_that_comes_after_the_end() -> None:
+    class Slow(FakeTerminal):
+        """The first that is written here is written while the drawing is given up."""
+
+        def write(self, text: str) -> int:
+            begun.set()
+            assert go_on.wait(DEADLINE)
+            return super().write(text)
+
+    begun, go_on = threading.Event(), threading.Event()
+    terminal = Slow()
+    bar = ProgressBar(terminal)
+
+    async def draw() -> None:
+        drawing = asyncio.ensure_future(bar.follow(lambda: CATCHING_UP, 373_601))
+        assert await asyncio.to_thread(begun.wait, DEADLINE)
+        drawing.cancel()
+        threading.Timer(0.05, go_on.set).start()
+        await asyncio.wait({drawing}, timeout=DEADLINE)
+
+    asyncio.run(draw())
+    assert terminal.lines[-1] == ""
+    bar.show(CATCHING_UP, 373_601)
+    assert terminal.lines[-1] == ""
 
 
 # The same, asked from elsewhere
