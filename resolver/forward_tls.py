@@ -149,6 +149,7 @@ class _Connection:
         self._idle_end: asyncio.TimerHandle | None = None
         self.over = False
         self._reading = asyncio.ensure_future(self._read())
+        self._rest(True)  # whoever wanted it may have gone while it was opened
 
     async def ask(self, question: Question, ask_ad: bool, wait: float) -> Reply:
         sent = self._compose(question, ask_ad)

@@ -297,6 +297,27 @@ def test_an_error_over_tls_is_passed_on_as_over_udp(good):
     run(story())
 
 
+def test_a_connection_whose_only_asker_went_away_meanwhile_is_closed(good):
+    async def story():
+        async with serving() as authority, serving_tls(authority, *good):
+            it = Upstream("127.0.0.1", authority.tls_port, True, NAME)
+            one = TlsUpstream(it, client_context(good[0]), idle=0.02)
+            asking = asyncio.ensure_future(
+                one.ask(question("n1.example.test"), ask_ad=False, wait=2.0, left=3.0)
+            )
+            while one._opening is None:
+                await asyncio.sleep(0)
+            asking.cancel()
+            while one._connection is None:
+                await asyncio.sleep(0.005)
+            while one._open_connection() is not None:
+                await asyncio.sleep(0.005)
+            assert authority.asked == []
+            await one.close()
+
+    run(story())
+
+
 def test_who_stops_waiting_takes_nothing_from_the_others(good):
     async def story():
         async with serving() as authority, serving_tls(authority, *good):
