@@ -1,218 +1,206 @@
-"""Jobs on a node that is not ours: a namespace opens, a name lives in it, and fees are raised."""
+"""Names live on a real Bitcoin node that is not ours: bcoin, with keys in a file that sign.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+One daemon registers, updates, hands over, renews and revokes; that of a stranger answers.
+"""
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import dns.rcode
 import pytest
 
-from indexer.follower import Follower
+from indexer.networks import REGTEST
 from indexer.node import BitcoinNode
-from indexer.records import Phase
-from indexer.registrar.coins import Coin
-from indexer.registrar.jobs import Job, State, Step
-from indexer.registrar.journal import Journal
-from indexer.registrar.key_file import KeyFile
-from indexer.registrar.runner import Present, Runner
-from indexer.registrar.steps import Parties, StepKind, steps_of
-from indexer.registrar.wallet import KeyRing
-from indexer.registrar.wishes import (
-    PreorderNamespace,
-    ReadyNamespace,
-    RegisterName,
-    RenewName,
-    RevealNamespace,
-    RevokeName,
-    TransferName,
-    UpdateName,
-    Wish,
-)
-from indexer.table import NameTable
-from indexer.transactions import hash_hex, is_coinbase_input, parse_block
-from tests.bcoin import BCOIN_REGTEST, Bcoin, needs_bcoin
-from tests.fakes_registrar import CONTENT, DIGEST, OWNER, PAYER, STRANGER, person_key
+from indexer.registrar.key_storage import make_keys
+from indexer.scripts import script_address
+from indexer.transactions import hash_hex, parse_block
+from resolver.founding import MINER
+from tests.bcoin import API_KEY, Bcoin, needs_bcoin
+from tests.fakes_process import Blockstored
+from tests.neighbours import ENDED, PATIENCE, TERMS, Json, Keeper
 
-pytestmark = [pytest.mark.live, needs_bcoin]
+pytestmark = [pytest.mark.live, needs_bcoin, pytest.mark.timeout(170)]
 
-MINER = person_key("miner").script
-FIRST_BLOCKS = 261
-NAMESPACE = "elsewhere"
+KEYS = 6
+REWARDS = 12
+BLOCKS = 40
 
 
-class WalkedCoins:
-    """The coins of scripts, found by walking over every block: this node has no wallet."""
+class Scanning:
+    """bcoin with the one call beside it that it lacks: ``scantxoutset``, by reading every block.
 
-    def __init__(self, node: BitcoinNode) -> None:
-        self.node = node
+    Everything else goes through as it comes.
+    """
 
-    def coins(self, scripts: Sequence[bytes], soon: Sequence[bytes] = ()) -> list[Coin]:
-        tip = self.node.chain_info().blocks
-        found: dict[tuple[bytes, int], Coin] = {}
-        hashes = self.node.block_hashes(range(1, tip + 1))
-        for height, raw in enumerate(self.node.raw_blocks(hashes), 1):
-            for transaction in parse_block(raw)[1]:
+    def __init__(self, bcoin: Bcoin) -> None:
+        self.bcoin = bcoin
+        self.node = BitcoinNode(bcoin.url)
+        beyond = self
+
+        class Door(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                key = self.headers.get("Authorization", "")
+                status, reply = beyond.reply(body, key)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(reply)))
+                self.end_headers()
+                self.wfile.write(reply)
+
+            def log_message(self, *_: object) -> None:
+                """Nothing is printed."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        return self._server.server_port
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self.node.close()
+
+    def reply(self, body: bytes, key: str) -> tuple[int, bytes]:
+        call = json.loads(body)
+        if isinstance(call, dict) and call["method"] == "scantxoutset":
+            scripts = {bytes.fromhex(one[4:-1]) for one in call["params"][1]}  # raw(HEX)
+            shown = {"result": self.scan(scripts), "error": None, "id": call["id"]}
+            return 200, json.dumps(shown).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.bcoin.rpc_port}/", body)
+        request.add_header("Authorization", key)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                return reply.status, reply.read()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read()
+
+    def scan(self, scripts: set[bytes]) -> Json:
+        height = self.bcoin.height
+        found: dict[tuple[bytes, int], Json] = {}
+        hashes = self.node.block_hashes(range(1, height + 1))
+        for place, raw in enumerate(self.node.raw_blocks(hashes), 1):
+            for number, transaction in enumerate(parse_block(raw)[1]):
                 for spent in transaction.inputs:
                     found.pop((spent.previous_txid, spent.previous_index), None)
-                if is_coinbase_input(transaction.inputs[0]) and tip - height < 100:
-                    continue
-                for place, (value, script) in enumerate(transaction.outputs):
+                for index, (value, script) in enumerate(transaction.outputs):
                     if script in scripts:
-                        coin = Coin(transaction.txid, place, value, script)
-                        found[transaction.txid, place] = coin
-        free = (c for c in found.values() if self.is_free(c))
-        return sorted(free, key=lambda coin: -coin.value)
+                        found[transaction.txid, index] = {
+                            "txid": hash_hex(transaction.txid),
+                            "vout": index,
+                            "scriptPubKey": script.hex(),
+                            "amount": f"{value / 10**8:.8f}",
+                            "coinbase": number == 0,
+                            "height": place,
+                        }
+        return {"success": True, "height": height, "unspents": list(found.values())}
 
-    def is_free(self, coin: Coin) -> bool:
-        return self.node.call("gettxout", hash_hex(coin.txid), coin.index, True) is not None
 
+class Village:
+    """bcoin, a daemon with keys and one without."""
 
-class Life:
-    """A registrar beside the node."""
-
-    def __init__(self, bcoin: Bcoin, folder: Path) -> None:
+    def __init__(self, folder: Path, bcoin: Bcoin) -> None:
         self.bcoin = bcoin
-        self.now = 1_700_000_000.0
-        self.node = BitcoinNode(bcoin.url)
-        self.network = BCOIN_REGTEST
-        self.table = NameTable(folder / "index", self.network)
-        self.follower = Follower(self.node, self.table, self.network, confirmations=1)
-        ring = KeyRing([person_key("payer"), person_key("fresh 38")])
-        signer = KeyFile(ring, self.node, self.network, WalkedCoins(self.node))
-        self.published: list[bytes] = []
-        self.journal = Journal(folder / "journal", self.network)
-        self.runner = Runner(
-            self.journal,
-            self.node,
-            self.table.snapshot,
-            self.network,
-            {"purse": signer},
-            publish=self._publish,
-            verify=lambda name, digest: True,
-            clock=lambda: self.now,
-        )
-        bcoin.generate(FIRST_BLOCKS - 110, PAYER)
-        bcoin.generate(110, MINER)
-        self.follow()
+        ring = make_keys(folder / "keys", REGTEST, KEYS, None)
+        self.addresses = [script_address(script, REGTEST) or "" for script in ring.scripts]
+        bcoin.generate(REWARDS, ring.scripts[0])
+        bcoin.generate(REGTEST.first_block, MINER.script)
+        self.scanning = Scanning(bcoin)
+        url = f"http://127.0.0.1:{self.scanning.port}"
+        common = ("--node-user", "x", "--zones", "live=live")
+        self.keeper = Keeper(folder / "keeper", url, *common)
+        self.stranger = Blockstored(folder / "stranger", url, *common)
+        for daemon in (self.keeper, self.stranger):
+            daemon.env |= {"BLOCKSTORE_NODE_PASSWORD": API_KEY}
+        self.folder = folder
 
-    def _publish(self, digest: bytes, content: bytes) -> int:
-        self.published.append(content)
-        return 1
-
-    def follow(self) -> None:
-        while self.follower.step():
-            pass
-
-    def turn(self) -> None:
-        self.now += 30
-        self.runner.turn()
+    def start(self) -> None:
+        keys = ("--signer", "key-file", "--key-file", str(self.folder / "keys"))
+        ended = self.keeper.start(*keys, "--api-token-file", str(self.keeper.token_file))
+        assert ended.returncode == 0, ended.stderr
+        door = self.keeper.ports()["dht"]
+        ended = self.stranger.start("--dht-bootstrap", f"{door['host']}:{door['port']}")
+        assert ended.returncode == 0, ended.stderr
+        for daemon in (self.keeper, self.stranger):
+            daemon.wait(lambda info: info["dht"]["peers"] > 0)
+        self.mine()
 
     def mine(self) -> None:
-        self.bcoin.generate(1, MINER)
-        self.follow()
+        self.bcoin.generate(1, MINER.script)
+        height = self.bcoin.height
+        for daemon in (self.keeper, self.stranger):
+            daemon.wait_for_block(height)
+        deadline = time.monotonic() + PATIENCE
+        while (self.keeper.info()["registrar"]["looked_at_block"] or 0) < height:
+            assert time.monotonic() < deadline, "the registrar has not looked at its jobs"
+            time.sleep(0.02)
 
-    def begin(self, wish: Wish, sender: bytes = PAYER, *, fund: int = 0) -> str:
-        has_data = getattr(wish, "value_hash", None) == DIGEST
-        steps = [Step(kind) for kind in steps_of(wish, has_data=has_data)]
-        if fund:
-            steps.insert(0, Step(StepKind.FUND, amount=fund))
-        job_id = f"job{len(self.journal.jobs()):05}"
-        parties = Parties(sender, OWNER)
-        self.journal.save_content(DIGEST, CONTENT)
-        self.journal.save(Job(job_id, wish, parties, "purse", tuple(steps), 0, 300.0))
-        return job_id
-
-    def job(self, job_id: str) -> Job:
-        found = self.journal.load(job_id)
-        assert found is not None
-        return found
-
-    def run(self, *job_ids: str, blocks: int = 12) -> None:
-        for _ in range(blocks):
-            self.turn()
-            if not any(self.job(job_id).state.is_open for job_id in job_ids):
-                return
+    def done(self, wish: Mapping[str, Any], data: bytes | None = None) -> Json:
+        """Wish, and mine until it is done."""
+        job = self.keeper.begin(wish, data)
+        assert "id" in job, job
+        for _ in range(BLOCKS):
+            if job["state"] in ENDED:
+                break
             self.mine()
-        raise AssertionError([(self.job(i).state, self.job(i).note) for i in job_ids])
-
-    def do(self, wish: Wish, sender: bytes = PAYER, *, fund: int = 0) -> Job:
-        job_id = self.begin(wish, sender, fund=fund)
-        self.run(job_id)
-        job = self.job(job_id)
-        assert job.state is State.DONE, job.note
+            job = self.keeper.job(job["id"])
+        assert job["state"] == "done", job["note"]
         return job
 
-    def open_namespace(self) -> None:
-        self.do(PreorderNamespace(NAMESPACE, PAYER))
-        buckets = (6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-        self.do(RevealNamespace(NAMESPACE, PAYER, 52595, 250, 4, buckets, 10, 10))
-        self.do(ReadyNamespace(NAMESPACE))
-
-    def burnt(self) -> int:
-        """How many payments to nobody the chain holds."""
-        tip = self.node.chain_info().blocks
-        raws = self.node.raw_blocks(self.node.block_hashes(range(FIRST_BLOCKS + 1, tip + 1)))
-        return sum(
-            output.script == self.network.burn_script
-            for raw in raws
-            for transaction in parse_block(raw)[1]
-            for output in transaction.outputs
-        )
+    def answer(self, qname: str) -> tuple[str, set[str]]:
+        reply = self.stranger.dig(f"{qname}.", "A")
+        records = {rdata.to_text() for rrset in reply.answer for rdata in rrset}
+        return dns.rcode.to_text(reply.rcode()), records
 
 
 @pytest.fixture
-def life(tmp_path: Path) -> Iterator[Life]:
-    with Bcoin(tmp_path / "bcoin") as bcoin:
-        found = Life(bcoin, tmp_path)
-        yield found
-        found.journal.close()
-        found.table.close()
+def village(tmp_path: Path) -> Iterator[Village]:
+    with Bcoin(tmp_path / "node") as bcoin:
+        found = Village(tmp_path, bcoin)
+        try:
+            found.start()
+            yield found
+        finally:
+            found.stranger.kill()
+            found.keeper.kill()
+            found.scanning.close()
 
 
-def test_a_name_lives_its_whole_life(life: Life) -> None:
-    name = f"alice.{NAMESPACE}"
-    life.open_namespace()
-    life.do(RegisterName(name, DIGEST))
-    record = life.table.snapshot().name(name)
-    assert record is not None
-    assert (record.sender, record.value_hash) == (OWNER, DIGEST)
-    assert life.published == [CONTENT]
-    for wish in (RenewName(name), UpdateName(name, b"\x07" * 20), RevokeName(name)):
-        life.do(wish, OWNER, fund=5_000_000 if isinstance(wish, RenewName) else 0)
-    found = life.table.snapshot().name_status(name)
-    assert found is not None
-    assert found[1].phase is Phase.REVOKED
-    assert life.burnt() == 3  # the namespace, the name, its renewal
+def test_names_live_on_a_real_node_by_keys_in_a_file(village: Village) -> None:
+    revealer, friend = village.addresses[1], village.addresses[2]
+    names = {"namespace_id": "live", "revealer": revealer}
+    village.done({"wish": "namespace-preorder", **names})
+    village.done({"wish": "namespace-reveal", **names, **TERMS, "lifetime": 5_000})
+    gift = {"wish": "import", "name": "gift.live", "recipient": friend}
+    village.done(gift, b"@ A 192.0.2.7\n")
+    village.done({"wish": "namespace-ready", "namespace_id": "live"})
+    assert village.answer("gift.live") == ("NOERROR", {"192.0.2.7"})
 
-
-def test_a_node_that_replaces_nothing_and_says_nothing_is_no_second_payment(life: Life) -> None:
-    """This one takes what says that it may be replaced, and then replaces it by nothing."""
-    life.open_namespace()
-    slow = life.begin(RegisterName(f"slow.{NAMESPACE}"))
-    life.turn()
-    (first,) = life.job(slow).attempts()
-    present = life.runner.ask_node
-
-    def ahead() -> Present:
-        """As if six blocks had come that have no room for it."""
-        return replace(present(), height=present().height + 6)
-
-    life.runner.ask_node = ahead  # type: ignore[method-assign]
-    life.runner.confirmations += 6
-    life.turn()
-    life.runner.ask_node = present  # type: ignore[method-assign]
-    life.runner.confirmations -= 6
-    attempts = life.job(slow).steps[0].attempts
-    assert len(attempts) == 2
-    assert attempts[1].unsigned.fee > first.unsigned.fee
-    assert attempts[1].first_coin == first.first_coin
-    assert life.node.call("getrawmempool") == [hash_hex(first.txid or b"")]
-
-    given_up = life.begin(RegisterName(f"never.{NAMESPACE}"))
-    life.turn()
-    life.journal.save(replace(life.job(given_up), stopping=True))
-    life.run(slow, given_up)
-    assert life.job(slow).state is State.DONE
-    assert life.job(given_up).state is State.ABANDONED
-    assert "satoshis were paid for it" in life.job(given_up).note  # and it does not say otherwise
-    assert life.burnt() == 3
-    life.do(TransferName(f"slow.{NAMESPACE}", STRANGER), OWNER, fund=1_000_000)
+    name = {"name": "alice.live"}
+    job = village.done({"wish": "register", **name}, b"@ A 192.0.2.1\n")
+    assert [step["step"] for step in job["steps"]][-2:] == ["publish", "verify"]
+    assert village.answer("alice.live") == ("NOERROR", {"192.0.2.1"})
+    village.done({"wish": "update", **name}, b"@ A 192.0.2.2\n")
+    assert village.answer("alice.live") == ("NOERROR", {"192.0.2.2"})
+    village.done({"wish": "transfer", **name, "recipient": friend, "keep_data": True})
+    assert village.answer("alice.live") == ("NOERROR", {"192.0.2.2"})
+    village.done({"wish": "renew", **name}, b"@ A 192.0.2.3\n")
+    assert village.answer("alice.live") == ("NOERROR", {"192.0.2.3"})
+    village.done({"wish": "revoke", **name})
+    assert village.answer("alice.live") == ("NXDOMAIN", set())
+    history = village.keeper.ask("GET", "/v1/names/alice.live/history")
+    assert [state["opcode"] for states in history.values() for state in states] == [
+        *("NAME_REGISTRATION", "NAME_UPDATE", "NAME_TRANSFER", "NAME_RENEWAL", "NAME_REVOKE")
+    ]
