@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 PID_NAME = "blockstored.pid"
 STATUS_NAME = "blockstored.json"
 """Both lie in the working directory while a daemon runs."""
-TOKEN_NAME = "api-token"
+TOKEN_NAME = "api-token"  # noqa: S105 - a file's name
 """In the working directory: who can read it may have names registered and handed over."""
 CONSENSUS_HEX = 32
 """Hex digits of a consensus hash."""

@@ -238,7 +238,11 @@ class Desk:
 
         planned = await self._told(make)
         lines = plan_lines(planned.plan, self._network)
-        lines.append(f"Miner's fee: {planned.fee.rate:g} satoshis a byte, {planned.fee.says}.")
+        ceiling = self._orders.fee_ceiling(planned.fee.rate)
+        lines.append(
+            f"Miner's fee: {planned.fee.rate:g} satoshis a byte, {planned.fee.says};"
+            f" while it waits it may rise to {ceiling:g}."
+        )
         if not planned.rivals_seen:
             lines.append(
                 "Note: too much waits to be mined to see whether somebody else is after the same."

@@ -363,8 +363,8 @@ def _replace(
     if least > ceiling and not cancels:
         return Wait(
             f"the {step.kind.value} should pay {least:.1f} satoshis a byte, for {why}; the most"
-            f" that this job may pay is {job.max_fee_rate:.1f}: wait, or raise max_fee_rate,"
-            f" restart blockstored, and `blockstore-cli resume {job.id}`"
+            f" that this job may pay by itself is {job.max_fee_rate:.1f}: wait, or allow it all"
+            f" that max_fee_rate allows with `blockstore-cli resume {job.id}`"
         )
     return Replace(index, max(least, min(wanted, ceiling)), why)
 

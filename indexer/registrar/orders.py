@@ -39,6 +39,10 @@ from indexer.view import BlockView
 
 log = logging.getLogger("blockstore.registrar")
 
+FEE_MAY_RISE = 5.0
+"""How many times the rate of its plan a job may pay by itself; ``resume`` allows it more."""
+LEAST_CEILING = 20.0
+"""Satoshis a byte to which any fee may rise."""
 MAX_HELD = 1_000
 """Scripts of one signer that are looked at."""
 ASKED_FOR = "the rate that was asked for; more is paid when that proves too little"
@@ -187,6 +191,9 @@ class Orders:
         steps = [step for step in steps if step.kind in kinds]
         if plan.steps[0].kind is StepKind.FUND:
             steps.insert(0, Step(StepKind.FUND, amount=plan.steps[0].outputs[0].satoshis))
+        priced = (wishes.RegisterName, wishes.RenewName, wishes.PreorderNamespace)
+        if isinstance(wish, priced) and wish.max_price is None and plan.price:
+            wish = replace(wish, max_price=plan.price)
         job = Job(
             id=secrets.token_hex(_ID_BYTES),
             wish=wish,
@@ -194,7 +201,7 @@ class Orders:
             signer=signer,
             steps=tuple(steps),
             created=int(self._clock()),
-            max_fee_rate=self.max_fee_rate,
+            max_fee_rate=self.fee_ceiling(planned.fee.rate),
             fee_rate=fee_rate,
         )
         with self.runner.lock:
@@ -205,6 +212,10 @@ class Orders:
             self.runner.journal.save(job)
         log.info("job %s begins: %s %s", job.id, wish.word, wish.subject)
         return self._advanced(job.id)
+
+    def fee_ceiling(self, rate: float) -> float:
+        """How far the fee of a job that was planned at ``rate`` may rise while it waits."""
+        return min(self.max_fee_rate, max(FEE_MAY_RISE * rate, LEAST_CEILING))
 
     def _parties(
         self, wish: Wish, view: BlockView, signer: str, sender: bytes, funder: bytes | None

@@ -193,7 +193,7 @@ TABLE: list[tuple[str, Job, Seen, Action | type | tuple[type, str]]] = [
         "old, at the highest fee",
         registering(replace(OLD, fee_rate=99.5)),
         seen({OLD: WAITS}),
-        (Wait, "raise max_fee_rate, restart blockstored"),
+        (Wait, "may pay by itself is"),
     ),
     # fees
     (
@@ -230,7 +230,7 @@ TABLE: list[tuple[str, Job, Seen, Action | type | tuple[type, str]]] = [
         "at the ceiling",
         registering(replace(A, fee_rate=79.5, made_at=NOW - 50)),
         seen({A: WAITS}, fee_rate=5000.0),
-        (Wait, "the most that this job may pay is 100.0"),
+        (Wait, "the most that this job may pay by itself is 100.0"),
     ),
     (
         "the node wants more for its mempool",

@@ -386,3 +386,21 @@ def test_the_coins_of_who_sends_are_not_counted_twice(office: Office) -> None:
     with pytest.raises(PlanRefused) as refused:
         office.orders.plan(RegisterName("poor.id"), signer="pauper")
     assert refused.value.reason is Reason.NOT_ENOUGH_MONEY
+
+
+def test_a_fee_rises_by_itself_to_five_times_the_planned_one_and_further_when_allowed(office):
+    job = office.orders.begin(
+        REGISTER, signer="own", max_total=10**9, content=CONTENT, fee_rate=10.0
+    )
+    assert job.max_fee_rate == 50.0
+    assert office.orders.fee_ceiling(1.0) == 20.0
+    assert office.orders.fee_ceiling(400.0) == 500.0
+    office.orders.resume(job.id)
+    assert office.orders.job(job.id).max_fee_rate == 500.0
+
+
+def test_a_job_pays_the_price_that_was_agreed_to_and_no_other(office):
+    planned = office.orders.plan(REGISTER, signer="own")
+    job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
+    assert isinstance(job.wish, RegisterName)
+    assert job.wish.max_price == planned.plan.price

@@ -228,7 +228,7 @@ def test_a_fee_is_raised_up_to_the_ceiling_and_no_further(world: World) -> None:
         world.mine_empty()
     job = world.job(job_id)
     assert max(attempt.fee_rate for attempt in job.attempts()) <= 20.5
-    assert "the most that this job may pay is 20.0" in job.note
+    assert "the most that this job may pay by itself is 20.0" in job.note
     world.run()
     assert world.job(job_id).state is State.DONE
 
