@@ -252,8 +252,10 @@ class Sandbox:
 
 def _command_line() -> str:
     """``blockstore-cli`` as this person has to type it."""
+    if shutil.which("blockstore-cli"):
+        return "blockstore-cli"
     beside = Path(sys.executable).with_name("blockstore-cli")
-    return "blockstore-cli" if shutil.which("blockstore-cli") else str(beside)
+    return str(beside) if beside.exists() else f"{sys.executable} -m resolver.cli"
 
 
 def run(settings: Settings, fresh: bool) -> int:

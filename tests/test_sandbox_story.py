@@ -124,6 +124,14 @@ def test_the_first_name_answers_with_its_data(box: Box) -> None:
     assert box.dig(*words, "+tcp") == expected
 
 
+def test_the_command_that_is_shown_can_be_typed_as_it_stands(box: Box) -> None:
+    shown = next(line for line in box.text.splitlines() if line.endswith(" lookup swiftonsecurity"))
+    ended = subprocess.run(
+        shown.split(), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert "Taylor Swift" in ended.stdout, ended.stderr
+
+
 def test_the_command_line_prints_exactly_the_data(box: Box) -> None:
     ended = box.cli("lookup", "swiftonsecurity")
     assert ended.returncode == 0
