@@ -99,7 +99,7 @@ def test_a_job_that_waits_for_a_higher_ceiling_gets_it_by_being_resumed(office):
         office.world.runner.turn()
     waiting = office.orders.job(job.id)
     assert len(paid_rates(waiting)) == 1
-    assert f"restart blockstored, and `blockstore-cli resume {job.id}`" in waiting.note
+    assert f"max_fee_rate allows with `blockstore-cli resume {job.id}`" in waiting.note
     office.orders.max_fee_rate = 500.0
     assert max(paid_rates(office.orders.resume(job.id))) > 290
 
