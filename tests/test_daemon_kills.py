@@ -23,7 +23,7 @@ from indexer.table import NameTable
 from tests.benchmarks.chain import MinedBlock, SyntheticChain
 from tests.fakes_process import Blockstored
 from tests.served_chain import ServedChain
-from tests.unborn import Unborn, children_of, wait_gone
+from tests.unborn import Unborn, children_of, stacks_of, threads_of, wait_gone
 
 pytestmark = [pytest.mark.live]
 
@@ -74,7 +74,7 @@ class Victim:
                 self._kill(pid)
                 self.kills["reading" if node.highest else "early"] += 1
                 return True
-            assert node.wait(lambda: node.began_at is not None), one.log.read_text()
+            self._expect(node.wait(lambda: node.began_at is not None), one, pid)
             assert node.began_at is not None
             self._asks_after = time.monotonic() - born
             self.tips.add(node.began_at)
@@ -82,11 +82,15 @@ class Victim:
                 return False
             far = len(self._blocks) if dice.random() < 0.1 else dice.randint(1, STEP)
             goal = min(node.top, node.began_at + far)
-            assert node.wait(lambda: node.highest >= goal), one.log.read_text()
+            self._expect(node.wait(lambda: node.highest >= goal), one, pid)
             time.sleep(dice.uniform(0, 0.05 if goal < node.top else 0.3))
             self._kill(pid)
             self.kills["late" if node.highest == node.top else "reading"] += 1
             return True
+
+    def _expect(self, came: bool, one: Blockstored, pid: int) -> None:
+        """Fail with all that is known of a daemon that did not come so far."""
+        assert came, f"{one.log.read_text()}\n{threads_of(pid)}"
 
     def _finish(self, one: Blockstored, lanes: str) -> None:
         """A life that nobody disturbs, to the end of the chain."""
@@ -112,6 +116,7 @@ class Victim:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                 wait_gone([pid], DEADLINE)
+                stacks_of(pid).unlink(missing_ok=True)
 
     def _kill(self, pid: int) -> None:
         """SIGKILL; nobody may be left behind."""

@@ -7,11 +7,13 @@ it has become; it ends when its input ends.
 """
 
 import contextlib
+import faulthandler
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -85,6 +87,20 @@ def wait_gone(pids: list[int], seconds: float) -> None:
         time.sleep(0.005)
 
 
+def stacks_of(pid: int) -> Path:
+    """Where a daemon writes what each of its threads does when it hears SIGUSR1."""
+    return Path(tempfile.gettempdir()) / f"blockstored-{pid}.stacks"
+
+
+def threads_of(pid: int) -> str:
+    """What each thread of a daemon is doing."""
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGUSR1)
+        time.sleep(1.0)
+        return stacks_of(pid).read_text()
+    return "nothing is known of its threads"
+
+
 def main() -> None:
     """Wait for command lines."""
     signal.signal(signal.SIGCHLD, _reap)
@@ -109,6 +125,8 @@ def be(arguments: list[str]) -> NoReturn:
         os.dup2(nothing, descriptor)
     os.close(nothing)
     os.setsid()
+    stacks = open(stacks_of(os.getpid()), "w")  # noqa: SIM115 - as long as the process
+    faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
     sys.argv = ["blockstored", *arguments]
     code: object = 1
     try:
