@@ -23,6 +23,7 @@ from indexer.node import BitcoinNode
 from indexer.sandbox import SandboxNode, StoreError
 from indexer.table import Snapshot
 from resolver import founding
+from resolver.cli_daemon import usual_token_files
 from resolver.command_line import PID_NAME
 from resolver.run import run as run_process
 from resolver.service import Service, StartError, build
@@ -216,6 +217,12 @@ class Sandbox:
         return False
 
     @property
+    def _token_flag(self) -> str:
+        """What ``blockstore-cli`` must be told to find the token; "" in its usual place."""
+        file = self._settings.api_token_file
+        return "" if file is None or file in usual_token_files() else f" --token-file {file}"
+
+    @property
     def _suffix(self) -> str:
         """The DNS suffix under which the namespace is served."""
         zones = self._settings.zones
@@ -245,7 +252,8 @@ class Sandbox:
             f"DNS on {host} port {port}, HTTP API on {api['host']} port {api['port']},"
             f" state in {self._folder}.\n\n"
             f"Try, in another terminal:\n\n{shown}\n"
-            f"  {_command_line()}{port_flag} lookup swiftonsecurity\n\n"
+            f"  {_command_line()}{port_flag} lookup swiftonsecurity\n"
+            f"  {_command_line()}{port_flag}{self._token_flag} register barname --wait\n\n"
             "Ctrl-C stops it; the state survives unless --fresh is given.\n"
         )
 
