@@ -149,9 +149,9 @@ def compose(
         funder = next(c.script for c in (*fixed, *others) if c.script != sender)
         lead = fixed or [_smallest(ours)]
         returned = TxOut(lead[0].value, sender)
-        helpers = _form(operation, network, funder, returned)
-        if returned.value >= RELAY_DUST and len(helpers.outputs) > len(form.outputs):
-            found = terms.choose(lead, others, helpers)
+        funded = _form(operation, network, funder, returned)
+        if returned.value >= RELAY_DUST and len(funded.outputs) > len(form.outputs):
+            found = terms.choose(lead, others, funded)
             if isinstance(found, Unsigned):
                 return found
         lead = fixed or [max(ours, key=lambda coin: coin.value)]
