@@ -340,8 +340,10 @@ class WalletRpc:
         return outpoint
 
     def listlockunspent(self) -> list[Json]:
+        """Spending an output unlocks it, as it does in Core."""
         locked = self._wallet().locked
-        return [{"txid": hash_hex(txid), "vout": index} for txid, index in locked]
+        there = [place for place in locked if self._chain.coin(place, True) is not None]
+        return [{"txid": hash_hex(txid), "vout": index} for txid, index in there]
 
     # Transactions
 

@@ -135,10 +135,12 @@ def compose(
     others = [coin for coin in coins if coin.script != sender]
     if fixed and fixed[0].script != sender:
         raise ValueError("the first coin is not the sender's")
-    if not fixed and not ours:
-        raise CannotPay("there is no coin of the sender, who must spend one", DUST)
     terms = terms_of(fee_rate, replaces, script_sig_size, max_fee)
     form = _form(operation, network, change_script)
+    if not fixed and not ours:
+        lacking = terms.choose((), [Coin(bytes(32), 0, 0, sender)], form)
+        assert isinstance(lacking, int), "nothing pays for nothing"
+        raise CannotPay("there is no coin of the sender, who must spend one", lacking)
     helped = any(coin.script != sender for coin in fixed)
     found: Unsigned | int = 0
     if not helped:

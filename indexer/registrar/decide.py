@@ -29,7 +29,7 @@ from indexer.registrar.actions import (
     Verify,
     Wait,
 )
-from indexer.registrar.jobs import Attempt, Job, State, Step
+from indexer.registrar.jobs import MAX_ATTEMPTS, Attempt, Job, State, Step
 from indexer.registrar.seen import NOWHERE, CoinState, Seen, Standing
 from indexer.registrar.steps import StepKind
 from indexer.schema import Verdict
@@ -40,6 +40,8 @@ PATIENCE = 3
 """Blocks that a transaction waits in the mempool before its fee is looked at again."""
 FLAW_PATIENCE = 6
 """Blocks after which a reason that may pass, such as a reorganisation under way, is final."""
+TRIES_A_BLOCK = 6
+"""How often a transaction that the node refuses for its fee is made anew before the next block."""
 RAISE = 1.25
 """By how much a fee is raised that no estimate explains to be too low."""
 ORDINARY_SHARE = 0.8
@@ -80,6 +82,8 @@ NEEDS_PREORDER = frozenset(
 
 FEE_REFUSALS = ("insufficient fee", "min relay fee", "mempool min fee", "fee not met")
 """Words of nodes that refuse a transaction for its fee, in lower case."""
+COIN_REFUSALS = ("missingorspent", "missing-inputs", "missing inputs", "txn-mempool-conflict")
+"""Words of nodes that refuse a transaction for the coins it spends, in lower case."""
 
 
 # --- deciding
@@ -93,21 +97,30 @@ def is_done(job: Job, index: int, standings: Mapping[bytes, Standing]) -> bool:
         accepted = (_of(attempt, standings).accepted for attempt in tried if not attempt.cancels)
         return step.done or any(accepted)
     if step.kind is StepKind.FUND:
-        # Its money was moved when it is in a block, or when what spends it stands anywhere.
+        # Its money was moved when it is in a block, or when what spends it stands anywhere. What
+        # is moved for a transaction that waits already holds nothing up.
         moved = any(_of(attempt, standings).mined for attempt in step.attempts)
-        return moved or _is_spent(step, job.steps[index + 1 :], standings)
+        later = job.steps[index + 1 :]
+        return moved or _is_spent(step, later, standings) or _is_for_replacing(step, later)
     return step.done
 
 
 def _is_spent(step: Step, later: Sequence[Step], standings: Mapping[bytes, Standing]) -> bool:
     """Whether something that stands anywhere spends what a transaction of ``step`` paid."""
-    txids = {attempt.txid for attempt in step.attempts}
     spending = (attempt for other in later for attempt in (*other.lost, *other.attempts))
-    return any(
-        _of(attempt, standings) != NOWHERE
-        for attempt in spending
-        if any(coin.txid in txids for coin in attempt.unsigned.coins)
-    )
+    return any(_of(attempt, standings) != NOWHERE for attempt in spending if _spends(attempt, step))
+
+
+def _is_for_replacing(step: Step, later: Sequence[Step]) -> bool:
+    """Whether coins are moved by ``step`` only so that a later transaction can be replaced."""
+    served = next(other for other in later if other.kind is not StepKind.FUND)
+    return bool(served.signed) and not any(_spends(attempt, step) for attempt in served.attempts)
+
+
+def _spends(attempt: Attempt, step: Step) -> bool:
+    """Whether it spends what some transaction of ``step`` paid."""
+    txids = {paying.txid for paying in step.attempts}
+    return any(coin.txid in txids for coin in attempt.unsigned.coins)
 
 
 def _of(attempt: Attempt, standings: Mapping[bytes, Standing]) -> Standing:
@@ -326,6 +339,11 @@ def _send(job: Job, index: int, latest: Attempt, seen: Seen) -> Action:
             return _replace(job, index, latest.fee_rate * RAISE, why, seen)
         return Wait(f"the {step.kind.value} was sent; the node does not show it yet")
     if any(words in latest.refusal.lower() for words in FEE_REFUSALS):
+        if sum(attempt.made_at == seen.node_height for attempt in step.signed) >= TRIES_A_BLOCK:
+            return Wait(
+                f"the node asks for a higher fee than the {step.kind.value} pays"
+                f" ({latest.refusal}); a higher one is tried after the next block"
+            )
         why = "the node asks for a higher fee"
         wanted = max(seen.fee_rate, latest.fee_rate * RAISE)
         return _replace(job, index, wanted, why, seen)
@@ -358,6 +376,12 @@ def _replace(
     cancels = step.signed[-1].cancels
     if step.kind.carries_operation and not cancels and not _may_make(seen):
         return _wait_for_chain(seen) if not seen.is_current else _flawed(job, index, seen)
+    if len(step.signed) >= MAX_ATTEMPTS:
+        return Wait(f"the {step.kind.value} was made so often that it is not made anew any more")
+    if not cancels:
+        on_its_way = _coins_on_their_way(job, index, seen)
+        if on_its_way is not None:
+            return on_its_way
     least = max(attempt.fee_rate for attempt in step.signed) + 1.1 * seen.relay_step
     ceiling = job.max_fee_rate * share
     if least > ceiling and not cancels:
@@ -367,6 +391,29 @@ def _replace(
             f" that max_fee_rate allows with `blockstore-cli resume {job.id}`"
         )
     return Replace(index, max(least, min(wanted, ceiling)), why)
+
+
+def _coins_on_their_way(job: Job, index: int, seen: Seen) -> Action | None:
+    """What is next for the payment that moves coins for replacing the step's transaction; None:
+    none waits."""
+    fund = index - 1
+    if index < 1 or job.steps[fund].kind is not StepKind.FUND or not job.steps[fund].attempts:
+        return None
+    latest = job.steps[fund].attempts[-1]
+    if seen.of(latest).mined or is_spent_by(job, index, fund):
+        return None
+    if latest.raw is None:
+        return _unsigned(job, fund, seen)
+    if seen.of(latest).in_mempool:
+        return _wait_or_raise(job, fund, latest, seen)
+    if any(words in (latest.refusal or "").lower() for words in COIN_REFUSALS):
+        return Anew(fund)
+    return _send(job, fund, latest, seen)
+
+
+def is_spent_by(job: Job, index: int, fund: int) -> bool:
+    """Whether a transaction of the step ``index`` spends what the step ``fund`` moved."""
+    return any(_spends(attempt, job.steps[fund]) for attempt in job.steps[index].attempts)
 
 
 def _first(job: Job, index: int, seen: Seen) -> Action:

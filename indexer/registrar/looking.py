@@ -150,6 +150,14 @@ def coin_state(
     return CoinState.GONE
 
 
+def unspent(coins: Sequence[Coin], node: Node) -> tuple[Coin, ...]:
+    """Those of these coins that are in a block, and that nothing spends, not in the mempool."""
+    calls = [("gettxout", (hash_hex(coin.txid), coin.index, True)) for coin in coins]
+    replies = node.batch(calls) if calls else []
+    shown = zip(coins, replies, strict=True)
+    return tuple(coin for coin, reply in shown if _confirmations(reply))
+
+
 def is_unspent(coin: Coin, node: Node, *, with_mempool: bool) -> bool:
     """Whether the node knows the coin as unspent, in blocks or in its mempool as well."""
     shown = node.call("gettxout", hash_hex(coin.txid), coin.index, with_mempool)

@@ -26,17 +26,20 @@ from indexer.registrar.coins import (
 )
 from indexer.registrar.compose import compose, take_back
 from indexer.registrar.jobs import Attempt, Job, Step
+from indexer.registrar.purse import Purse
+from indexer.registrar.refusals import PlanRefused
 from indexer.registrar.seen import Seen
 from indexer.registrar.sharing import brought
 from indexer.registrar.signers import NeedsSignature, Signer
 from indexer.registrar.steps import StepKind, operation_for
+from indexer.registrar.wishes import MAX_MONEY
 from indexer.transactions import TxOut, parse_transaction
 from indexer.view import BlockView
 
 Outpoint = tuple[bytes, int]
 
 SPARE_BYTES = 500
-"""How many bytes' fee is moved to a sender beyond what is missing there, lest fees rise."""
+"""How many bytes' fee is moved to a sender beyond what a replacement lacks, lest fees rise."""
 
 
 class PriceTooHigh(Exception):
@@ -56,14 +59,17 @@ class Means:
     node_height: int
     taken: frozenset[Outpoint] = frozenset()
     """Coins that other open jobs count on."""
+    own: tuple[Coin, ...] = ()
+    """Unspent coins that the job itself counts on: a wallet does not show what it keeps."""
 
     def coins(self, job: Job, index: int) -> list[Coin]:
         """What may pay for a step: the coins of its parties, but for those counted on elsewhere."""
         ours = job.steps[:index] + job.steps[index + 1 :]
         taken = self.taken | frozenset(spent_by(ours))
-        scripts = dict.fromkeys((job.parties.sender, job.parties.funder))
-        found = (coin for script in scripts if script for coin in self.signer.coins(script))
-        return [coin for coin in found if (coin.txid, coin.index) not in taken]
+        scripts = dict.fromkeys(s for s in (job.parties.sender, job.parties.funder) if s)
+        found = [coin for coin in self.own if coin.script in scripts]
+        found += (coin for script in scripts for coin in self.signer.coins(script))
+        return [coin for coin in dict.fromkeys(found) if (coin.txid, coin.index) not in taken]
 
 
 def make(job: Job, index: int, fee_rate: float, means: Means, first: Coin | None) -> Attempt:
@@ -81,29 +87,22 @@ def make_fund(job: Job, amount: int, count: int, fee_rate: float, means: Means) 
     return _fund(job, [TxOut(amount, job.parties.sender)] * count, fee_rate, means)
 
 
-def needs_no_fund(job: Job, index: int, fee_rate: float, means: Means) -> bool:
-    """Whether the sender has by now what FUND, the step ``index``, was to move there."""
-    following = job.steps[index + 1].kind
-    coins = means.coins(job, index)
-    if following is StepKind.PREORDER:
-        # The registration must be paid too, of what the preorder leaves.
-        ours = (coin for coin in coins if coin.script == job.parties.sender)
-        if all(coin.value < job.steps[index].amount for coin in ours):
-            return False
-    operation = operation_for(following, job.wish, job.parties, means.view)
-    sender = job.parties.sender
+def lacking(job: Job, index: int, fee_rate: float, means: Means) -> int:
+    """Satoshis that must be moved to the sender before the step ``index``, with as much again for
+    the miners lest fees rise; 0: none. A preorder lacks what its registration does.
+
+    Raises CannotPay where no coin would help.
+    """
+    kinds = [job.steps[index].kind]
+    if kinds[0] is StepKind.PREORDER:
+        kinds += [step.kind for step in job.steps[index:] if step.kind is StepKind.REGISTER]
+    operations = [operation_for(kind, job.wish, job.parties, means.view) for kind in kinds]
+    size = means.signer.script_sig_size
+    purse = Purse(job.parties, means.view, fee_rate, None, size)
     try:
-        compose(
-            operation,
-            means.view.network,
-            coins,
-            sender,
-            fee_rate=fee_rate,
-            script_sig_size=means.signer.script_sig_size,
-        )
-    except CannotPay:
-        return False
-    return True
+        return purse.pay(operations, means.coins(job, index), MAX_MONEY).moved
+    except PlanRefused as refused:
+        raise CannotPay(f"{refused}; {refused.hint}") from None
 
 
 def make_again(job: Job, index: int, fee_rate: float, means: Means) -> Attempt:
@@ -271,10 +270,19 @@ def left_by(attempt: Attempt, job: Job) -> list[Coin]:
 
 def coins_left_for(job: Job, index: int, seen: Seen) -> list[Coin]:
     """The coins that the step before left for this one, the largest first: of the transaction that
-    took effect."""
+    took effect. A registration has them of its preorder, whatever was moved in between."""
     for step in reversed(job.steps[:index]):
+        if job.steps[index].kind is StepKind.REGISTER and step.kind is not StepKind.PREORDER:
+            continue
         for attempt in reversed((*step.lost, *step.attempts)):
             standing = seen.of(attempt)
             if standing.accepted or (step.kind is StepKind.FUND and standing.mined):
                 return sorted(left_by(attempt, job), key=lambda coin: -coin.value)
     return []
+
+
+def known_coins(job: Job) -> list[Coin]:
+    """Every coin that a transaction of the job ever spent, or left to its sender."""
+    found = [coin for attempt in job.attempts() for coin in attempt.unsigned.coins]
+    found += [coin for attempt in job.attempts() for coin in left_by(attempt, job)]
+    return list(dict.fromkeys(found))

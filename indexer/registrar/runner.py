@@ -8,7 +8,7 @@ begin again; nothing raised by a node, a signer or a disk leaves ``turn``, and n
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -54,8 +54,11 @@ log = logging.getLogger("blockstore.registrar")
 
 MAX_MOVES = 40
 """How many things are done for one job in one turn; the next turn goes on."""
-MAX_FUNDS = 3
-"""How often coins are moved to the sender of one job."""
+MAX_FUNDS = 8
+"""How often coins are moved to the sender for one step of a job."""
+FUND_HEADROOM = 4.0
+"""So many times the present fee is moved the second time, and again as many times each time after:
+what was enough when it was sent may be too little when it arrives."""
 RESEND_SECONDS = 20.0
 """Before what the node did not take is offered to it again, unless a block came."""
 SLOW_BLOCKS = 12
@@ -63,6 +66,7 @@ SLOW_BLOCKS = 12
 RETRY_SECONDS = 10.0
 """Before publishing or verifying is tried again, unless a block came."""
 MAX_REMEMBERED = 10_000
+MAX_SHOWN = 3
 _KNOWN_WORDS = ("txn-already-in-mempool", "txn-already-known", "txn-same-nonwitness-data")
 
 T = TypeVar("T")
@@ -279,20 +283,17 @@ class Runner:
                 spared = self._spare_fund(job, index, seen, means)
                 if spared is not None:
                     return spared
-            attempt = self._made(job, action, seen, means)
-        except CannotPay as failure:
-            if isinstance(action, Cancel) and job.stopping:
-                what = job.steps[index].kind.value
-                why = (
-                    f"the {what} was sent and may still be mined: its coins are too few to take it"
-                )
-                self._close(job, State.ABANDONED, f"{why} back. {paid(job, seen)}", seen)
-                return False
-            return self._fund(job, index, failure, seen, isinstance(action, Make))
+            try:
+                attempt = self._made(job, action, seen, means)
+            except CannotPay as failure:
+                if isinstance(action, Cancel) and job.stopping:
+                    self._leave(job, index, seen)
+                    return False
+                return self._fund(job, index, failure, seen, means, isinstance(action, Make))
         except InsufficientFunds as failure:
-            self._hold(job, index, str(failure), seen)
+            self._hold(job, index, f"{failure}{self._held_elsewhere(job)}", seen)
             return False
-        except (SignerError, FeeTooHigh, PriceTooHigh) as failure:
+        except (SignerError, CannotPay, FeeTooHigh, PriceTooHigh) as failure:
             self._hold(job, index, f"the {job.steps[index].kind.value} waits: {failure}", seen)
             return False
         except Refused as refused:
@@ -315,12 +316,18 @@ class Runner:
             log.info("job %s: the %s is made anew", job.id, job.steps[index].kind.value)
         return True
 
+    def _leave(self, job: Job, index: int, seen: Seen) -> None:
+        """Give up a job whose transaction cannot be taken back."""
+        what = job.steps[index].kind.value
+        why = f"the {what} was sent and may still be mined: its coins are too few to take it back"
+        self._close(job, State.ABANDONED, f"{why}. {paid(job, seen)}", seen)
+
     def _made(self, job: Job, action: Make | Replace | Cancel, seen: Seen, means: Means) -> Attempt:
         match action:
             case Make(index):
                 rate = min(seen.fee_rate, job.max_fee_rate)
                 if job.steps[index].kind is StepKind.FUND:
-                    return self._make_fund(job, rate, means)
+                    return self._make_fund(job, index, rate, means)
                 first = self._first_coin(job, index, seen)
                 return making.make(job, index, rate, means, first)
             case Replace(index, rate):
@@ -333,8 +340,8 @@ class Runner:
         """Do without the FUND of a job where another's has brought, or will bring, a coin for it;
         whether there is more to do at once. None: it must be made."""
         rate, whose = min(seen.fee_rate, job.max_fee_rate), (job.signer, job.parties.sender)
-        if whose not in self._short:
-            if making.needs_no_fund(job, index, rate, means):
+        if whose not in self._short and not job.steps[index + 1].attempts:
+            if not making.lacking(job, index + 1, rate, means):
                 steps = (*job.steps[:index], *job.steps[index + 1 :])
                 self.journal.save(replace(job, steps=steps))
                 return True
@@ -354,24 +361,45 @@ class Runner:
             return False
         return None
 
-    def _make_fund(self, job: Job, rate: float, means: Means) -> Attempt:
+    def _make_fund(self, job: Job, index: int, rate: float, means: Means) -> Attempt:
         """A payment of coins for this job, and for all others that lack one of the same sender."""
-        jobs = sharing.lacking(job, self.pending())
-        amount, failure = sharing.amount_for(jobs), None
-        for count in sharing.counts(len(jobs)):
+        jobs, wanted = sharing.lacking(job, self.pending()), sharing.amount_for(job)
+        least = wanted // 2
+        if not job.steps[index + 1].attempts:
+            least = making.lacking(job, index + 1, rate, means)
+        amount, failure = max(sharing.amount_for(*jobs), least), None
+        tries = [(amount, count) for count in sharing.counts(len(jobs))]
+        for value, count in (*tries, (least, 1)):
             try:
-                return making.make_fund(job, amount, count, rate, means)
+                return making.make_fund(job, value, count, rate, means)
             except InsufficientFunds as short:
                 failure = short
         assert failure is not None, "at least one coin was tried"
         raise failure
 
+    def _held_elsewhere(self, job: Job) -> str:
+        """A sentence on the coins that come back when other jobs end; "" where there are none.
+
+        What a job kept that has ended is let go: its wallet may not have been there then.
+        """
+        if (job.signer, b"") not in self._short:
+            self._short.add((job.signer, b""))
+            mine = [one for one in self.journal.jobs() if one.signer == job.signer]
+            self._let_go(job.signer, mine)
+        others = [one for one in self.pending() if one.signer == job.signer and one.id != job.id]
+        ids = [one.id for one in others if making.counted_on([one])]
+        if not ids:
+            return ""
+        shown = ", ".join(ids[:MAX_SHOWN]) + (" and others" if len(ids) > MAX_SHOWN else "")
+        return f". Coins that other jobs count on come back when those end: {shown}"
+
     def means(self, job: Job, signer: Signer, node_height: int) -> Means:
-        """With what a transaction of ``job`` is made at present."""
+        """With what a transaction of ``job`` is made at present. Raises NodeError."""
         others = (other for other in self.pending() if other.id != job.id)
         snapshot = self.snapshot()
         view = next_view(snapshot, self.network, snapshot.height, node_height)
-        return Means(signer, view, node_height, making.counted_on(others))
+        own = looking.unspent(making.known_coins(job), self.node)
+        return Means(signer, view, node_height, making.counted_on(others), own)
 
     def _first_coin(self, job: Job, index: int, seen: Seen) -> Coin | None:
         """What the step before left for this one, if nobody has spent it."""
@@ -380,16 +408,25 @@ class Runner:
                 return coin
         return None
 
-    def _fund(self, job: Job, index: int, failure: CannotPay, seen: Seen, first: bool) -> bool:
-        """The sender has too few coins: move some there first, where that was not done before."""
-        funds = sum(step.kind is StepKind.FUND for step in job.steps)
-        if not first or funds >= MAX_FUNDS or not failure.missing:
+    def _fund(
+        self, job: Job, index: int, failure: CannotPay, seen: Seen, means: Means, first: bool
+    ) -> bool:
+        """The sender has too few coins for a step: move some there first."""
+        before = job.steps[:index]
+        funds = next((n for n, s in enumerate(before[::-1]) if s.kind is not StepKind.FUND), index)
+        if job.steps[index].kind is StepKind.FUND or funds >= MAX_FUNDS or not failure.missing:
             self._hold(job, index, f"the {job.steps[index].kind.value} waits: {failure}", seen)
             return False
-        amount = failure.missing + int(making.SPARE_BYTES * seen.fee_rate)
-        step = Step(StepKind.FUND, amount=amount)
-        steps = (*job.steps[:index], step, *job.steps[index:])
-        self.journal.save(replace(job, steps=steps))
+        if funds and not job.steps[index - 1].attempts:  # for a replacement, and still to be made
+            return self._make(job, Make(index - 1), seen)
+        more = FUND_HEADROOM**funds
+        if first:
+            rate = max(seen.fee_rate, min(seen.fee_rate * more, job.max_fee_rate))
+            amount = making.lacking(job, index, rate, means)
+        else:
+            amount = int(failure.missing * more) + int(making.SPARE_BYTES * seen.fee_rate)
+        step = Step(StepKind.FUND, amount=max(amount, failure.missing))
+        self.journal.save(replace(job, steps=(*before, step, *job.steps[index:])))
         return True
 
     def _send(self, job: Job, index: int, attempt: Attempt, height: int, sent: set[bytes]) -> None:
@@ -497,14 +534,18 @@ class Runner:
     def _close(self, job: Job, state: State, why: str, seen: Seen) -> None:
         closed = replace(job, closed_at=seen.node_height)
         self.note(closed, state, why)
-        signer = self.signers.get(job.signer)
-        coins = [coin for attempt in job.attempts() for coin in making.left_by(attempt, job)]
-        coins += [coin for attempt in job.attempts() for coin in attempt.unsigned.coins]
+        self._let_go(job.signer, [closed])
+
+    def _let_go(self, name: str, jobs: Sequence[Job]) -> None:
+        """Let a wallet spend again what these jobs know of and no open one counts on."""
+        signer, taken = self.signers.get(name), making.counted_on(self.pending())
+        known = dict.fromkeys(coin for job in jobs for coin in making.known_coins(job))
+        coins = [coin for coin in known if (coin.txid, coin.index) not in taken]
         if signer is not None and coins:
             try:
-                signer.let_go(list(dict.fromkeys(coins)))
+                signer.let_go(coins)
             except (SignerError, NodeError) as failure:
-                log.info("job %s: its coins could not be let go: %s", job.id, failure)
+                log.info("coins of %d jobs could not be let go: %s", len(jobs), failure)
 
     def _is_watched(self, job: Job, height: int) -> bool:
         return job.closed_at is not None and height < job.closed_at + UNDO_BLOCKS

@@ -45,7 +45,7 @@ def lacking(job: Job, pending: Sequence[Job]) -> list[Job]:
     return found
 
 
-def amount_for(jobs: Sequence[Job]) -> int:
+def amount_for(*jobs: Job) -> int:
     """Satoshis of a coin that is enough for each of these jobs."""
     return max(
         step.amount
