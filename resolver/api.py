@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -83,18 +83,19 @@ class _Request(BoundedRequest):
         known = self.getHeader("if-none-match") or ""
         pages: Pages = self.channel.factory.pages
         task = asyncio.ensure_future(
-            pages.reply(method, path, self.content.getvalue(), known, self._authorization())
+            pages.reply(method, path, self.content.getvalue(), known, may_pay=self._may_pay())
         )
         self.notifyFinish().addErrback(lambda _reason: task.cancel())
         task.add_done_callback(self._finished)
 
-    def _authorization(self) -> str:
-        """What is shown to be let in; "" from other machines, where it crossed the network in the
-        clear, and from pages in a browser, which have no business with it."""
-        peer = ipaddress.ip_address(self.getClientAddress().host)
-        if not peer.is_loopback or self.getHeader("origin") is not None:
-            return ""
-        return self.getHeader("authorization") or ""
+    def _may_pay(self) -> bool:
+        """Whether the daemon's own user asks, or whoever shows the token: never from another
+        machine, where it crossed the network in the clear, nor a page in a browser."""
+        if self.getHeader("origin") is not None:
+            return False
+        factory: ApiFactory = self.channel.factory
+        shown = self.getHeader("authorization") or ""
+        return factory.is_own or (self.is_local and factory.lets_in(shown))
 
     def _unwelcome(self, method: str) -> Refused | None:
         hosts: HostNames = self.channel.factory.hosts
@@ -131,10 +132,22 @@ class _Request(BoundedRequest):
         self.send(reply)
 
 
+LetsIn = Callable[[str], bool]
+"""Whether the header Authorization shows the token."""
+
+
+def nobody(_authorization: str) -> bool:
+    """Where there is no token."""
+    return False
+
+
 class ApiFactory(BoundedFactory):
     """Makes connections; what they may ask is in ``pages``, under which names in ``hosts``.
     ``begin`` answers DNS packets; without it there is no DNS over HTTP. ``exports`` gives the
     snapshot of the index; without it there is none."""
+
+    is_own = False
+    """Whether nobody but the daemon's own user can connect."""
 
     def __init__(
         self,
@@ -143,12 +156,14 @@ class ApiFactory(BoundedFactory):
         reactor: Any = None,
         begin: Begin | None = None,
         exports: Exports | None = None,
+        lets_in: LetsIn = nobody,
     ) -> None:
         super().__init__(_Request, reactor)
         self.pages = pages
         self.hosts = hosts
         self.begin = begin
         self.exports = exports
+        self.lets_in = lets_in
 
 
 class ApiDoor:
@@ -162,6 +177,7 @@ class ApiDoor:
         names: Iterable[str] = (),
         begin: Begin | None = None,
         exports: Exports | None = None,
+        lets_in: LetsIn = nobody,
     ) -> None:
         self.host = host
         self._wanted_port = port
@@ -169,6 +185,7 @@ class ApiDoor:
         self._names = tuple(names)
         self._begin = begin
         self._exports = exports
+        self._lets_in = lets_in
         self._listening: Any = None
         self._factory: ApiFactory | None = None
 
@@ -183,7 +200,9 @@ class ApiDoor:
         from twisted.internet import reactor
 
         hosts = HostNames(self.host, self._names)
-        self._factory = ApiFactory(self._pages, hosts, reactor, self._begin, self._exports)
+        self._factory = ApiFactory(
+            self._pages, hosts, reactor, self._begin, self._exports, self._lets_in
+        )
         self._listening = reactor.listenTCP(self._wanted_port, self._factory, interface=self.host)
 
     async def stop(self) -> None:

@@ -5,13 +5,16 @@ the standard library and click, so that it starts at once.
 """
 
 import copy
-from pathlib import Path
+from collections.abc import Mapping
 
 import click
+from click.core import ParameterSource
 
 from resolver import cli_doctor, cli_keys, cli_names, cli_proof, cli_wishes, refusals
 from resolver.cli_daemon import Daemon, PrintingGroup, fail
+from resolver.cli_place import HOST, PORT, AtPort, Door, OwnDaemon
 from resolver.command_line import CONTEXT
+from resolver.places import NETWORKS, PLACES, env_name
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(
     f"  {code:>2}  {meaning}" for code, meaning in refusals.exit_code_rows()
@@ -20,25 +23,42 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(
 
 @click.group(cls=PrintingGroup, context_settings=CONTEXT, epilog=_EPILOG)
 @click.option(
+    "--working-dir",
+    type=click.Path(file_okay=False),
+    envvar=env_name("working_dir"),
+    show_envvar=True,
+    help="The working folder of the blockstored that is meant; by itself the one of --network.",
+)
+@click.option(
+    "--network",
+    type=click.Choice(NETWORKS),
+    envvar=env_name("network"),
+    show_envvar=True,
+    help="Its network; by itself mainnet, or the only one that runs where that was never used.",
+)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False),
+    envvar=env_name("config"),
+    show_envvar=True,
+    help="Its settings file, which may name its working folder.",
+)
+@click.option(
     "--host",
     "--blockstored-server",
     "host",
-    default="127.0.0.1",
-    show_default=True,
     envvar="BLOCKSTORE_API_HOST",
     show_envvar=True,
-    help="Where blockstored runs.",
+    help=f"Ask the blockstored at this address instead, without paying.  [{HOST} with --port]",
 )
 @click.option(
     "--port",
     "--blockstored-port",
     "port",
     type=click.IntRange(1, 65535),
-    default=6264,
-    show_default=True,
     envvar="BLOCKSTORE_API_PORT",
     show_envvar=True,
-    help="The port of its HTTP API.",
+    help=f"And at this port of its HTTP API.  [{PORT} with --host]",
 )
 @click.option(
     "--timeout",
@@ -48,29 +68,41 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(
     help="Seconds to wait for an answer.",
 )
 @click.option(
-    "--token-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    envvar="BLOCKSTORE_API_TOKEN_FILE",
-    show_envvar=True,
-    help="The file with the token for commands that pay; by default the daemon's usual one.",
-)
-@click.option(
     "--human/--json", default=None, help="Text for people, or JSON; by itself text on a terminal."
 )
 @click.pass_context
 def cli(
     context: click.Context,
-    host: str,
-    port: int,
+    host: str | None,
+    port: int | None,
     timeout: float,
-    token_file: Path | None,
     human: bool | None,
+    **places: str | None,
 ) -> None:
     """Look up names in Blockstore, own them, and hand in their data.
 
-    Talks to a blockstored that is running, on this machine unless told otherwise.
+    Talks to this user's blockstored over the socket in its working folder, which is found as
+    `blockstored` finds it; with --host or --port to any other, which can then be asked and not
+    made to pay.
     """
-    context.obj = Daemon(host, port, timeout, token_file, human)
+    context.obj = Daemon(_door(context, host, port, places), timeout, human)
+
+
+def _door(
+    context: click.Context, host: str | None, port: int | None, places: Mapping[str, str | None]
+) -> Door:
+    """What was typed goes before what the environment says, a folder before a port."""
+
+    def typed(*names: str) -> bool:
+        return any(context.get_parameter_source(n) is ParameterSource.COMMANDLINE for n in names)
+
+    at_port = AtPort(host or HOST, port or PORT)
+    own = OwnDaemon({name: place for name, place in places.items() if place})
+    if typed("host", "port"):
+        if typed(*PLACES):
+            raise click.UsageError("give --host and --port, or --working-dir and its like")
+        return at_port
+    return at_port if (host or port) and not own.named else own
 
 
 _ROOMS = (cli_names, cli_proof, cli_wishes, cli_keys, cli_doctor)

@@ -2,31 +2,26 @@
 
 What must stay true: results go to stdout, everything else to stderr with a next step; each way to
 fail has an exit code of its own (``resolver/refusals.py``); what a server says is printed without
-its control characters; a token goes to the daemon's own machine only, there to nobody but the
-daemon's user, and into no message.
+its control characters; nothing is shown to a daemon that would let somebody else pay in its
+user's place: what pays goes over the socket of one's own daemon.
 """
 
-import http
 import http.client
-import ipaddress
 import json
-import os
-import stat
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import click
 
 from resolver import refusals
-from resolver.command_line import CONTEXT, TOKEN_NAME
-from resolver.listeners import users_listening
+from resolver.cli_place import BadPlace, Door, NobodyThere
+from resolver.command_line import CONTEXT
+from resolver.own_socket import Busy
 from resolver.refusals import Refusal
 
 MAX_REPLY = 4 * 2**20
-MAX_TOKEN_BYTES = 256
 ASK_FIRST = "see `pending` for whether it was begun, before you try again"
 
 Json = dict[str, Any]
@@ -37,22 +32,20 @@ Lines = Iterable[str]
 class Daemon:
     """The API of one blockstored, and how what it says is printed."""
 
-    host: str
-    port: int
+    door: Door
     timeout: float
-    token_file: Path | None = None
     human: bool | None = None
     """Text for people rather than JSON; None: where stdout is a terminal."""
 
     @property
     def place(self) -> str:
         """The daemon's place in words."""
-        return f"{self.host} port {self.port}"
+        return self.door.place
 
     def get(self, path: str, *, secret: bool = False) -> Any:
         """The JSON of a page. Ends the program with a message where there is none.
 
-        ``secret``: the page is only for who has the token.
+        ``secret``: the page is only for the daemon's own user.
         """
         return self.ask("GET", path, None, secret=secret)
 
@@ -61,7 +54,7 @@ class Daemon:
         return self.ask("POST", path, body)
 
     def order(self, path: str, wish: Mapping[str, Any]) -> Any:
-        """The JSON that answers ``wish``, which needs the token; as ``get``."""
+        """The JSON that answers ``wish``, which may pay; as ``get``."""
         return self.ask("POST", path, json.dumps(wish).encode(), secret=True)
 
     def ask(self, method: str, path: str, body: bytes | None, *, secret: bool = False) -> Any:
@@ -75,37 +68,22 @@ class Daemon:
         self, method: str, path: str, body: bytes | None, *, secret: bool = False
     ) -> tuple[int, Any]:
         """(status, JSON) of the reply. Ends the program where nobody answers, or with nonsense."""
-        if not secret:
-            headers = {} if body is None else {"Content-Type": "application/octet-stream"}
-            return self._exchange(method, path, body, headers)
-        for token, user in self._tokens():
-            headers = {"Authorization": f"Bearer {token}"}
-            if body is not None:
-                headers["Content-Type"] = "application/json"
-            status, answer = self._exchange(method, path, body, headers, {user, 0, _myself()})
-            if status != http.HTTPStatus.UNAUTHORIZED:
-                break
-        return status, answer
-
-    def _exchange(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        trusted: Collection[int] | None = None,
-    ) -> tuple[int, Any]:
-        """``trusted``: the users of this machine that may hear it; None: anybody."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
-        orders = method == "POST" and trusted is not None
+        kind = "application/json" if secret else "application/octet-stream"
+        headers = {} if body is None else {"Content-Type": kind}
+        orders = method == "POST" and secret
+        connection: http.client.HTTPConnection | None = None
         try:
-            connection.connect()
-            if trusted is not None:
-                self._refuse_strangers(connection, trusted)
-            connection.request(method, path, body, dict(headers))
+            connection = self.door.connected(self.timeout, secret=secret)
+            connection.request(method, path, body, headers)
             response = connection.getresponse()
             status = response.status
             content = response.read(MAX_REPLY + 1)
+        except NobodyThere as error:
+            fail(refusals.NOT_RUNNING, *error.absent)
+        except BadPlace as error:
+            fail(refusals.USAGE, error.sentence, error.hint)
+        except Busy:
+            self._busy()
         except TimeoutError:
             fail(
                 refusals.NO_ANSWER,
@@ -113,21 +91,24 @@ class Daemon:
                 ASK_FIRST if orders else "try again, or allow more with --timeout",
             )
         except OSError as error:
-            if orders and isinstance(error, ConnectionResetError | BrokenPipeError):
+            if orders:
                 fail(
                     refusals.NO_ANSWER,
                     f"blockstored at {self.place} broke off before it had answered",
                     ASK_FIRST,
                 )
+            if isinstance(error, ConnectionResetError | BrokenPipeError):
+                self._busy()
             fail(
                 refusals.NOT_RUNNING,
-                f"blockstored does not run at {self.place} ({error.strerror or error})",
-                "start it with `blockstored start`, or name its place with --host and --port",
+                f"blockstored at {self.place} cannot be asked ({error.strerror or error})",
+                "see its log, and `blockstored status`",
             )
         except http.client.HTTPException:
             self.nonsense()
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
         try:
             answer = json.loads(content) if len(content) <= MAX_REPLY else None
         except (ValueError, RecursionError):
@@ -136,20 +117,14 @@ class Daemon:
             self.nonsense()
         return status, answer
 
-    def _refuse_strangers(
-        self, connection: http.client.HTTPConnection, trusted: Collection[int]
-    ) -> None:
-        """End the program where somebody else listens in the daemon's place: while it is stopped,
-        every user of its machine may."""
-        host, port = connection.sock.getpeername()[:2]
-        strangers = users_listening(host, port) - set(trusted)
-        if strangers:
-            fail(
-                refusals.NOT_RUNNING,
-                f"the user {min(strangers)} of this machine, not blockstored's, listens at"
-                f" {self.place}; the token was not shown, and nothing was paid",
-                "start blockstored, or name its place with --port",
-            )
+    def _busy(self) -> NoReturn:
+        """End the program: it takes a connection and answers nothing, as it does with one more
+        than it may have."""
+        fail(
+            Refusal.BUSY.exit_code,
+            f"blockstored at {self.place} is busy: it has as many connections as it may",
+            Refusal.BUSY.hint,
+        )
 
     def nonsense(self) -> NoReturn:
         """End the program: what answered is not blockstored."""
@@ -176,67 +151,10 @@ class Daemon:
         for line in (human or described)(value):
             click.echo(printable(line))
 
-    def _tokens(self) -> list[tuple[str, int]]:
-        """What may open the daemon's door, the likeliest first, and whose each is."""
-        if not _is_loopback(self.host):
-            fail(
-                refusals.USAGE,
-                f"{self.host} is another machine, and the token would cross the network",
-                "run this on the machine of the daemon, or through `ssh -L`",
-            )
-        if self.token_file is not None:
-            return [read_token(self.token_file)]
-        files = [file for file in usual_token_files() if file.exists()]
-        if not files:
-            fail(
-                refusals.USAGE,
-                "this needs the token of the daemon, and there is none in its usual place",
-                "set `api_token_file` and restart blockstored, or name the file with --token-file",
-            )
-        return [read_token(file) for file in files]
-
 
 def _is_listing(answer: Any) -> bool:
     """Whether it is a page of names, or of operations."""
     return isinstance(answer, list) and all(isinstance(one, str | dict) for one in answer)
-
-
-def read_token(path: Path) -> tuple[str, int]:
-    """The token in the file at ``path``, and the id of the user that the file belongs to; ends the
-    program where it cannot be used."""
-    try:
-        with path.open("rb") as source:
-            status = os.fstat(source.fileno())
-            token = source.read(MAX_TOKEN_BYTES + 1).strip()
-    except OSError as error:
-        fail(
-            refusals.USAGE,
-            f"the token file {path} cannot be read ({error.strerror})",
-            "run this as the user of the daemon",
-        )
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        fail(refusals.USAGE, f"others may read the token file {path}", f"chmod 600 {path}")
-    if not 16 <= len(token) <= MAX_TOKEN_BYTES or not token.isascii() or b" " in token:
-        fail(refusals.USAGE, f"{path} holds no token", "remove it and restart blockstored")
-    return token.decode("ascii"), status.st_uid
-
-
-def _myself() -> int:
-    return os.geteuid() if hasattr(os, "geteuid") else 0
-
-
-def usual_token_files() -> tuple[Path, ...]:
-    """Where a daemon keeps its token unless told otherwise, on each network."""
-    folder = Path.home() / ".blockstore"
-    folders = (folder, *(folder / network for network in ("sandbox", "testnet", "regtest")))
-    return tuple(place / TOKEN_NAME for place in folders)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def fail(exit_code: int, sentence: str, hint: str) -> NoReturn:

@@ -4,21 +4,19 @@ What must stay true: each check says what it saw and, where something is amiss, 
 changes anything or waits longer than a few seconds.
 """
 
-import os
 import secrets
 import socket
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import click
 from click.shell_completion import get_completion_class
 
 from resolver import refusals
-from resolver.cli_daemon import Daemon, Json, Lines, PrintingCommand, usual_token_files
+from resolver.cli_daemon import Daemon, Json, Lines, PrintingCommand
+from resolver.cli_place import AtPort, OwnDaemon
 
 DNS_TIMEOUT = 3.0
 FEW_PEERS = 1
@@ -146,27 +144,18 @@ def ask_version(host: str, port: int) -> float | None:
     return None
 
 
-def _token(daemon: Daemon, _info: Json) -> Iterator[Check]:
-    files = [daemon.token_file] if daemon.token_file else list(usual_token_files())
-    found = [file for file in files if file.exists()]
-    if not found:
+def _orders(daemon: Daemon, _info: Json) -> Iterator[Check]:
+    found = daemon.door.found if isinstance(daemon.door, OwnDaemon) else daemon.door
+    if isinstance(found, AtPort):
         yield Check(
-            "token",
+            "orders",
             ODD,
-            "none: names can be looked up and not registered from here",
-            "set `api_token_file` for blockstored, or name it with --token-file",
+            f"the daemon at {found.place} is asked over TCP: names can be looked up and not"
+            " registered from here",
+            "run this as the daemon's user, without --host and --port",
         )
-    for file in found:
-        yield _token_file(file)
-
-
-def _token_file(file: Path) -> Check:
-    state = file.stat()
-    if stat.S_IMODE(state.st_mode) & 0o077:
-        return Check("token", BAD, f"others may read {file}", f"chmod 600 {file}")
-    if not os.access(file, os.R_OK):
-        return Check("token", ODD, f"{file} is another user's", "run this as the daemon's user")
-    return Check("token", GOOD, str(file))
+    else:
+        yield Check("orders", GOOD, f"names can be registered over the socket in {found}")
 
 
 def _registrar(daemon: Daemon, info: Json) -> Iterator[Check]:
@@ -185,7 +174,7 @@ _EXAMINATIONS: tuple[Callable[[Daemon, Json], Iterator[Check]], ...] = (
     _node,
     _data,
     _dns,
-    _token,
+    _orders,
     _registrar,
 )
 

@@ -23,7 +23,6 @@ from resolver.cli_daemon import (
     described,
     fail,
     table,
-    usual_token_files,
 )
 from resolver.refusals import Refusal
 
@@ -376,14 +375,11 @@ def ping(daemon: Daemon) -> None:
 @click.command(cls=PrintingCommand)
 @click.pass_obj
 def config(daemon: Daemon) -> None:
-    """Print where this command asks, and with which token file."""
-    found = next((str(file) for file in usual_token_files() if file.exists()), None)
+    """Print where this command asks."""
     daemon.show(
         {
-            "host": daemon.host,
-            "port": daemon.port,
+            "daemon": daemon.place,
             "timeout": daemon.timeout,
-            "token_file": str(daemon.token_file) if daemon.token_file else found,
             "output": {None: "by terminal", True: "text", False: "json"}[daemon.human],
         },
         described,

@@ -16,6 +16,7 @@ import click
 from resolver import refusals
 from resolver.cli_daemon import Daemon, Json, Lines, PrintingCommand, described, fail
 from resolver.cli_names import page_path, read_data
+from resolver.cli_place import AtPort
 
 if TYPE_CHECKING:
     from indexer.networks import Network
@@ -138,7 +139,7 @@ def _trusted(
             fail(
                 refusals.USAGE, f"--trust {trust[:80]!r} is not HOST:PORT", "such as 127.0.0.1:6264"
             )
-        own = Daemon(host.strip("[]"), int(port), daemon.timeout)
+        own = Daemon(AtPort(host.strip("[]"), int(port)), daemon.timeout)
         path = "/v1/blockchains/bitcoin/consensus" + ("" if height is None else f"/{height}")
         said = own.get(path)
         if said["consensus_hash"] is None:

@@ -14,7 +14,7 @@ PID_NAME = "blockstored.pid"
 STATUS_NAME = "blockstored.json"
 """Both lie in the working directory while a daemon runs."""
 TOKEN_NAME = "api-token"  # noqa: S105 - a file's name
-"""In the working directory: who can read it may have names registered and handed over."""
+"""In the working directory, with `api_pay_over_tcp`: who can read it may have names registered."""
 CONSENSUS_HEX = 32
 """Hex digits of a consensus hash."""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

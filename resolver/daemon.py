@@ -13,23 +13,20 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from resolver import chain_commands, pidfile, settings_text, table_commands
-from resolver.command_line import CONTEXT, PID_NAME, STATUS_NAME, Command
+from resolver import chain_commands, own_socket, pidfile, settings_text, table_commands
+from resolver.command_line import CONTEXT, PID_NAME, Command
+from resolver.own_socket import Busy, Unreachable
+from resolver.places import ENV_PREFIX, SettingsError, config_path, env_name
 from resolver.settings import (
-    ENV_PREFIX,
     VERSION,
     Settings,
-    SettingsError,
-    config_path,
     default_text,
-    env_name,
     flag_name,
     is_secret,
     is_switch,
@@ -37,6 +34,7 @@ from resolver.settings import (
     rows,
     takes_many,
 )
+from resolver.settings_file import read_toml
 from resolver.settings_types import as_text
 from resolver.status_lines import status_lines
 
@@ -50,7 +48,6 @@ EXIT_CODES = (
 NODE_SETTINGS = ("node_url", "node_user", "node_password", "node_cookie_file")
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
-MAX_CONFIG_BYTES = 2**20
 MAX_REPLY = 2**20
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meaning in EXIT_CODES)
@@ -96,7 +93,7 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
     cwd = Path.cwd()
     path, must_exist = config_path(os.environ, flags, cwd)
     try:
-        return load(_read_toml(path, must_exist), os.environ, flags, cwd)
+        return load(read_toml(path, must_exist), os.environ, flags, cwd)
     except SettingsError as error:
         for problem in error.problems:
             click.echo(f"blockstored: {problem}", err=True)
@@ -118,7 +115,7 @@ def working_dir(flags: Mapping[str, Any]) -> Path:
     }
     path, must_exist = config_path(environ, flags, cwd)
     try:
-        toml = _read_toml(path, must_exist)
+        toml = read_toml(path, must_exist)
     except SettingsError as error:
         click.echo(f"blockstored: {error.problems[0]}; it is left aside", err=True)
         toml = {}
@@ -127,30 +124,6 @@ def working_dir(flags: Mapping[str, Any]) -> Path:
         return load(wanted, environ, flags, cwd).working_dir
     except SettingsError as error:
         fail(UNUSABLE, error.problems[0])
-
-
-def _read_toml(path: Path | None, must_exist: bool) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_CONFIG_BYTES + 1)
-        if len(text) > MAX_CONFIG_BYTES:
-            raise SettingsError(
-                [f"the settings file {path} is larger than {MAX_CONFIG_BYTES} bytes"]
-            )
-        return tomllib.loads(text.decode("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        if must_exist:
-            raise SettingsError([f"there is no settings file {path}; check --config"]) from None
-        return {}
-    except OSError as error:
-        raise SettingsError(
-            [f"the settings file {path} cannot be read: {error.strerror}"]
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingsError([f"the settings file {path} is not TOML: {reason}"]) from None
 
 
 def fail(exit_code: int, sentence: str) -> NoReturn:
@@ -267,7 +240,7 @@ def stop(timeout: float, **flags: Any) -> None:
     path = working_dir(flags) / PID_NAME
     pid = _owner(path)
     if pid is None:
-        fail(NOT_RUNNING, f"not running in {path.parent}")
+        _not_running(path.parent)
     try:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
@@ -281,6 +254,12 @@ def stop(timeout: float, **flags: Any) -> None:
             " no indexed block and no record is lost",
         )
     click.echo(f"blockstored (pid {pid}) has stopped.")
+
+
+def _not_running(folder: Path) -> NoReturn:
+    others = own_socket.running_elsewhere(folder, os.environ)
+    runs = f"; of yours there runs {', '.join(map(str, others))} (--working-dir)" if others else ""
+    fail(NOT_RUNNING, f"not running in {folder}{runs}")
 
 
 def _owner(path: Path) -> int | None:
@@ -300,7 +279,7 @@ def status(as_json: bool, **flags: Any) -> None:
     if pid is None:
         if as_json:
             click.echo(json.dumps({"running": False}, indent=4))
-        fail(NOT_RUNNING, f"not running in {folder}")
+        _not_running(folder)
     info = _ask_info(folder)
     if as_json:
         click.echo(
@@ -315,17 +294,14 @@ def status(as_json: bool, **flags: Any) -> None:
 
 def _ask_info(folder: Path) -> dict[str, Any] | None:
     """What the running daemon says of itself; None where it does not."""
+    connection = own_socket.Connection(folder, os.environ, 5.0)
     try:
-        api = json.loads((folder / STATUS_NAME).read_text("utf-8"))["api"]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(api["host"], api["host"])
-        connection = http.client.HTTPConnection(host, api["port"], timeout=5.0)
-        try:
-            connection.request("GET", "/v1/info")
-            info = json.loads(connection.getresponse().read(MAX_REPLY))
-        finally:
-            connection.close()
-    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        connection.request("GET", "/v1/info")
+        info = json.loads(connection.getresponse().read(MAX_REPLY))
+    except (Unreachable, Busy, OSError, ValueError, http.client.HTTPException):
         return None
+    finally:
+        connection.close()
     return info if isinstance(info, dict) and "index" in info else None
 
 

@@ -6,7 +6,6 @@ pieces are held; whoever stops reading is cut off; the index is not closed under
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,7 +30,7 @@ class Exports:
 
     def begin(self, request: BoundedRequest) -> Refused | None:
         """Answer ``request`` from now on; the reason if not."""
-        if not ipaddress.ip_address(request.getClientAddress().host).is_loopback:
+        if not request.is_local:
             sentence = "a snapshot is given to programs on this machine only"
             return Refused(Refusal.FORBIDDEN, sentence, "run `blockstored snapshot export` here")
         if request.getHeader("origin") is not None:

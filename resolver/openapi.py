@@ -62,7 +62,8 @@ def write_document(routes: Iterable[Route]) -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "What stands in the file of the setting `api_token_file`; taken"
-                    " from the same machine only.",
+                    " from the same machine only, and only with `api_pay_over_tcp`. Over the"
+                    " daemon's socket none is needed.",
                 }
             },
         },

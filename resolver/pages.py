@@ -77,16 +77,18 @@ class Pages:
         path: str,
         body: bytes = b"",
         known: str = "",
-        authorization: str = "",
+        *,
+        may_pay: bool = False,
     ) -> Page:
-        """``path`` with its query, percent-encoded; ``known`` is the header If-None-Match."""
+        """``path`` with its query, percent-encoded; ``known`` is the header If-None-Match;
+        ``may_pay``: whether it is the daemon's own user who asks, or whoever has the token."""
         path, _, query = path.partition("?")
         found = ROUTES.find(path)
         wanted = found.get("GET" if method == "HEAD" else method)
         if wanted is not None:
             route, texts = wanted
-            if route.secret and not self.behind.lets_in(authorization):
-                refused = Refused(Refusal.NEEDS_TOKEN, "this is only for who has the token")
+            if route.secret and not may_pay:
+                refused = Refused(Refusal.NEEDS_TOKEN, "this is only for the daemon's own user")
                 return refusal_page(refused, {"WWW-Authenticate": "Bearer"})
             return await self._answer(route, path, texts, query, body, known)
         if not found:

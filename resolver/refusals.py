@@ -86,8 +86,8 @@ class Refusal(Enum):
     NEEDS_TOKEN = (
         401,
         20,
-        "this needs the token of the daemon",
-        "run it as the user of the daemon, or name its token with --token-file",
+        "this is only for the daemon's own user",
+        "run it as that user on the daemon's machine, without --host and --port",
     )
     NOT_POSSIBLE = (
         409,

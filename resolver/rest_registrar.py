@@ -1,7 +1,7 @@
-"""The calls of the HTTP API that pay, and those that tell what was paid: for who has the token.
+"""The calls of the HTTP API that pay, and those that tell what was paid: for the daemon's own user.
 
 What must stay true: a body says exactly what is known here, or is refused; nothing is begun without
-the total that was agreed to; no reply holds a key, and none goes to who has no token.
+the total that was agreed to; no reply holds a key, and none goes to anybody else.
 """
 
 import base64
@@ -69,8 +69,8 @@ def _desk(asked: Asked) -> Desk:
     if desk is None:
         raise Refused(
             Refusal.NOT_POSSIBLE,
-            "this blockstored registers nothing: nobody can show it a token",
-            "set `api_token_file`, and restart it",
+            "this blockstored registers nothing: it follows no Bitcoin node of its own",
+            "ask another one",
         )
     return desk
 

@@ -68,7 +68,7 @@ class Route:
     of_name: bool = False
     """Whether it speaks of one name at present, and says so where the index is stale."""
     secret: bool = False
-    """Whether only who has the token is answered."""
+    """Whether only the daemon's own user is answered, or who has the token."""
     also: Mapping[int, Schema] = field(default_factory=dict)
     """Replies of other statuses than 200 that are no refusals, by their status."""
 

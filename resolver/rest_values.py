@@ -38,8 +38,6 @@ class Behind:
     staleness: StalenessLimits = field(default_factory=StalenessLimits)
     desk: Any = None
     """Takes orders (``rest_registrar.Desk``); None: nothing is registered here."""
-    lets_in: Callable[[str], bool] = field(default=lambda _authorization: False)
-    """Whether the header Authorization shows the token."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ the chain alone and of their data from the other DHT node alone; nothing is put 
 
 import asyncio
 import logging
+import os
 import shutil
 import sys
 import threading
@@ -23,8 +24,8 @@ from indexer.node import BitcoinNode
 from indexer.sandbox import SandboxNode, StoreError
 from indexer.table import Snapshot
 from resolver import founding
-from resolver.cli_daemon import usual_token_files
 from resolver.command_line import PID_NAME
+from resolver.places import usual_dirs
 from resolver.run import run as run_process
 from resolver.service import Service, StartError, build
 from resolver.settings import Settings
@@ -217,10 +218,10 @@ class Sandbox:
         return False
 
     @property
-    def _token_flag(self) -> str:
-        """What ``blockstore-cli`` must be told to find the token; "" in its usual place."""
-        file = self._settings.api_token_file
-        return "" if file is None or file in usual_token_files() else f" --token-file {file}"
+    def _folder_flag(self) -> str:
+        """What ``blockstore-cli`` must be told to find this daemon; "" in its usual place."""
+        usual = list(usual_dirs(os.environ))[-1:]
+        return "" if [self._folder] == usual else f" --working-dir {self._folder}"
 
     @property
     def _suffix(self) -> str:
@@ -241,19 +242,14 @@ class Sandbox:
             f"  {line:{width}}  # {what}" for line, (_, _, what) in zip(lines, TRY, strict=True)
         )
         api = self.service.addresses()["api"]
-        port_flag = (
-            ""
-            if api["port"] == Settings.model_fields["api_port"].default
-            else f" --port {api['port']}"
-        )
         return (
             f"\nThe sandbox is ready after {seconds:.1f} s: {seen.name_count()} names at block"
             f" {seen.height}, a new block every {founding.SPACING} s.\n"
             f"DNS on {host} port {port}, HTTP API on {api['host']} port {api['port']},"
             f" state in {self._folder}.\n\n"
             f"Try, in another terminal:\n\n{shown}\n"
-            f"  {_command_line()}{port_flag} lookup swiftonsecurity\n"
-            f"  {_command_line()}{port_flag}{self._token_flag} register barname --wait\n\n"
+            f"  {_command_line()}{self._folder_flag} lookup swiftonsecurity\n"
+            f"  {_command_line()}{self._folder_flag} register barname --wait\n\n"
             "Ctrl-C stops it; the state survives unless --fresh is given.\n"
         )
 

@@ -33,7 +33,8 @@ from indexer.registrar.signers import SignerError
 from indexer.table import NameTable, Snapshot, TableError
 from resolver import figures
 from resolver.answer import ServerIdentity
-from resolver.api import ApiDoor
+from resolver.api import ApiDoor, LetsIn, nobody
+from resolver.api_socket import SocketDoor
 from resolver.api_token import Token, TokenError
 from resolver.cache import ReplyCache
 from resolver.certificate import CertificateError
@@ -49,6 +50,7 @@ from resolver.keeping import Keeping
 from resolver.listening import PortUnavailable, make_room
 from resolver.lookup import TtlLimits
 from resolver.meta import NodeStatus
+from resolver.own_socket import NoPlace
 from resolver.pages import Behind, Json, Pages
 from resolver.rates import Rates, ReplyRates, WorkBudget
 from resolver.resolve import Resolver
@@ -129,9 +131,9 @@ class Service:
         self.follower: Follower
         self.resolver: Resolver
         self.api: ApiDoor
+        self.own_door: SocketDoor
         self.keeping: Keeping
         self.desk: Desk | None = None
-        self._lets_in: Callable[[str], bool] = lambda _authorization: False
 
     async def start(self) -> None:
         """Start everything; doors are open when this returns. Raises StartError."""
@@ -393,11 +395,10 @@ class Service:
             return
 
     def _open_desk(self, node: Any) -> None:
-        """Let those who have the token register names, where somebody may have one."""
+        """Let names be registered; who may have it done is for the doors of the API."""
         settings = self.settings
-        if settings.api_token_file is None or not isinstance(node, BitcoinNode):
+        if not isinstance(node, BitcoinNode):
             return
-        self._lets_in = Token.on_file(settings.api_token_file).lets_in
         self.desk = Desk(
             settings,
             self.network,
@@ -422,17 +423,18 @@ class Service:
             query_timeout=settings.query_timeout,
             staleness=StalenessLimits(settings.stale_after, settings.refuse_after),
             desk=self.desk,
-            lets_in=self._lets_in,
         )
         exports = Exports(self.table.snapshot)
         self._closers.append(("exports", exports.close))
+        pages = Pages(behind)
         self.api = ApiDoor(
-            Pages(behind),
+            pages,
             settings.api_host,
             settings.api_port,
             settings.api_names,
             self.resolver.begin,
             exports,
+            self._token(),
         )
         try:
             self.api.start()
@@ -447,10 +449,26 @@ class Service:
         log.info("The HTTP API listens on %s port %d.", settings.api_host, self.api.port)
         if not ipaddress.ip_address(settings.api_host).is_loopback:
             log.warning("The HTTP API is open to everybody who can reach %s.", settings.api_host)
+        self.own_door = SocketDoor(pages, settings.working_dir, os.environ, exports)
+        try:
+            self.own_door.start()
+        except NoPlace as reason:
+            log.warning("This user's commands cannot ask or pay here: no socket, for %s.", reason)
+        else:
+            self._closers.append(("socket", self.own_door.stop))
+            log.info("Commands of this user are answered on %s.", self.own_door.path)
+
+    def _token(self) -> LetsIn:
+        """Who may pay over TCP: nobody, unless it was asked for."""
+        if not self.settings.api_pay_over_tcp:
+            return nobody
+        return Token.on_file(self.settings.api_token_file).lets_in
 
     def _write_status(self) -> None:
         path = self.settings.working_dir / STATUS_NAME
-        text = json.dumps({"pid": os.getpid(), **self.addresses()}, indent=4) + "\n"
+        socket = None if self.own_door.path is None else str(self.own_door.path)
+        told = {"pid": os.getpid(), "socket": socket, **self.addresses()}
+        text = json.dumps(told, indent=4) + "\n"
         fresh = path.with_suffix(".tmp")
         fresh.write_text(text, "utf-8")
         fresh.replace(path)

@@ -15,10 +15,18 @@ from pydantic import ValidationError
 
 from indexer.networks import NETWORKS
 from resolver.command_line import TOKEN_NAME
-from resolver.settings_table import (
+from resolver.places import (
     CONFIG_NAME,
-    COOKIE_FILES,
     ENV_PREFIX,
+    SettingsError,
+    absolute,
+    config_path,
+    env_name,
+    home_dir,
+    working_dir,
+)
+from resolver.settings_table import (
+    COOKIE_FILES,
     FROM_FILE,
     MAX_SHOWN_PATH,
     NODE_URLS,
@@ -26,23 +34,18 @@ from resolver.settings_table import (
     VERSION,
     Settings,
     default_text,
-    env_name,
     flag_name,
     is_secret,
     is_switch,
     rows,
     takes_many,
 )
-from resolver.settings_types import SettingsError, as_text, printable, without_credentials
+from resolver.settings_types import as_text, printable, without_credentials
 
 __all__ = [
     "VERSION",
     "Settings",
-    "SettingsError",
-    "config_path",
-    "default_dir",
     "default_text",
-    "env_name",
     "flag_name",
     "is_secret",
     "is_switch",
@@ -50,44 +53,6 @@ __all__ = [
     "rows",
     "takes_many",
 ]
-
-
-def default_dir(network: str, home: Path) -> Path:
-    """The working folder of a network for whoever names none."""
-    base = home / ".blockstore"
-    return base if network == "mainnet" else base / network
-
-
-def _home(environ: Mapping[str, str]) -> Path | None:
-    home = environ.get("HOME") or environ.get("USERPROFILE")
-    return Path(home) if home else None
-
-
-def config_path(
-    environ: Mapping[str, str], flags: Mapping[str, object], cwd: Path = Path()
-) -> tuple[Path | None, bool]:
-    """Which settings file to read, and whether a person named it (then it must exist)."""
-
-    def given(name: str) -> str | None:
-        value = flags.get(name) or environ.get(env_name(name))
-        return str(value) if value else None
-
-    home = _home(environ)
-    named = given("config")
-    if named:
-        return _absolute(Path(named), home, cwd), True
-    folder = given("working_dir")
-    if folder:
-        return _absolute(Path(folder), home, cwd) / CONFIG_NAME, False
-    if home is None:
-        return None, False
-    return default_dir(given("network") or "mainnet", home) / CONFIG_NAME, False
-
-
-def _absolute(path: Path, home: Path | None, cwd: Path) -> Path:
-    if path.parts[:1] == ("~",) and home is not None:
-        path = home.joinpath(*path.parts[1:])
-    return cwd / path
 
 
 def load(
@@ -151,28 +116,22 @@ def _add_defaults(
     network = str(values.get("network", "mainnet"))
     if network not in NETWORKS:
         network = "mainnet"  # the check of the value itself will speak
-    home = _home(environ)
-    file, named = config_path(environ, flags, cwd)
+    home = home_dir(environ)
+    file, _ = config_path(environ, flags, cwd)
     if "working_dir" not in values:
-        if file is not None and not named:
-            values["working_dir"] = file.parent
-        elif home is not None:
-            values["working_dir"] = default_dir(network, home)
-        else:
-            raise SettingsError(["working_dir: there is no home folder; give --working-dir"])
+        values["working_dir"] = working_dir({"network": network}, environ, flags, cwd)
     for key in PATHS:
         if isinstance(values.get(key), (str, Path)):
-            values[key] = _absolute(Path(str(values[key])), home, cwd)
+            values[key] = absolute(Path(str(values[key])), home, cwd)
     folder = values["working_dir"]
     here = folder if isinstance(folder, Path) else cwd
     values.setdefault("config", file or here / CONFIG_NAME)
     values.setdefault("log_file", here / "blockstored.log")
+    values.setdefault("api_token_file", here / TOKEN_NAME)
     values.setdefault("node_url", NODE_URLS[network])
     values.setdefault("confirmations", NETWORKS[network].confirmations)
     values.setdefault("catch_up_processes", _catch_up_processes(os.cpu_count() or 1))
     values.setdefault("poll_interval", 10.0 if NETWORKS[network].confirmations > 1 else 0.5)
-    if network == "sandbox":
-        values.setdefault("api_token_file", here / TOKEN_NAME)
     has_user = "node_user" in values or "@" in str(values["node_url"])
     if not has_user and home is not None and network in COOKIE_FILES:
         values.setdefault("node_cookie_file", home / COOKIE_FILES[network])

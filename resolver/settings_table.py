@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from resolver.places import CONFIG_NAME
 from resolver.settings_types import (
     Address,
     Duration,
@@ -38,8 +39,6 @@ from resolver.settings_types import (
 )
 
 VERSION = "0.1.0"
-ENV_PREFIX = "BLOCKSTORE_"
-CONFIG_NAME = "blockstore.toml"
 FROM_FILE = "settings file"
 MAX_SHOWN_PATH = 1000
 
@@ -275,11 +274,15 @@ class Settings(BaseModel):
         10_000, "Parsed zone files kept in memory.", ge=1, le=10_000_000
     )
 
-    api_token_file: Path | None = _setting(
-        None,
-        "The token of those who may have names registered and paid for over the HTTP API, on this"
-        " machine; made where it is missing. None: nobody may.",
-        shown="none; WORKING_DIR/api-token in the sandbox",
+    api_pay_over_tcp: bool = _setting(
+        False,
+        "Whether programs on this machine may have names registered and paid for over the HTTP"
+        " API's port, by the token of api_token_file, and not only over the daemon's socket.",
+    )
+    api_token_file: Path = _setting(
+        ...,
+        "The token that api_pay_over_tcp asks for; made where it is missing.",
+        shown="WORKING_DIR/api-token",
     )
     signer: Literal["node", "key-file", "nobody"] = _setting(
         "node",
@@ -352,11 +355,6 @@ def is_switch(name: str) -> bool:
     """Whether a setting is on or off, so that its flag needs no value."""
     field = Settings.model_fields.get(name)
     return field is not None and field.annotation is bool
-
-
-def env_name(name: str) -> str:
-    """The environment variable of a setting."""
-    return ENV_PREFIX + name.upper()
 
 
 def flag_name(name: str) -> str:

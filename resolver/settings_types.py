@@ -24,14 +24,6 @@ for _power, _letter in enumerate("kmg", start=1):
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
-class SettingsError(ValueError):
-    """Settings that cannot be used; ``problems`` holds one line for people for each."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(problems))
-
-
 def _number_with_unit(value: object, units: Mapping[str, float], what: str) -> object:
     if isinstance(value, bool) or not isinstance(value, str):
         return value

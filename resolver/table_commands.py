@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from resolver import own_socket
 from resolver.command_line import (
     CONSENSUS_HEX,
     CONTEXT,
     PID_NAME,
-    STATUS_NAME,
     Fail,
     ReadSettings,
     SettingFlags,
     unwritable,
 )
+from resolver.own_socket import Busy, Unreachable
 from resolver.pidfile import AlreadyRunning, PidFile, owner
 from resolver.settings import Settings
 
@@ -179,14 +180,7 @@ def _of_folder(settings: Settings, fail: Fail) -> Generator[bytes, None, None]:
 
 
 def _of_daemon(settings: Settings, pid: int) -> Generator[bytes, None, None]:
-    try:
-        api = json.loads((settings.working_dir / STATUS_NAME).read_text("utf-8"))["api"]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(api["host"], api["host"])
-        connection = http.client.HTTPConnection(host, api["port"], timeout=API_TIMEOUT)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise _NoDaemon(
-            f"blockstored runs as pid {pid} and does not answer yet; try again in a moment"
-        ) from None
+    connection = own_socket.Connection(settings.working_dir, os.environ, API_TIMEOUT)
     try:
         connection.request("GET", "/v1/snapshot")
         response = connection.getresponse()
@@ -194,6 +188,9 @@ def _of_daemon(settings: Settings, pid: int) -> Generator[bytes, None, None]:
             raise _NoDaemon(_refusal(response.read(PIECE)))
         while piece := response.read(PIECE):
             yield piece
+    except (Unreachable, Busy) as reason:
+        why = str(reason) or "try again in a moment"
+        raise _NoDaemon(f"blockstored runs as pid {pid} and does not answer yet: {why}") from None
     except (OSError, http.client.HTTPException) as error:
         raise _NoDaemon(
             f"blockstored (pid {pid}) broke off ({type(error).__name__}); its log says why"

@@ -5,6 +5,7 @@ are bounded; a body that is too long is read to its end up to a limit, so that t
 and then cut off; HTTP/1.1 only; no request is a line in the log.
 """
 
+import ipaddress
 import logging
 from collections import Counter
 from io import BytesIO
@@ -30,6 +31,12 @@ class BoundedRequest(http.Request):
 
     max_body = 65_535
     received = 0
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it comes from this machine, as what comes over a Unix socket does."""
+        host = getattr(self.getClientAddress(), "host", None)
+        return host is None or ipaddress.ip_address(host).is_loopback
 
     def too_large(self) -> HttpReply:
         raise NotImplementedError
@@ -142,7 +149,8 @@ class BoundedFactory(http.HTTPFactory):
 
     def buildProtocol(self, addr: Any) -> Protocol | None:
         """A connection, or None to have it closed at once."""
-        address, loopback = peer_key(addr.host)
+        # Who comes over a Unix socket has no address, and is of this machine.
+        address, loopback = peer_key(addr.host) if hasattr(addr, "host") else ("", True)
         most = self._max_connections if loopback else self._max_per_address
         if len(self.connections) >= self._max_connections or self._per_address[address] >= most:
             return None

@@ -1,11 +1,13 @@
 """A small world behind the HTTP API, and a program that serves it on a port of its own.
 
-Run as ``python -m tests.fakes_api``: prints the port, serves until its standard input closes.
+Run as ``python -m tests.fakes_api [FOLDER]``: prints the port, serves there, and on the socket of
+FOLDER, until its standard input closes.
 """
 
 import asyncio
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from indexer.networks import REGTEST
@@ -18,6 +20,8 @@ from tests.fakes_resolver import BLOCK_TIME, name_record
 from zonefiles.zonefile import value_hash
 
 HEIGHT = 1000
+TOKEN = "Bearer right"
+"""What lets a program pay over the port."""
 SWIFT = b'{"name":{"formatted": "Taylor Swift"}}'
 BYTES = bytes(range(256))
 
@@ -133,13 +137,21 @@ def main() -> None:
 
     reactor = install_reactor()
     from resolver.api import ApiDoor
+    from resolver.api_socket import SocketDoor
 
     async def live() -> None:
-        door = ApiDoor(World().pages(), "127.0.0.1", 0, ["blockstore.example"])
+        pages = World().pages()
+        door = ApiDoor(pages, "127.0.0.1", 0, ["blockstore.example"], lets_in=TOKEN.__eq__)
         door.start()
+        own = None
+        if sys.argv[1:]:
+            own = SocketDoor(pages, Path(sys.argv[1]), {}, None)
+            own.start()
         print(door.port, flush=True)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, sys.stdin.read)
+        if own is not None:
+            await own.stop()
         await door.stop()
         reactor.stop()
 

@@ -23,6 +23,7 @@ PROGRAMS: dict[str, tuple[click.Group, str, list[tuple[int, str]], list[tuple[st
         [
             ("~/.blockstore/blockstore.toml", "The settings file."),
             ("~/.blockstore/blockstored.log", "The log."),
+            ("~/.blockstore/blockstored.sock", "Where its user's commands ask it."),
             ("~/.blockstore/names", "The name table."),
             ("~/.blockstore/archive", "The data of names."),
             ("~/.blockstore/registrar", "What was begun by those who register names."),
@@ -32,7 +33,7 @@ PROGRAMS: dict[str, tuple[click.Group, str, list[tuple[int, str]], list[tuple[st
         cli.cli,
         "looks names up in Blockstore, and owns them",
         refusals.exit_code_rows(),
-        [("~/.blockstore/api-token", "What lets its owner pay: the daemon's `api_token_file`.")],
+        [("~/.blockstore/blockstored.sock", "Where its user's daemon is asked.")],
     ),
 }
 """Each program: its commands, what it does, what it exits with, and its files."""

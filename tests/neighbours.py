@@ -1,12 +1,11 @@
 """Two daemons that follow one sandbox node: one that pays for names, and one of a stranger.
 
-The keeper's daemon has the token and a wallet of the node; the stranger's has neither, and all it
+The keeper's daemon has a wallet of the node; the stranger's has none, and all it
 knows of names is what the chain says and what it is given in the DHT. What is wished is wished as
 a person does it: by ``blockstore-cli`` in a process of its own, or over the HTTP API.
 """
 
 import base64
-import http.client
 import json
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from indexer.networks import SANDBOX
 from indexer.sandbox import SandboxNode
 from indexer.sandbox_switches import Switches
 from indexer.scripts import script_address
+from resolver import own_socket
 from resolver.founding import MINER
 from tests.conftest import ROOT
 from tests.fakes_process import Blockstored, environment
@@ -45,11 +45,7 @@ Json = dict[str, Any]
 
 
 class Keeper(Blockstored):
-    """A daemon with a token, and the command line of whoever may use it."""
-
-    @property
-    def token_file(self) -> Path:
-        return self.folder / "token"
+    """A daemon, and the command line of its user."""
 
     def cli(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """``blockstore-cli`` to its end."""
@@ -57,13 +53,12 @@ class Keeper(Blockstored):
 
     def begin_cli(self, *words: str) -> "Command":
         """``blockstore-cli`` as it runs."""
-        port = str(self.ports()["api"]["port"])
-        token = {"BLOCKSTORE_API_TOKEN_FILE": str(self.token_file), "HOME": str(self.folder)}
-        command = [sys.executable, "-m", "resolver.cli", "--port", port, *words]
+        where = ["--working-dir", str(self.folder / "w")]
+        command = [sys.executable, "-m", "resolver.cli", *where, *words]
         return Command(
             command,
             cwd=ROOT,
-            env=environment(token),
+            env=environment({"HOME": str(self.folder)}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -71,11 +66,9 @@ class Keeper(Blockstored):
         )
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Json:
-        """What the API answers who shows the token, errors included."""
-        token = self.token_file.read_text().strip()
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        port = self.ports()["api"]["port"]
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        """What the API answers over the daemon's socket, errors included."""
+        headers = {"Content-Type": "application/json"}
+        connection = own_socket.Connection(self.folder / "w", {}, PATIENCE)
         try:
             content = None if body is None else json.dumps(body).encode()
             connection.request(method, path, content, headers)
@@ -187,8 +180,7 @@ class Neighbours:
         return self
 
     def start_keeper(self, *flags: str) -> None:
-        token = ("--api-token-file", str(self.keeper.token_file))
-        ended = self.keeper.start(*token, *self.flags, *flags)
+        ended = self.keeper.start(*self.flags, *flags)
         assert ended.returncode == 0, ended.stderr.decode()
 
     def restart_keeper(self, *flags: str) -> None:

@@ -128,7 +128,7 @@ class Village:
 
     def start(self) -> None:
         keys = ("--signer", "key-file", "--key-file", str(self.folder / "keys"))
-        ended = self.keeper.start(*keys, "--api-token-file", str(self.keeper.token_file))
+        ended = self.keeper.start(*keys)
         assert ended.returncode == 0, ended.stderr
         door = self.keeper.ports()["dht"]
         ended = self.stranger.start("--dht-bootstrap", f"{door['host']}:{door['port']}")

@@ -94,13 +94,12 @@ class Shell:
         words = shlex.split(command)
         if words[0] == COMMAND:
             printing = [] if "--json" in words else ["--human"]  # as on a terminal
-            options = ["--port", self.api_port, *printing]
+            options = ["--working-dir", str(self.box.folder), *printing]
             words = [sys.executable, "-m", "resolver.cli", *options, *words[1:]]
-        token = {"BLOCKSTORE_API_TOKEN_FILE": str(self.box.folder / "api-token")}
         ended = subprocess.run(
             words,
             cwd=self.folder,
-            env=environment(token),
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from resolver import cli_daemon, cli_waiting, cli_wishes
 from resolver.cli import cli
 from resolver.cli_daemon import Daemon
+from resolver.cli_place import AtPort
 
 ZONE = b"$TTL 300\n@ A 192.0.2.1\n"
 PLAN = {"plan": {"total": 5365}, "text": ["To register alice.id:", "It costs 5,365 satoshis."]}
@@ -52,7 +53,7 @@ class Remembered(Daemon):
 
 @pytest.fixture
 def daemon(monkeypatch: pytest.MonkeyPatch) -> Remembered:
-    made = Remembered("127.0.0.1", 1, 1.0)
+    made = Remembered(AtPort("127.0.0.1", 1), 1.0)
     made.asked, made.holds, made.states = [], EMPTY, [JOB]
     monkeypatch.setattr("resolver.cli.Daemon", lambda *_: made)
     monkeypatch.setattr(cli_waiting, "POLL", 0.0)
@@ -289,29 +290,3 @@ def test_pending_says_what_each_waits_for(daemon):
 def test_pending_lists_all_of_very_many(daemon):
     daemon.states = [{**JOB, "id": f"job{number:06}"} for number in range(200)]
     assert json.loads(run("pending", "--all").stdout) == {"jobs": daemon.states}
-
-
-def test_a_token_is_never_sent_to_another_machine(tmp_path):
-    token = tmp_path / "token"
-    token.write_text("a-token-of-enough-length\n")
-    token.chmod(0o600)
-    refused = run("--host", "192.0.2.1", "--token-file", str(token), "pending")
-    assert refused.exit_code == 2
-    assert "another machine" in refused.stderr
-    assert "a-token" not in refused.output
-
-
-def test_a_token_that_others_may_read_is_not_used(tmp_path):
-    token = tmp_path / "token"
-    token.write_text("a-token-of-enough-length\n")
-    token.chmod(0o644)
-    refused = run("--token-file", str(token), "pending")
-    assert refused.exit_code == 2
-    assert "others may read" in refused.stderr
-
-
-def test_without_a_token_the_next_step_is_told(monkeypatch):
-    monkeypatch.setattr(cli_daemon, "usual_token_files", tuple)
-    refused = run("pending")
-    assert refused.exit_code == 2
-    assert "api_token_file" in refused.stderr

@@ -37,8 +37,9 @@ class Client:
         self.leaving = Leaving()
         self.channel = SimpleNamespace(transport=SimpleNamespace(abortConnection=self._abort))
 
-    def getClientAddress(self) -> Any:
-        return SimpleNamespace(host=self.host)
+    @property
+    def is_local(self) -> bool:
+        return self.host == "127.0.0.1"
 
     def getHeader(self, name: str) -> str | None:
         return self.origin if name == "origin" else None

@@ -1,0 +1,97 @@
+"""Where a daemon's folder and its settings file are, by flags, environment and settings file.
+
+Pure, and quick to import: both programs ask it, so that they find the same daemon.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ENV_PREFIX = "BLOCKSTORE_"
+CONFIG_NAME = "blockstore.toml"
+NETWORKS = ("mainnet", "testnet", "regtest", "sandbox")
+PLACES = ("network", "working_dir", "config")
+"""The settings that say which daemon is meant."""
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; ``problems`` holds one line for people for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problems))
+
+
+def env_name(name: str) -> str:
+    """The environment variable of a setting."""
+    return ENV_PREFIX + name.upper()
+
+
+def default_dir(network: str, home: Path) -> Path:
+    """The working folder of a network for whoever names none."""
+    base = home / ".blockstore"
+    return base if network == "mainnet" else base / network
+
+
+def usual_dirs(environ: Mapping[str, str]) -> Iterator[Path]:
+    """The working folders of this user's daemons that were told no other, network by network."""
+    home = home_dir(environ)
+    if home is not None:
+        yield from (default_dir(network, home) for network in NETWORKS)
+
+
+def home_dir(environ: Mapping[str, str]) -> Path | None:
+    """The user's home, where the environment tells."""
+    home = environ.get("HOME") or environ.get("USERPROFILE")
+    return Path(home) if home else None
+
+
+def config_path(
+    environ: Mapping[str, str], flags: Mapping[str, object], cwd: Path = Path()
+) -> tuple[Path | None, bool]:
+    """Which settings file to read, and whether a person named it (then it must exist)."""
+
+    def given(name: str) -> str | None:
+        value = flags.get(name) or environ.get(env_name(name))
+        return str(value) if value else None
+
+    home = home_dir(environ)
+    named = given("config")
+    if named:
+        return absolute(Path(named), home, cwd), True
+    folder = given("working_dir")
+    if folder:
+        return absolute(Path(folder), home, cwd) / CONFIG_NAME, False
+    if home is None:
+        return None, False
+    return default_dir(given("network") or "mainnet", home) / CONFIG_NAME, False
+
+
+def working_dir(
+    toml: Mapping[str, object],
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    cwd: Path = Path(),
+) -> Path:
+    """The working folder. ``toml`` is what the file of ``config_path`` holds. Raises SettingsError
+    where nothing says it."""
+
+    def given(name: str) -> str:
+        return str(flags.get(name) or environ.get(env_name(name)) or toml.get(name) or "")
+
+    home = home_dir(environ)
+    if given("working_dir"):
+        return absolute(Path(given("working_dir")), home, cwd)
+    file, named = config_path(environ, flags, cwd)
+    if file is not None and not named:
+        return file.parent
+    if home is None:
+        raise SettingsError(["working_dir: there is no home folder; give --working-dir"])
+    network = given("network")
+    return default_dir(network if network in NETWORKS else "mainnet", home)
+
+
+def absolute(path: Path, home: Path | None, cwd: Path) -> Path:
+    """``path`` as seen from ``cwd``, with a leading ``~`` as the home folder."""
+    if path.parts[:1] == ("~",) and home is not None:
+        path = home.joinpath(*path.parts[1:])
+    return cwd / path
