@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="blockstore",
@@ -13,7 +13,7 @@ setup(
     license="MIT",
     author="The Blockstore authors",
     python_requires=">=3.11",
-    packages=["indexer", "indexer.registrar", "zonefiles", "resolver"],
+    packages=find_packages(include=["indexer*", "zonefiles*", "resolver*"]),
     package_data={"resolver": ["demo/*"]},
     data_files=[
         ("share/man/man1", ["resolver/man/blockstored.1", "resolver/man/blockstore-cli.1"])

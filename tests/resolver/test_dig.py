@@ -6,12 +6,12 @@ import socket
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import dns.message
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.conftest import ROOT
+
 DIG = shutil.which("dig")
 
 pytestmark = [

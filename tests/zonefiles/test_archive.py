@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import plyvel
 import pytest
 
+from tests.conftest import ROOT
 from tests.zonefiles.network import SlowDisk
 from zonefiles.archive import (
     Archive,
@@ -23,8 +23,6 @@ from zonefiles.archive import (
     WrongHash,
 )
 from zonefiles.zonefile import MAX_BYTES, value_hash
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def stored(archive: Archive, data: bytes) -> bytes:
