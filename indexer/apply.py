@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from indexer import consensus, schema
+from indexer.bitcoin.transactions import Candidate, Transaction
 from indexer.carried import Carried, write_carried
 from indexer.flaws import Flaw
 from indexer.namespace_rules import (
@@ -51,7 +52,6 @@ from indexer.rules import (
     judge_update,
 )
 from indexer.subjects import subject_of_malformed, subject_of_refused
-from indexer.transactions import Candidate, Transaction
 from indexer.view import BlockView, Store
 
 _RULES: dict[type, Rule] = {

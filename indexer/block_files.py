@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from indexer.ahead import Batch
+from indexer.bitcoin.headers import HEADER_BYTES, double_sha256
+from indexer.bitcoin.transactions import MAX_BLOCK_BYTES
 from indexer.chain import Connect
-from indexer.headers import HEADER_BYTES, double_sha256
 from indexer.reading import BadBlock, BlockSource, complete_blocks, read_blocks
-from indexer.transactions import MAX_BLOCK_BYTES
 
 log = logging.getLogger("blockstore.indexer")
 

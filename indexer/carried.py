@@ -9,8 +9,7 @@ but these. Reading is the inverse of writing; whatever else the bytes are raises
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from indexer.rows import DamagedRow, read_bytes, read_number, write_bytes, write_number
-from indexer.transactions import (
+from indexer.bitcoin.transactions import (
     CorruptTransaction,
     Transaction,
     is_p2pkh,
@@ -18,6 +17,7 @@ from indexer.transactions import (
     parse_transaction,
     serialize_transaction,
 )
+from indexer.rows import DamagedRow, read_bytes, read_number, write_bytes, write_number
 
 MAX_INPUTS = 100_000
 """More than a transaction that fits a block can have: each takes 41 bytes."""

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from indexer.apply import Outcome
+from indexer.bitcoin.transactions import hash_hex
 from indexer.flaws import Flaw
 from indexer.replay import RecordedBlock
 from indexer.serialized import BadSerialization, Serialized, read_serialized
-from indexer.transactions import hash_hex
 
 ABSENT = "-"
 

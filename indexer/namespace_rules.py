@@ -11,13 +11,13 @@ from embit.ec import PublicKey
 from embit.hashes import hash160
 
 from indexer import consensus, schema
+from indexer.bitcoin.transactions import is_p2pkh
 from indexer.flaws import Flaw
 from indexer.names import hash_name, parse_name
 from indexer.operations import Import, NamespacePreorder, NamespaceReady, NamespaceReveal
 from indexer.prices import name_price, namespace_price
 from indexer.records import NameRecord, NamespaceRecord
 from indexer.rules import Effect, Refused, is_recent, outstanding, require
-from indexer.transactions import is_p2pkh
 from indexer.view import BlockView
 
 

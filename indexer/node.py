@@ -20,6 +20,15 @@ from urllib.parse import unquote, urlsplit
 
 from bitcoinrpc.authproxy import JSONRPCException
 
+from indexer.bitcoin.transactions import (
+    HEADER_BYTES,
+    CorruptBlock,
+    CorruptTransaction,
+    hash_bytes,
+    hash_hex,
+    parse_header,
+    parse_transaction,
+)
 from indexer.capabilities import Capabilities, ChainInfo, Prevouts, ask
 from indexer.node_failures import DROPPED, translated
 from indexer.node_prevouts import Outpoint, scripts_of_spent_outputs, scripts_of_verbose_block
@@ -35,15 +44,6 @@ from indexer.node_wire import (
     Proxy,
     Wire,
     authorization,
-)
-from indexer.transactions import (
-    HEADER_BYTES,
-    CorruptBlock,
-    CorruptTransaction,
-    hash_bytes,
-    hash_hex,
-    parse_header,
-    parse_transaction,
 )
 
 __all__ = [

@@ -7,7 +7,7 @@ make an operation look as if somebody else had sent it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from indexer.headers import hash_bytes
+from indexer.bitcoin.headers import hash_bytes
 from indexer.spent_outputs import CorruptSpentOutputs, spent_scripts_at
 
 Outpoint = tuple[bytes, int]

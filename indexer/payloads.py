@@ -13,6 +13,7 @@ from typing import TypedDict
 
 from embit.hashes import hash160
 
+from indexer.bitcoin.transactions import Transaction, TxOut, is_p2pkh, is_p2sh, op_return_payload
 from indexer.flaws import Flaw
 from indexer.names import BadName, check_namespace, is_name
 from indexer.networks import Epoch, Network
@@ -32,13 +33,6 @@ from indexer.operations import (
     TokenTransfer,
     Transfer,
     Update,
-)
-from indexer.transactions import (
-    Transaction,
-    TxOut,
-    is_p2pkh,
-    is_p2sh,
-    op_return_payload,
 )
 
 NAME_FIELD = 37  # bytes of the NUL-padded name where a value hash follows it

@@ -37,10 +37,10 @@ from typing import Any, Protocol
 
 from embit.hashes import hash160
 
+from indexer.bitcoin.transactions import double_sha256
 from indexer.consensus import CONSENSUS_HASH_BYTES, skip_heights
 from indexer.networks import Network
 from indexer.serialized import MAX_TEXT, BadSerialization, Serialized, read_serialized
-from indexer.transactions import double_sha256
 
 VERSION = 1
 MAX_PROOF_BYTES = 65_536

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from indexer import schema
 from indexer.apply import Outcome, SpentCandidate, apply_block
+from indexer.bitcoin.transactions import Candidate, hash_hex
 from indexer.carried import read_carried
 from indexer.networks import Network
 from indexer.rows import DamagedRow
 from indexer.snapshot_file import BadSnapshot, CarriedBlock, Head, Stream, read_blocks, read_head
 from indexer.table import NameTable, TableError
-from indexer.transactions import Candidate, hash_hex
 
 log = logging.getLogger("blockstore.table")
 

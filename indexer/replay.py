@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from indexer.apply import Outcome, SpentCandidate, apply_block
+from indexer.bitcoin.transactions import Candidate, CorruptTransaction, hash_hex, parse_transaction
 from indexer.networks import Epoch, Network
-from indexer.transactions import Candidate, CorruptTransaction, hash_hex, parse_transaction
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 _MAX_HEIGHT = 2**32 - 2

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from indexer import consensus, schema
+from indexer.bitcoin.transactions import is_p2sh
 from indexer.flaws import Flaw
 from indexer.names import find_bound_name, hash_name
 from indexer.networks import (
@@ -31,7 +32,6 @@ from indexer.operations import (
 )
 from indexer.prices import name_price
 from indexer.records import NameRecord, NamespaceRecord, PreorderRecord
-from indexer.transactions import is_p2sh
 from indexer.view import BlockView
 
 

@@ -18,6 +18,7 @@ from threading import BoundedSemaphore, Condition, Event, Lock, RLock, Thread
 from typing import Any
 from urllib.parse import quote, unquote
 
+from indexer.bitcoin.transactions import double_sha256
 from indexer.sandbox_blocks import BlockRejected
 from indexer.sandbox_chain import BLOCK, INVALIDATE, RECONSIDER, TRANSACTION, SandboxChain
 from indexer.sandbox_coin_rpc import CoinRpc
@@ -31,7 +32,6 @@ from indexer.sandbox_spending_rpc import SpendingRpc
 from indexer.sandbox_store import ChainFile, StoreError
 from indexer.sandbox_switches import Switches
 from indexer.sandbox_wallet import WALLET, Wallets
-from indexer.transactions import double_sha256
 
 __all__ = ["Limits", "Rejected", "SandboxNode", "StoreError", "Switches", "Unspent"]
 

@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from indexer.sandbox_coins import Coin
-from indexer.sandbox_policy import Rejected, check_transaction, is_final
-from indexer.transactions import (
+from indexer.bitcoin.transactions import (
     HEADER_BYTES,
     Header,
     Transaction,
@@ -22,6 +20,8 @@ from indexer.transactions import (
     serialize_transaction,
     target_of_bits,
 )
+from indexer.sandbox_coins import Coin
+from indexer.sandbox_policy import Rejected, check_transaction, is_final
 
 REGTEST_BITS = 0x207FFFFF
 REGTEST_TARGET = 0x7FFFFF << 232

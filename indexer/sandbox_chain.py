@@ -7,6 +7,13 @@ always belong to the tip. Not safe for threads: whoever shares a chain locks it.
 
 from collections.abc import Callable, Sequence
 
+from indexer.bitcoin.transactions import (
+    CorruptBlock,
+    CorruptTransaction,
+    Transaction,
+    parse_block,
+    parse_transaction,
+)
 from indexer.sandbox_blocks import (
     GENESIS_BLOCK,
     MAX_BLOCK_SIZE,
@@ -34,13 +41,6 @@ from indexer.sandbox_policy import (
     RPC_DESERIALIZATION,
     Rejected,
     refuse,
-)
-from indexer.transactions import (
-    CorruptBlock,
-    CorruptTransaction,
-    Transaction,
-    parse_block,
-    parse_transaction,
 )
 
 COINBASE_ROOM = 1000

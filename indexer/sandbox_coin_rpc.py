@@ -6,6 +6,7 @@ codes and words of Bitcoin Core's; nothing is changed by any of them.
 
 from embit.descriptor.checksum import add_checksum
 
+from indexer.bitcoin.transactions import CorruptTransaction, hash_hex, parse_transaction
 from indexer.sandbox_chain import SandboxChain
 from indexer.sandbox_envelope import (
     RPC_MISC,
@@ -21,7 +22,6 @@ from indexer.sandbox_envelope import (
 )
 from indexer.sandbox_json import Json, amount, script_json
 from indexer.sandbox_policy import RPC_DESERIALIZATION, RPC_MISSING_INPUTS, Rejected
-from indexer.transactions import CorruptTransaction, hash_hex, parse_transaction
 
 MAX_SCANNED, MAX_TRIED = 1_000, 25
 DEFAULT_MAX_FEE_RATE = "0.10"

@@ -7,14 +7,14 @@ and an output that nobody can ever spend (OP_RETURN) is never kept.
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from indexer.bitcoin.spending import ScriptFailed, UnknownScript, verify_input
+from indexer.bitcoin.transactions import Transaction
 from indexer.sandbox_policy import (
     MAX_MONEY,
     RPC_MISSING_INPUTS,
     Rejected,
     refuse,
 )
-from indexer.sandbox_script import ScriptFailed, UnknownScript, verify_input
-from indexer.transactions import Transaction
 
 COINBASE_MATURITY = 100
 SEQUENCE_NO_LOCK = 1 << 31

@@ -12,18 +12,18 @@ from typing import Any
 
 from embit.descriptor.checksum import add_checksum
 
-from indexer.networks import REGTEST
-from indexer.sandbox_blocks import BlockNode, serialize
-from indexer.sandbox_chain import SandboxChain
-from indexer.sandbox_coins import Coin
-from indexer.sandbox_policy import script_kind
-from indexer.transactions import (
+from indexer.bitcoin.transactions import (
     Transaction,
     hash_hex,
     is_coinbase_input,
     script_address,
     target_of_bits,
 )
+from indexer.networks import REGTEST
+from indexer.sandbox_blocks import BlockNode, serialize
+from indexer.sandbox_chain import SandboxChain
+from indexer.sandbox_coins import Coin
+from indexer.sandbox_policy import script_kind
 
 Json = dict[str, Any]
 

@@ -8,6 +8,7 @@ with all that built upon it; the size is bounded.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from indexer.bitcoin.transactions import Transaction, hash_hex, is_coinbase_input
 from indexer.sandbox_coins import (
     Coin,
     CoinSet,
@@ -26,7 +27,6 @@ from indexer.sandbox_policy import (
     is_final,
     refuse,
 )
-from indexer.transactions import Transaction, hash_hex, is_coinbase_input
 
 MAX_VERIFIED = 200_000
 MAX_REPLACEABLE_SEQUENCE = 0xFFFFFFFD

@@ -4,8 +4,8 @@ What must stay true: codes and words of a refusal are those of Bitcoin Core (Che
 IsStandardTx), so that a program that understands a real node understands this one.
 """
 
-from indexer.sandbox_script import ScriptFailed, read_multisig, read_pushes
-from indexer.transactions import (
+from indexer.bitcoin.spending import ScriptFailed, read_multisig, read_pushes
+from indexer.bitcoin.transactions import (
     Transaction,
     is_coinbase_input,
     is_p2pkh,

@@ -6,11 +6,11 @@ What must stay true: paths, formats, HTTP statuses and words are those of Bitcoi
 
 import json
 
+from indexer.bitcoin.transactions import compact_size, hash_bytes
 from indexer.sandbox_blocks import BlockNode
 from indexer.sandbox_chain import SandboxChain
 from indexer.sandbox_json import amount, block_json, encode, script_json
 from indexer.sandbox_switches import Switches
-from indexer.transactions import compact_size, hash_bytes
 
 REST_PREFIX = "/rest/"
 SPENT_SINCE = 300000

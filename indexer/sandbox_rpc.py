@@ -8,6 +8,12 @@ import time
 from collections.abc import Callable
 from threading import Condition
 
+from indexer.bitcoin.transactions import (
+    CorruptTransaction,
+    Transaction,
+    hash_hex,
+    parse_transaction,
+)
 from indexer.sandbox_blocks import BlockNode, BlockRejected, serialize
 from indexer.sandbox_chain import SandboxChain
 from indexer.sandbox_envelope import (
@@ -36,7 +42,6 @@ from indexer.sandbox_json import (
 from indexer.sandbox_mempool import INCREMENTAL_FEE, MempoolEntry
 from indexer.sandbox_policy import MIN_RELAY_FEE, RPC_DESERIALIZATION
 from indexer.sandbox_switches import Switches
-from indexer.transactions import CorruptTransaction, Transaction, hash_hex, parse_transaction
 
 MAX_GENERATE = 20_000
 DEFAULT_MAX_FEE_RATE = "0.10"

@@ -14,6 +14,14 @@ from typing import Any
 from embit.psbt import PSBT
 from embit.transaction import Transaction as EmbitTransaction
 
+from indexer.bitcoin.transactions import (
+    CorruptTransaction,
+    Transaction,
+    TxIn,
+    TxOut,
+    hash_hex,
+    parse_transaction,
+)
 from indexer.registrar import compose, psbt
 from indexer.registrar.payment import compose_payment
 from indexer.registrar.signers import InsufficientFunds
@@ -37,14 +45,6 @@ from indexer.sandbox_policy import RPC_DESERIALIZATION
 from indexer.sandbox_switches import Switches
 from indexer.sandbox_wallet import SandboxWallet, Wallets, holds
 from indexer.sandbox_wallet_rpc import RPC_WALLET_ERROR, WalletRpc
-from indexer.transactions import (
-    CorruptTransaction,
-    Transaction,
-    TxIn,
-    TxOut,
-    hash_hex,
-    parse_transaction,
-)
 
 RPC_INSUFFICIENT_FUNDS = -6
 REPLACEABLE, NOT_FINAL = 0xFFFFFFFD, 0xFFFFFFFE

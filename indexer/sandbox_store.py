@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from indexer.transactions import double_sha256
+from indexer.bitcoin.transactions import double_sha256
 
 try:
     import fcntl

@@ -6,6 +6,7 @@ codes and words of Bitcoin Core's; what needs a key fails while the wallet is lo
 
 from collections.abc import Callable
 
+from indexer.bitcoin.transactions import Transaction, hash_hex, is_p2pkh
 from indexer.sandbox_blocks import serialize
 from indexer.sandbox_chain import SandboxChain
 from indexer.sandbox_coins import Coin, Outpoint
@@ -25,7 +26,6 @@ from indexer.sandbox_envelope import (
 from indexer.sandbox_json import Json, address_of, amount, described
 from indexer.sandbox_switches import Switches
 from indexer.sandbox_wallet import SandboxWallet, WalletCoin, Wallets
-from indexer.transactions import Transaction, hash_hex, is_p2pkh
 
 RPC_WALLET_ERROR, RPC_LABEL, RPC_KEYPOOL = -4, -11, -12
 RPC_UNLOCK_NEEDED, RPC_PASSPHRASE, RPC_ENCRYPTION_STATE = -13, -14, -15

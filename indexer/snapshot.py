@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from indexer import schema
+from indexer.bitcoin.transactions import double_sha256
 from indexer.networks import Network
 from indexer.records import NameRecord, NamespaceRecord, NameStatus, Phase, status_at
 from indexer.rows import DamagedRow
-from indexer.transactions import double_sha256
 
 T = TypeVar("T")
 

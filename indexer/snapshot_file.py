@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from indexer.bitcoin.headers import Header, hash_hex, meets_target, parse_header, target_of_bits
 from indexer.carried import Carried, read_carried, write_carried
-from indexer.headers import Header, hash_hex, meets_target, parse_header, target_of_bits
 from indexer.networks import Network
 from indexer.rows import DamagedRow, write_number
 from indexer.schema import SCHEMA_VERSION

@@ -6,8 +6,8 @@ and no count is believed that they could not hold.
 
 from collections.abc import Collection
 
-from indexer.shapes import spent_lists
-from indexer.transactions import TxOut
+from indexer.bitcoin.shapes import spent_lists
+from indexer.bitcoin.transactions import TxOut
 
 Place = tuple[int, int]
 """The place of a transaction in its block, and of an input in it."""

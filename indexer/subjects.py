@@ -4,12 +4,12 @@ For looking verdicts up by name: whoever paid for an operation that was refused 
 the name. A preorder hides its name, and so has none until the name is registered.
 """
 
+from indexer.bitcoin.transactions import Transaction, op_return_payload
 from indexer.flaws import Flaw
 from indexer.names import BadName, check_namespace, find_bound_name, is_name
 from indexer.networks import MAX_NAMES_PER_SENDER, Network
 from indexer.operations import Announce, Operation, Transfer, Update
 from indexer.payloads import NAME_FIELD
-from indexer.transactions import Transaction, op_return_payload
 from indexer.view import BlockView
 
 _HASHED_NAME = NAME_FIELD + 20

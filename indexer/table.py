@@ -14,10 +14,10 @@ import plyvel
 
 from indexer import schema
 from indexer.apply import Outcome
+from indexer.bitcoin.transactions import double_sha256
 from indexer.networks import Network
 from indexer.rows import read_pairs
 from indexer.snapshot import Snapshot
-from indexer.transactions import double_sha256
 
 log = logging.getLogger("blockstore.table")
 

@@ -10,11 +10,11 @@ from functools import cached_property, lru_cache
 from typing import Protocol, TypeVar
 
 from indexer import schema
+from indexer.bitcoin.transactions import script_address
 from indexer.names import hash128
 from indexer.networks import CONSENSUS_WINDOW, Epoch, Network
 from indexer.records import NameRecord, NamespaceRecord, PreorderRecord
 from indexer.rows import RowOf
-from indexer.transactions import script_address
 
 T = TypeVar("T")
 

@@ -49,10 +49,10 @@ def keys(
 
     For the setting `key_file`, or for --key-file here. Needs no daemon.
     """
+    from indexer.bitcoin.scripts import script_address
     from indexer.networks import NETWORKS
     from indexer.registrar.key_storage import is_encrypted, load_keys, make_keys, read_passphrase
     from indexer.registrar.signers import SignerError
-    from indexer.scripts import script_address
 
     chain = NETWORKS[network]
     try:

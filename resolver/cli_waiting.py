@@ -49,8 +49,8 @@ class Waiting:
 
     def addresses(self) -> list[str]:
         """Those of the key file, the first of which pays unless told otherwise."""
+        from indexer.bitcoin.scripts import script_address
         from indexer.networks import NETWORKS
-        from indexer.scripts import script_address
 
         if self._key_file is None:
             return []

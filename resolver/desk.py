@@ -12,6 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from indexer.bitcoin.scripts import address_script
+from indexer.bitcoin.transactions import hash_hex
 from indexer.networks import Network
 from indexer.node import BitcoinNode, NodeError
 from indexer.records import Phase
@@ -26,9 +28,7 @@ from indexer.registrar.runner import Runner
 from indexer.registrar.signers import SignerError
 from indexer.registrar.steps import next_view
 from indexer.registrar.wishes import RenewName, Wish, read_wish, wish_json
-from indexer.scripts import address_script
 from indexer.snapshot import Snapshot
-from indexer.transactions import hash_hex
 from resolver.refusals import Refusal, Refused
 from resolver.rest_registrar import Order
 from resolver.settings import Settings

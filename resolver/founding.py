@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from importlib.resources import files
 
+from indexer.bitcoin.transactions import TxIn, TxOut
 from indexer.names import hash128, hash_name, name_consensus_hash
 from indexer.networks import SANDBOX
 from indexer.operations import (
@@ -30,7 +31,6 @@ from indexer.registrar.compose import DUST, FINAL_SEQUENCE, Coin, compose
 from indexer.registrar.wallet import Key, KeyRing
 from indexer.sandbox import SandboxNode
 from indexer.table import Snapshot
-from indexer.transactions import TxIn, TxOut
 from zonefiles.zonefile import value_hash
 
 log = logging.getLogger("blockstore.sandbox")

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from indexer.bitcoin.transactions import hash_hex
 from indexer.records import NameRecord, NameStatus, Phase
-from indexer.transactions import hash_hex
 from resolver.answer import about_date
 from resolver.codes import Rtype
 from resolver.lookup import RecordSet

@@ -6,11 +6,11 @@ known to be everybody's is never given as one; a price is that of the next block
 
 from collections.abc import Iterator
 
+from indexer.bitcoin.transactions import hash_bytes, hash_hex
 from indexer.names import parse_name
 from indexer.prices import name_price_satoshis, namespace_price
 from indexer.serialized import read_serialized
 from indexer.snapshot import PAGE, Judged, Snapshot
-from indexer.transactions import hash_bytes, hash_hex
 from resolver.rest_names import not_known
 from resolver.rest_shapes import operation_json, verdict_json
 from resolver.rest_values import Asked, Json, Told, not_on_chain

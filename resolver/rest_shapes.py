@@ -9,14 +9,14 @@ from collections.abc import Mapping
 
 from embit.hashes import hash160
 
+from indexer.bitcoin.scripts import is_p2pkh, script_address
+from indexer.bitcoin.transactions import hash_hex
 from indexer.flaws import Flaw
 from indexer.networks import Network
 from indexer.records import NameRecord, NamespaceRecord, NameStatus, Phase
 from indexer.schema import Verdict
-from indexer.scripts import is_p2pkh, script_address
 from indexer.serialized import Serialized
 from indexer.snapshot import Creation, Snapshot, State
-from indexer.transactions import hash_hex
 from resolver.answer import about_date
 from resolver.rest_values import Json
 from resolver.rest_walks import Ending

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from indexer.scripts import address_script
+from indexer.bitcoin.scripts import address_script
 from indexer.snapshot import Snapshot
 from resolver.chase import Freshness, StalenessLimits
 from resolver.refusals import Refusal, Refused

@@ -7,9 +7,9 @@ every answer is bounded, so that what is longer is asked for in pages; all metho
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from indexer.bitcoin.transactions import hash_hex
 from indexer.serialized import read_serialized
 from indexer.snapshot import PAGE, Snapshot, State
-from indexer.transactions import hash_hex
 from resolver import rest_parameters as p
 from resolver import rest_schemas as s
 from resolver.rest_chain import indexed, name_price_json, namespace_price_json

@@ -6,6 +6,7 @@ and tells addresses and scripts, never a key.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from indexer.bitcoin.scripts import address_script, script_address
 from indexer.networks import Network
 from indexer.node import BitcoinNode
 from indexer.registrar.key_file import KeyFile
@@ -14,7 +15,6 @@ from indexer.registrar.node_coins import NodeCoins
 from indexer.registrar.node_wallet import NodeWallet
 from indexer.registrar.offline import Offline
 from indexer.registrar.orders import Purse
-from indexer.scripts import address_script, script_address
 from resolver.settings import Settings
 
 OWN = "own"

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
+from indexer.bitcoin.transactions import script_address
 from indexer.networks import REGTEST
-from indexer.transactions import script_address
 from tests.conftest import ROOT
 
 PROGRAM = ROOT / "tests" / "node" / "node_modules" / "bcoin" / "bin" / "node"

@@ -5,6 +5,18 @@ from hashlib import sha256
 
 from embit.hashes import hash160
 
+from indexer.bitcoin.transactions import (
+    TxIn,
+    TxOut,
+    double_sha256,
+    hash_bytes,
+    hash_hex,
+    merkle_root,
+    p2pkh_script,
+    parse_transaction,
+    script_address,
+    serialize_transaction,
+)
 from indexer.names import hash_name, name_consensus_hash
 from indexer.networks import Network
 from indexer.node import ChainInfo, NodeUnavailable
@@ -20,18 +32,6 @@ from indexer.operations import (
 )
 from indexer.prices import name_price_satoshis, namespace_price
 from indexer.registrar.compose import write_outputs
-from indexer.transactions import (
-    TxIn,
-    TxOut,
-    double_sha256,
-    hash_bytes,
-    hash_hex,
-    merkle_root,
-    p2pkh_script,
-    parse_transaction,
-    script_address,
-    serialize_transaction,
-)
 
 _BITS = 0x207FFFFF  # regtest's: every second hash meets it
 

@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from typing import Any
 
+from indexer.bitcoin.transactions import TxIn, TxOut, parse_transaction
 from indexer.registrar.wallet import Key, KeyRing
 from indexer.sandbox import SandboxNode
-from indexer.transactions import TxIn, TxOut, parse_transaction
 
 Reply = tuple[int, bytes]
 

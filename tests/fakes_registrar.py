@@ -12,6 +12,7 @@ from typing import Any
 
 from embit.hashes import hash160
 
+from indexer.bitcoin.transactions import TxOut, parse_block, parse_transaction
 from indexer.follower import Follower
 from indexer.networks import SANDBOX, Network
 from indexer.node import BitcoinNode, NodeUnavailable
@@ -33,7 +34,6 @@ from indexer.sandbox import SandboxNode
 from indexer.sandbox_store import ChainFile
 from indexer.snapshot import Snapshot
 from indexer.table import NameTable
-from indexer.transactions import TxOut, parse_block, parse_transaction
 from tests import fakes
 from tests.fakes import Person
 

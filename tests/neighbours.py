@@ -18,10 +18,10 @@ from typing import Any
 import dns.message
 import dns.rcode
 
+from indexer.bitcoin.scripts import script_address
 from indexer.networks import SANDBOX
 from indexer.sandbox import SandboxNode
 from indexer.sandbox_switches import Switches
-from indexer.scripts import script_address
 from resolver import own_socket
 from resolver.founding import MINER
 from tests.conftest import ROOT

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from indexer.bitcoin.transactions import hash_hex
 from indexer.networks import SANDBOX
-from indexer.transactions import hash_hex
 from tests.fakes_node import ErrorReply, FakeNode
 
 DEADLINE = 60.0

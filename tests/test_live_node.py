@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from indexer.bitcoin.transactions import TxIn, TxOut, hash_bytes, hash_hex, parse_block
 from indexer.follower import Follower
 from indexer.names import hash128, hash_name, name_consensus_hash
 from indexer.networks import REGTEST
@@ -35,7 +36,6 @@ from indexer.records import Phase
 from indexer.registrar.compose import Coin, compose
 from indexer.registrar.wallet import Key, KeyRing
 from indexer.table import NameTable, Snapshot
-from indexer.transactions import TxIn, TxOut, hash_bytes, hash_hex, parse_block
 from tests.bcoin import Bcoin, needs_bcoin
 from tests.fakes import BUCKETS
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from indexer.bitcoin.transactions import TxOut, hash_bytes, p2pkh_script, parse_block
 from indexer.networks import REGTEST
 from indexer.node import BitcoinNode
 from indexer.operations import Announce
@@ -18,7 +19,6 @@ from indexer.registrar.offline import Offline
 from indexer.registrar.psbt import combine, sign_psbt, signed_transaction
 from indexer.registrar.signers import NeedsSignature, NoWallet, SignerError
 from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
-from indexer.transactions import TxOut, hash_bytes, p2pkh_script, parse_block
 from tests.bcoin import Bcoin, needs_bcoin
 
 pytestmark = [pytest.mark.live, needs_bcoin, pytest.mark.timeout(90)]

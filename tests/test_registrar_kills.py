@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from indexer.bitcoin.transactions import parse_block
 from indexer.networks import SANDBOX
 from indexer.registrar.jobs import Job, State, Step
 from indexer.registrar.journal import Journal
 from indexer.registrar.steps import Parties, steps_of
 from indexer.registrar.wishes import RegisterName
 from indexer.sandbox import SandboxNode
-from indexer.transactions import parse_block
 from tests.conftest import ROOT
 from tests.fakes_registrar import CONTENT, DIGEST, PAYER, made_world, person_key
 

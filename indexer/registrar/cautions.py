@@ -5,6 +5,7 @@ What must stay true: each is a whole sentence with its values, and is said only 
 
 from collections.abc import Iterator
 
+from indexer.bitcoin.transactions import script_address
 from indexer.networks import (
     BLOCKS_PER_YEAR,
     CONSENSUS_WINDOW,
@@ -18,7 +19,6 @@ from indexer.registrar.dates import Tip, when
 from indexer.registrar.quote import name_payment
 from indexer.registrar.steps import Parties, newest_consensus
 from indexer.registrar.wishes import Wish
-from indexer.transactions import script_address
 from indexer.view import BlockView
 
 _FEW_BLOCKS = 10

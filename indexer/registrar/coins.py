@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from indexer.transactions import TxIn, TxOut, is_p2pkh, op_return_payload
+from indexer.bitcoin.transactions import TxIn, TxOut, is_p2pkh, op_return_payload
 
 DUST = 5500
 """Satoshis of an output that only names a script; what the original's clients paid."""

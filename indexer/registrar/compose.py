@@ -7,6 +7,7 @@ spec 1.7-1.18).
 
 from collections.abc import Sequence
 
+from indexer.bitcoin.transactions import TxOut, is_p2pkh, is_p2sh, p2pkh_script
 from indexer.networks import Network
 from indexer.operations import (
     Import,
@@ -35,7 +36,6 @@ from indexer.registrar.coins import (
     transaction_size,
     usual_script_sig_size,
 )
-from indexer.transactions import TxOut, is_p2pkh, is_p2sh, p2pkh_script
 
 __all__ = [
     "DUST",

@@ -7,6 +7,7 @@ any text.
 
 from collections.abc import Callable, Sequence
 
+from indexer.bitcoin.transactions import TxOut, parse_transaction
 from indexer.networks import Network
 from indexer.node import BitcoinNode
 from indexer.registrar.coins import Coin, Unsigned, usual_script_sig_size
@@ -14,7 +15,6 @@ from indexer.registrar.offline import CoinSource, WatchedScripts
 from indexer.registrar.psbt import BadPsbt, NotYetSigned, sign_psbt, signed_transaction
 from indexer.registrar.signers import NeedsSignature, NotSigned, Payment
 from indexer.registrar.wallet import CannotSign, KeyRing
-from indexer.transactions import TxOut, parse_transaction
 
 
 class KeyFile(WatchedScripts):

@@ -7,6 +7,7 @@ cannot tell of a transaction is learned from its outputs, or else from our own i
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from indexer.bitcoin.transactions import hash_hex
 from indexer.flaws import Flaw
 from indexer.networks import CONSENSUS_WINDOW
 from indexer.node_wire import NodeRpcError
@@ -19,7 +20,6 @@ from indexer.registrar.steps import StepKind, dry_run, next_view
 from indexer.registrar.unindexed import Ahead
 from indexer.registrar.wishes import PreorderNamespace
 from indexer.snapshot import Snapshot
-from indexer.transactions import hash_hex
 from indexer.view import BlockView
 
 MAX_OUTPUTS_ASKED = 4

@@ -8,6 +8,7 @@ it, nor two of them; no coin that another open job counts on is touched.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from indexer.bitcoin.transactions import TxOut, parse_transaction
 from indexer.names import find_bound_name
 from indexer.operations import (
     NamespacePreorder,
@@ -33,7 +34,6 @@ from indexer.registrar.sharing import brought
 from indexer.registrar.signers import NeedsSignature, Signer
 from indexer.registrar.steps import StepKind, operation_for
 from indexer.registrar.wishes import MAX_MONEY
-from indexer.transactions import TxOut, parse_transaction
 from indexer.view import BlockView
 
 Outpoint = tuple[bytes, int]

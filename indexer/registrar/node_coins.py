@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
+from indexer.bitcoin.transactions import CorruptTransaction, hash_bytes, hash_hex, parse_transaction
 from indexer.node import BitcoinNode, NodeError, NodeRefused, NodeRpcError, NodeUnavailable
 from indexer.registrar.coins import Coin
 from indexer.registrar.signers import SignerError, SignerUnavailable
-from indexer.transactions import CorruptTransaction, hash_bytes, hash_hex, parse_transaction
 
 log = logging.getLogger("blockstore.registrar")
 

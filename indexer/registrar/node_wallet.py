@@ -12,6 +12,17 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from indexer.bitcoin.transactions import (
+    CorruptTransaction,
+    Transaction,
+    TxOut,
+    address_script,
+    hash_hex,
+    is_p2pkh,
+    is_p2sh,
+    parse_transaction,
+    script_address,
+)
 from indexer.networks import Network
 from indexer.node import BitcoinNode, NodeError, NodeRefused, NodeRpcError, NodeUnavailable
 from indexer.registrar.coins import (
@@ -41,17 +52,6 @@ from indexer.registrar.signers import (
     SignerUnavailable,
     WalletLocked,
     WrongNetwork,
-)
-from indexer.transactions import (
-    CorruptTransaction,
-    Transaction,
-    TxOut,
-    address_script,
-    hash_hex,
-    is_p2pkh,
-    is_p2sh,
-    parse_transaction,
-    script_address,
 )
 
 log = logging.getLogger("blockstore.registrar")

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from indexer.bitcoin.transactions import TxOut, is_p2pkh, script_address
 from indexer.networks import Network
 from indexer.node import BitcoinNode, NodeError
 from indexer.registrar.coins import Coin, Unsigned
@@ -22,7 +23,6 @@ from indexer.registrar.signers import (
     Payment,
 )
 from indexer.registrar.wallet import script_of_redeem_script
-from indexer.transactions import TxOut, is_p2pkh, script_address
 
 
 class CoinSource(Protocol):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from indexer.bitcoin.transactions import is_p2pkh, parse_transaction
 from indexer.node_wire import NodeError
 from indexer.records import Phase
 from indexer.registrar import wishes
@@ -34,7 +35,6 @@ from indexer.registrar.steps import Parties, StepKind, next_view, sender_of, ste
 from indexer.registrar.wishes import Wish
 from indexer.rules import Refused
 from indexer.snapshot import Snapshot
-from indexer.transactions import is_p2pkh, parse_transaction
 from indexer.view import BlockView
 
 log = logging.getLogger("blockstore.registrar")

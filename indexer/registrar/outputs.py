@@ -7,6 +7,7 @@ their own namespace pays a price that comes back.
 
 from dataclasses import dataclass
 
+from indexer.bitcoin.transactions import p2pkh_script, script_address
 from indexer.operations import (
     Import,
     NamespacePreorder,
@@ -19,7 +20,6 @@ from indexer.operations import (
 )
 from indexer.registrar.coins import Unsigned
 from indexer.registrar.steps import Parties
-from indexer.transactions import p2pkh_script, script_address
 from indexer.view import BlockView
 
 SOMEBODY = p2pkh_script(b"\xff" * 20)

@@ -6,6 +6,7 @@ output) last; every coin that was asked to be spent is spent. Pure.
 
 from collections.abc import Sequence
 
+from indexer.bitcoin.transactions import TxOut, is_p2pkh, is_p2sh
 from indexer.registrar.coins import (
     Coin,
     Form,
@@ -15,7 +16,6 @@ from indexer.registrar.coins import (
     usual_script_sig_size,
 )
 from indexer.registrar.signers import InsufficientFunds
-from indexer.transactions import TxOut, is_p2pkh, is_p2sh
 
 _WITNESS_BYTES = 28
 """A quarter of a signature, a public key and their lengths, rounded up."""

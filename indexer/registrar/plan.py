@@ -7,6 +7,7 @@ and the coins pay for all of them; otherwise ``PlanRefused`` says why, before an
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from indexer.bitcoin.transactions import script_address
 from indexer.flaws import Flaw
 from indexer.networks import BLOCKS_PER_YEAR, CONSENSUS_WINDOW, PREORDER_EXPIRE
 from indexer.operations import Operation
@@ -40,7 +41,6 @@ from indexer.registrar.steps import (
 )
 from indexer.registrar.wishes import MAX_MONEY, Wish
 from indexer.rules import Effect
-from indexer.transactions import script_address
 from indexer.view import BlockView
 
 

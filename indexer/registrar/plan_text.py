@@ -5,12 +5,12 @@ What must stay true: both say the same, every amount is in satoshis, and nothing
 
 from collections.abc import Iterator
 
+from indexer.bitcoin.transactions import script_address
 from indexer.networks import Network
 from indexer.registrar import wishes
 from indexer.registrar.plan import Plan, PlannedStep
 from indexer.registrar.steps import StepKind
 from indexer.registrar.wishes import wish_json
-from indexer.transactions import script_address
 
 _IN_BITCOIN = 1_000_000
 

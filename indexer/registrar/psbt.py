@@ -16,16 +16,14 @@ from embit.psbt import PSBT
 from embit.script import Script, Witness
 from embit.transaction import Transaction as EmbitTransaction
 
-from indexer.registrar.coins import Coin, Unsigned
-from indexer.registrar.wallet import SIGHASH_ALL, KeyRing, script_of_redeem_script
-from indexer.sandbox_script import (
+from indexer.bitcoin.spending import (
     ScriptFailed,
     UnknownScript,
     read_multisig,
     read_pushes,
     verify_input,
 )
-from indexer.transactions import (
+from indexer.bitcoin.transactions import (
     CorruptTransaction,
     Transaction,
     is_p2pkh,
@@ -33,6 +31,8 @@ from indexer.transactions import (
     parse_transaction,
     serialize_transaction,
 )
+from indexer.registrar.coins import Coin, Unsigned
+from indexer.registrar.wallet import SIGHASH_ALL, KeyRing, script_of_redeem_script
 
 VERSION, LOCKTIME = 1, 0
 """Of every transaction that is made here."""

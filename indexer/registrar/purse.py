@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from indexer.bitcoin.transactions import script_address
 from indexer.operations import Operation, Register
 from indexer.registrar.coins import (
     DUST,
@@ -21,7 +22,6 @@ from indexer.registrar.coins import (
 from indexer.registrar.compose import compose
 from indexer.registrar.refusals import PlanRefused, Reason
 from indexer.registrar.steps import Parties
-from indexer.transactions import script_address
 from indexer.view import BlockView
 
 FUND_BYTES = 226

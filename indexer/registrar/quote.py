@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from indexer.bitcoin.transactions import address_script, script_address
 from indexer.flaws import Flaw
 from indexer.names import check_namespace, hash_name, parse_name
 from indexer.networks import BLOCKS_PER_YEAR, INFINITE_LIFETIME
@@ -17,7 +18,6 @@ from indexer.records import NameRecord, NamespaceRecord, Phase, PreorderRecord, 
 from indexer.registrar.coins import RELAY_DUST
 from indexer.registrar.dates import Tip, When, when
 from indexer.rules import Refused
-from indexer.transactions import address_script, script_address
 from indexer.view import BlockView
 
 

@@ -7,6 +7,7 @@ set of reasons is closed, and their codes are for programs and do not change.
 from collections.abc import Mapping
 from enum import Enum
 
+from indexer.bitcoin.transactions import script_address
 from indexer.flaws import Flaw
 from indexer.networks import MAX_NAMES_PER_SENDER
 from indexer.records import NameRecord, NameStatus, Phase, status_at
@@ -14,7 +15,6 @@ from indexer.registrar import wishes
 from indexer.registrar.dates import Tip, When, when
 from indexer.registrar.steps import Parties, StepKind
 from indexer.registrar.wishes import Wish
-from indexer.transactions import script_address
 from indexer.view import BlockView
 
 

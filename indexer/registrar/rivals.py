@@ -8,11 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from indexer.networks import Network
-from indexer.node_wire import NodeError
-from indexer.operations import Malformed, Operation
-from indexer.payloads import read_operation
-from indexer.transactions import (
+from indexer.bitcoin.transactions import (
     CorruptTransaction,
     Transaction,
     hash_bytes,
@@ -20,6 +16,10 @@ from indexer.transactions import (
     op_return_payload,
     parse_transaction,
 )
+from indexer.networks import Network
+from indexer.node_wire import NodeError
+from indexer.operations import Malformed, Operation
+from indexer.payloads import read_operation
 
 MAX_TRANSACTIONS = 5_000
 """Of a mempool that is looked through; the main network's is often larger."""

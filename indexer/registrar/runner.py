@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
+from indexer.bitcoin.transactions import hash_hex
 from indexer.networks import Network
 from indexer.node import ChainInfo
 from indexer.node_wire import NodeError, NodeRpcError, NodeUnavailable
@@ -48,7 +49,6 @@ from indexer.registrar.unindexed import Unindexed
 from indexer.rules import Refused
 from indexer.schema import UNDO_BLOCKS
 from indexer.snapshot import Snapshot
-from indexer.transactions import hash_hex
 
 log = logging.getLogger("blockstore.registrar")
 

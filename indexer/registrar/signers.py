@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from indexer.bitcoin.transactions import TxOut
 from indexer.registrar.coins import Coin, Unsigned
-from indexer.transactions import TxOut
 
 
 class SignerError(Exception):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from indexer.apply import judge
+from indexer.bitcoin.transactions import Transaction, TxIn, is_p2pkh, script_address
 from indexer.flaws import Flaw
 from indexer.names import hash128, hash_name, name_consensus_hash
 from indexer.networks import CONSENSUS_WINDOW, Network
@@ -34,7 +35,6 @@ from indexer.registrar.compose import write_outputs
 from indexer.registrar.quote import name_payment, namespace_payment
 from indexer.registrar.wishes import Wish
 from indexer.rules import Effect, Refused
-from indexer.transactions import Transaction, TxIn, is_p2pkh, script_address
 from indexer.view import BlockView, Store
 
 

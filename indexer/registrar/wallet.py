@@ -13,8 +13,7 @@ from embit.hashes import hash160
 from embit.script import Script
 from embit.transaction import Transaction as EmbitTransaction
 
-from indexer.networks import Network
-from indexer.transactions import (
+from indexer.bitcoin.transactions import (
     TxIn,
     TxOut,
     is_p2pkh,
@@ -24,6 +23,7 @@ from indexer.transactions import (
     script_address,
     serialize_transaction,
 )
+from indexer.networks import Network
 
 SIGHASH_ALL = 1
 MAX_MULTISIG_KEYS = 15

@@ -14,12 +14,7 @@ from embit.ec import PrivateKey
 from embit.hashes import hash160
 
 from indexer.apply import Outcome, SpentCandidate, apply_block
-from indexer.names import hash128
-from indexer.networks import CONSENSUS_WINDOW, MAX_NAMES_PER_SENDER, SANDBOX
-from indexer.operations import Announce, Operation, Renew, Revoke, Transfer
-from indexer.prices import name_price_satoshis
-from indexer.registrar.compose import write_outputs
-from indexer.transactions import (
+from indexer.bitcoin.transactions import (
     NULL_HASH,
     TxIn,
     TxOut,
@@ -32,6 +27,11 @@ from indexer.transactions import (
     scan_block,
     serialize_transaction,
 )
+from indexer.names import hash128
+from indexer.networks import CONSENSUS_WINDOW, MAX_NAMES_PER_SENDER, SANDBOX
+from indexer.operations import Announce, Operation, Renew, Revoke, Transfer
+from indexer.prices import name_price_satoshis
+from indexer.registrar.compose import write_outputs
 from tests import fakes
 from tests.benchmarks.strangers import Made, stranger
 from tests.fakes import Person

@@ -13,14 +13,7 @@ from collections.abc import Collection, Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from indexer.networks import SANDBOX
-from indexer.node import BitcoinNode
-from indexer.sandbox import CHAIN_FILE, SandboxNode, Switches
-from indexer.sandbox_blocks import coinbase, mine, subsidy
-from indexer.sandbox_chain import BLOCK
-from indexer.sandbox_coins import COINBASE_MATURITY
-from indexer.sandbox_store import ChainFile
-from indexer.transactions import (
+from indexer.bitcoin.transactions import (
     TxIn,
     TxOut,
     double_sha256,
@@ -29,6 +22,13 @@ from indexer.transactions import (
     p2pkh_script,
     serialize_transaction,
 )
+from indexer.networks import SANDBOX
+from indexer.node import BitcoinNode
+from indexer.sandbox import CHAIN_FILE, SandboxNode, Switches
+from indexer.sandbox_blocks import coinbase, mine, subsidy
+from indexer.sandbox_chain import BLOCK
+from indexer.sandbox_coins import COINBASE_MATURITY
+from indexer.sandbox_store import ChainFile
 
 START = 1_600_000_000
 SPACING = 600

@@ -12,11 +12,11 @@ import time
 import traceback
 from collections import Counter
 
+from indexer.bitcoin.scripts import p2pkh_script, p2sh_script
+from indexer.bitcoin.transactions import Transaction, TxIn, TxOut
 from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4, MAINNET
 from indexer.operations import OPCODES, Malformed
 from indexer.payloads import read_operation, write_operation
-from indexer.scripts import p2pkh_script, p2sh_script
-from indexer.transactions import Transaction, TxIn, TxOut
 from tests.conftest import DATA
 
 COUNT = 1_000_000

@@ -23,11 +23,17 @@ from pathlib import Path
 
 import plyvel
 
+from indexer.bitcoin.transactions import (
+    HEADER_BYTES,
+    double_sha256,
+    hash_bytes,
+    parse_block,
+    scan_block,
+)
 from indexer.follower import Follower
 from indexer.node import ChainInfo
 from indexer.rows import read_pairs, write_pairs
 from indexer.table import NameTable
-from indexer.transactions import HEADER_BYTES, double_sha256, hash_bytes, parse_block, scan_block
 from tests.benchmarks.chain import NETWORK, SyntheticChain
 
 _FRAME = struct.Struct("<III")  # bytes of the block, bytes of its spent scripts, operations

@@ -15,9 +15,9 @@ from pathlib import Path
 from embit import compact
 from embit.transaction import Transaction
 
-from indexer.headers import double_sha256_of_all
+from indexer.bitcoin.headers import double_sha256_of_all
+from indexer.bitcoin.transactions import merkle_root, parse_block, scan_block, serialize_transaction
 from indexer.networks import MAINNET
-from indexer.transactions import merkle_root, parse_block, scan_block, serialize_transaction
 from tests.conftest import DATA
 
 ROUNDS = 5

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 from indexer.apply import SpentCandidate, apply_block
+from indexer.bitcoin.transactions import double_sha256, scan_block
 from indexer.networks import SANDBOX
 from indexer.rebuild import import_snapshot, rebuild
 from indexer.snapshot_file import write_snapshot
 from indexer.table import NameTable
-from indexer.transactions import double_sha256, scan_block
 from tests.benchmarks.chain import SyntheticChain
 
 _HEADER = (4).to_bytes(4, "little")

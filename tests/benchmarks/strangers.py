@@ -7,7 +7,7 @@ every check of the scan; keys, signatures and witnesses are random bytes of real
 import random
 from collections.abc import Callable
 
-from indexer.transactions import compact_size, double_sha256, p2pkh_script, p2sh_script
+from indexer.bitcoin.transactions import compact_size, double_sha256, p2pkh_script, p2sh_script
 
 Made = tuple[bytes, bytes]
 """A transaction as it stands in its block, and its txid."""

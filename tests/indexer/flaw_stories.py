@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from indexer.bitcoin.transactions import TxIn, TxOut
 from indexer.flaws import Flaw
 from indexer.registrar.compose import write_outputs
-from indexer.transactions import TxIn, TxOut
 from tests.indexer.ledger import (
     ALICE,
     BOB,

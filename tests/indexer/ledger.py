@@ -14,6 +14,8 @@ from embit.hashes import hash160
 
 from indexer import schema
 from indexer.apply import Outcome, SpentCandidate, apply_block
+from indexer.bitcoin.scripts import p2pkh_script, p2sh_script, script_address
+from indexer.bitcoin.transactions import Candidate, Transaction, TxIn, TxOut, double_sha256
 from indexer.flaws import Flaw
 from indexer.names import hash128, hash_name, name_consensus_hash
 from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4, Epoch, Network
@@ -34,8 +36,6 @@ from indexer.prices import name_price_satoshis, namespace_price
 from indexer.records import NameRecord, NamespaceRecord
 from indexer.registrar.compose import write_outputs
 from indexer.replay import MemoryStore
-from indexer.scripts import p2pkh_script, p2sh_script, script_address
-from indexer.transactions import Candidate, Transaction, TxIn, TxOut, double_sha256
 from indexer.view import BlockView
 
 FIRST_BLOCK = 100

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from indexer.ahead import AHEAD, Batch, OwnLane, Reader
+from indexer.bitcoin.headers import parse_header
 from indexer.chain import Connect
 from indexer.follower import Follower
-from indexer.headers import parse_header
 from indexer.lane_process import LaneProcess, make_lanes
 from indexer.networks import SANDBOX
 from indexer.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUnavailable

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from indexer.announcements import Announcements, zmq_address
+from indexer.bitcoin.transactions import p2pkh_script
 from indexer.follower import Follower
 from indexer.networks import SANDBOX
 from indexer.node import BitcoinNode
 from indexer.sandbox import SandboxNode, Switches
 from indexer.table import NameTable
-from indexer.transactions import p2pkh_script
 
 NEVER = 3600.0
 DEADLINE = 20.0

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.bitcoin.transactions import TxOut, compact_size, hash_hex, p2pkh_script, parse_block
 from indexer.capabilities import RPC_METHODS, Prevouts
 from indexer.networks import SANDBOX
 from indexer.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUnavailable
 from indexer.sandbox import SandboxNode, Switches
 from indexer.spent_outputs import CorruptSpentOutputs, parse_spent_outputs, spent_scripts_at
-from indexer.transactions import TxOut, compact_size, hash_hex, p2pkh_script, parse_block
 from tests.conftest import ROOT
 from tests.fakes_node import Purse
 

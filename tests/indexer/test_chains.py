@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from indexer.bitcoin.transactions import Transaction, TxIn, TxOut
 from indexer.names import base40_bytes, hash128, hash_name, name_consensus_hash
 from indexer.networks import MAINNET, REGTEST
 from indexer.operations import Malformed
 from indexer.payloads import read_operation
 from indexer.replay import MemoryStore, read_chain, replay
-from indexer.transactions import Transaction, TxIn, TxOut
 from tests.conftest import DATA
 
 CHAINS = sorted((DATA / "protocol" / "chains").glob("*.json"))

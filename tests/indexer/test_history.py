@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from indexer import schema
 from indexer.apply import SpentCandidate
+from indexer.bitcoin.transactions import Candidate, TxOut
 from indexer.flaws import Flaw
 from indexer.networks import SANDBOX
 from indexer.operations import TokenTransfer
@@ -17,7 +18,6 @@ from indexer.records import NameRecord, NameStatus
 from indexer.replay import MemoryStore
 from indexer.rows import read_pairs
 from indexer.snapshot import Snapshot
-from indexer.transactions import Candidate, TxOut
 from tests.indexer.ledger import (
     ALICE,
     BOB,

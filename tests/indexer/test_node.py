@@ -6,6 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from indexer.bitcoin.transactions import (
+    TxOut,
+    double_sha256,
+    hash_hex,
+    p2pkh_script,
+    parse_transaction,
+)
 from indexer.node import (
     BitcoinNode,
     ChainInfo,
@@ -15,7 +22,6 @@ from indexer.node import (
     NodeUnavailable,
 )
 from indexer.sandbox import SandboxNode
-from indexer.transactions import TxOut, double_sha256, hash_hex, p2pkh_script, parse_transaction
 from tests.fakes_node import ErrorReply, FakeNode, Purse
 
 SECRET = "p@ss:w/rd#é%"

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.bitcoin.scripts import p2pkh_script, p2sh_script
+from indexer.bitcoin.transactions import Transaction, TxIn, TxOut
 from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4, MAINNET, Epoch
 from indexer.operations import (
     OPCODES,
@@ -30,8 +32,6 @@ from indexer.operations import (
 )
 from indexer.payloads import read_operation, write_operation
 from indexer.registrar.compose import write_outputs
-from indexer.scripts import p2pkh_script, p2sh_script
-from indexer.transactions import Transaction, TxIn, TxOut
 from tests.indexer.ledger import ALICE, BOB, op_return, transaction
 
 EPOCHS = (EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from embit.ec import PrivateKey
 
+from indexer.bitcoin.scripts import p2pkh_script, p2sh_script
+from indexer.bitcoin.transactions import TxIn, TxOut
 from indexer.flaws import Flaw
 from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4, MAINNET, Epoch
 from indexer.operations import (
@@ -21,8 +23,6 @@ from indexer.operations import (
     Update,
 )
 from indexer.payloads import read_operation
-from indexer.scripts import p2pkh_script, p2sh_script
-from indexer.transactions import TxIn, TxOut
 from tests.indexer.ledger import ALICE, BOB, VAULT, Holder, op_return, transaction
 
 OWNER, CHANGE, FEE = (TxOut(5500, p2pkh_script(bytes((n,)) * 20)) for n in (1, 2, 3))

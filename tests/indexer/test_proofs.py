@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import consensus
+from indexer.bitcoin.transactions import double_sha256
 from indexer.networks import SANDBOX, Network
 from indexer.proofs import (
     MAX_PROOF_BYTES,
@@ -27,7 +28,6 @@ from indexer.proofs import (
 from indexer.replay import MemoryStore, read_chain, replay
 from indexer.serialized import BadSerialization, read_serialized
 from indexer.snapshot import Snapshot
-from indexer.transactions import double_sha256
 from tests.conftest import DATA
 
 CHAINS = sorted((DATA / "protocol" / "chains").glob("*.json"))

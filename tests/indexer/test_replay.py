@@ -12,11 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer import schema
+from indexer.bitcoin.transactions import (
+    Candidate,
+    hash_hex,
+    parse_transaction,
+    serialize_transaction,
+)
 from indexer.differences import first_difference
 from indexer.replay import BadChainFile, MemoryStore, read_chain, replay
 from indexer.serialized import read_serialized
 from indexer.snapshot import Snapshot
-from indexer.transactions import Candidate, hash_hex, parse_transaction, serialize_transaction
 from indexer.verify import VerificationFailed, compute_chain
 from tests.indexer.ledger import ALICE, BOB, THIRD, Ledger, opened
 

@@ -15,6 +15,8 @@ from embit.hashes import hash160
 
 from indexer import consensus
 from indexer.apply import SpentCandidate
+from indexer.bitcoin.scripts import address_script, p2pkh_script, script_address
+from indexer.bitcoin.transactions import Candidate, parse_transaction
 from indexer.flaws import Flaw
 from indexer.names import hash128, hash_name, name_consensus_hash
 from indexer.networks import EPOCH_2, EPOCH_4, INFINITE_LIFETIME, MAINNET
@@ -38,8 +40,6 @@ from indexer.payloads import read_operation, write_operation
 from indexer.prices import name_price
 from indexer.records import NameRecord
 from indexer.registrar.compose import write_outputs
-from indexer.scripts import address_script, p2pkh_script, script_address
-from indexer.transactions import Candidate, parse_transaction
 from tests.indexer.ledger import ALICE, Holder, Ledger, reveal, serialized_fields, transaction
 
 pytestmark = pytest.mark.data

@@ -12,14 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.networks import REGTEST, SANDBOX
-from indexer.node import BitcoinNode, NodeRefused, NodeRpcError, NodeUnavailable
-from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
-from indexer.sandbox import Limits, Rejected, SandboxNode, StoreError
-from indexer.sandbox_blocks import BlockRejected, coinbase, mine, subsidy
-from indexer.sandbox_chain import SandboxChain
-from indexer.sandbox_script import read_pushes
-from indexer.transactions import (
+from indexer.bitcoin.spending import read_pushes
+from indexer.bitcoin.transactions import (
     TxIn,
     TxOut,
     hash_hex,
@@ -30,6 +24,12 @@ from indexer.transactions import (
     script_address,
     serialize_transaction,
 )
+from indexer.networks import REGTEST, SANDBOX
+from indexer.node import BitcoinNode, NodeRefused, NodeRpcError, NodeUnavailable
+from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.sandbox import Limits, Rejected, SandboxNode, StoreError
+from indexer.sandbox_blocks import BlockRejected, coinbase, mine, subsidy
+from indexer.sandbox_chain import SandboxChain
 from tests.fakes_node import Purse
 
 NOW = 1_700_000_000

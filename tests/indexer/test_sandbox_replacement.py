@@ -2,8 +2,8 @@
 
 import pytest
 
+from indexer.bitcoin.transactions import TxIn, TxOut, parse_transaction
 from indexer.sandbox import Rejected, SandboxNode
-from indexer.transactions import TxIn, TxOut, parse_transaction
 from tests.fakes_node import Purse
 
 SIGNALS = 0xFFFFFFFD

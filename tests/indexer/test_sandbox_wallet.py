@@ -9,11 +9,8 @@ from embit.psbt import PSBT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.networks import REGTEST
-from indexer.node import BitcoinNode, NodeRpcError
-from indexer.sandbox import SandboxNode
-from indexer.sandbox_script import verify_input
-from indexer.transactions import (
+from indexer.bitcoin.spending import verify_input
+from indexer.bitcoin.transactions import (
     TxOut,
     address_script,
     p2pkh_script,
@@ -21,6 +18,9 @@ from indexer.transactions import (
     script_address,
     serialize_transaction,
 )
+from indexer.networks import REGTEST
+from indexer.node import BitcoinNode, NodeRpcError
+from indexer.sandbox import SandboxNode
 from tests.fakes_node import Purse
 
 NOW = 1_700_000_000

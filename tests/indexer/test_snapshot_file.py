@@ -12,15 +12,15 @@ import pytest
 
 from indexer import schema
 from indexer.apply import SpentCandidate, apply_block
+from indexer.bitcoin.headers import HEADER_BYTES
+from indexer.bitcoin.transactions import Candidate, meets_target, parse_header
 from indexer.carried import Carried, read_carried, write_carried
-from indexer.headers import HEADER_BYTES
 from indexer.networks import REGTEST, SANDBOX
 from indexer.rebuild import RebuildFailed, import_snapshot
 from indexer.replay import MemoryStore, read_chain
 from indexer.rows import write_number
 from indexer.snapshot_file import MAX_ROW, BadSnapshot, write_snapshot
 from indexer.table import NameTable
-from indexer.transactions import Candidate, meets_target, parse_header
 from tests import fakes
 from tests.fakes import Person
 from tests.indexer.test_follower import ALICE, BOB, PAYER, REVEALER, World

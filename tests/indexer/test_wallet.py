@@ -6,6 +6,8 @@ from embit.networks import NETWORKS as EMBIT_NETWORKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.bitcoin.spending import HALF_ORDER, ScriptFailed, read_pushes, verify_input
+from indexer.bitcoin.transactions import TxIn, TxOut, parse_transaction
 from indexer.networks import MAINNET, REGTEST
 from indexer.registrar.wallet import (
     BadKey,
@@ -15,8 +17,6 @@ from indexer.registrar.wallet import (
     multisig_script,
     script_of_redeem_script,
 )
-from indexer.sandbox_script import HALF_ORDER, ScriptFailed, read_pushes, verify_input
-from indexer.transactions import TxIn, TxOut, parse_transaction
 
 SECRETS = [bytes((n,)) * 32 for n in range(1, 5)]
 KEYS = [Key(secret) for secret in SECRETS]

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from indexer.bitcoin.scripts import p2pkh_script, script_address
+from indexer.bitcoin.transactions import TxIn, TxOut, parse_transaction, serialize_transaction
 from indexer.networks import SANDBOX
 from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.key_storage import load_keys
 from indexer.registrar.psbt import signed_transaction, write_psbt
-from indexer.scripts import p2pkh_script, script_address
-from indexer.transactions import TxIn, TxOut, parse_transaction, serialize_transaction
 from resolver import cli_waiting
 from resolver.cli import cli
 from resolver.cli_daemon import Daemon

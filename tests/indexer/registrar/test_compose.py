@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.bitcoin.transactions import TxOut, p2pkh_script, parse_transaction
 from indexer.networks import REGTEST, SANDBOX
 from indexer.operations import (
     Announce,
@@ -38,7 +39,6 @@ from indexer.registrar.compose import (
     write_outputs,
 )
 from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
-from indexer.transactions import TxOut, p2pkh_script, parse_transaction
 
 ALICE, BOB = Key(b"\1" * 32), Key(b"\2" * 32)
 OLD = Key(b"\3" * 32, compressed=False)

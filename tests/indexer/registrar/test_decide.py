@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from indexer.bitcoin.transactions import TxOut, p2pkh_script
 from indexer.flaws import Flaw
 from indexer.registrar.actions import (
     Abandon,
@@ -39,7 +40,6 @@ from indexer.registrar.seen import CoinState, Seen, Standing
 from indexer.registrar.steps import Parties, StepKind
 from indexer.registrar.wishes import RegisterName
 from indexer.schema import Verdict
-from indexer.transactions import TxOut, p2pkh_script
 
 OURS = p2pkh_script(b"\x01" * 20)
 NOW, PRICE = 1000, 25_000

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from indexer.bitcoin.transactions import TxOut
 from indexer.networks import SANDBOX
 from indexer.node import BitcoinNode
 from indexer.registrar.jobs import Job, State
@@ -19,7 +20,6 @@ from indexer.registrar.orders import Orders, Purse
 from indexer.registrar.steps import StepKind
 from indexer.registrar.wallet import Key, KeyRing
 from indexer.registrar.wishes import RegisterName
-from indexer.transactions import TxOut
 from tests.fakes_registrar import World, fast_folder, template
 
 RATES = (1, 10, 100, 1000)

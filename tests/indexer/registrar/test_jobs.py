@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from indexer.bitcoin.transactions import TxOut, p2pkh_script, p2sh_script
 from indexer.networks import REGTEST, SANDBOX
 from indexer.registrar import journal as journal_file
 from indexer.registrar.coins import Coin, Unsigned
@@ -30,7 +31,6 @@ from indexer.registrar.jobs import (
 from indexer.registrar.journal import Journal, JournalError, TooManyJobs
 from indexer.registrar.steps import Parties, StepKind
 from indexer.registrar.wishes import PreorderNamespace, RegisterName, TransferName, UpdateName
-from indexer.transactions import TxOut, p2pkh_script, p2sh_script
 
 scripts = st.binary(min_size=20, max_size=20).map(p2pkh_script) | st.binary(
     min_size=20, max_size=20

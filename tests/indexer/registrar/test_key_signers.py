@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from embit.psbt import PSBT
 
+from indexer.bitcoin.transactions import TxOut, p2pkh_script, parse_transaction, script_address
 from indexer.networks import REGTEST
 from indexer.node import BitcoinNode
 from indexer.operations import Announce
@@ -32,7 +33,6 @@ from indexer.registrar.signers import (
 )
 from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
 from indexer.sandbox import SandboxNode
-from indexer.transactions import TxOut, p2pkh_script, parse_transaction, script_address
 from tests.fakes_node import ErrorReply, FakeNode
 
 NOW = 1_700_000_000

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from embit.hashes import hash160
 
+from indexer.bitcoin.transactions import TxOut
 from indexer.networks import SANDBOX
 from indexer.node import BitcoinNode
 from indexer.records import Phase
@@ -24,7 +25,6 @@ from indexer.registrar.wishes import (
     UpdateName,
     Wish,
 )
-from indexer.transactions import TxOut
 from tests.fakes_registrar import World, person_key, template
 
 CONTENT, LATER = b"$ORIGIN bob.id\n@ A 192.0.2.1\n", b"$ORIGIN bob.id\n@ A 192.0.2.2\n"

@@ -12,6 +12,15 @@ from embit.psbt import PSBT
 from embit.script import Script, Witness
 from embit.transaction import Transaction as EmbitTransaction
 
+from indexer.bitcoin.transactions import (
+    TxIn,
+    TxOut,
+    hash_hex,
+    is_p2pkh,
+    p2pkh_script,
+    parse_transaction,
+    serialize_transaction,
+)
 from indexer.networks import MAINNET, REGTEST
 from indexer.node import BitcoinNode
 from indexer.operations import Announce
@@ -33,15 +42,6 @@ from indexer.registrar.signers import (
 )
 from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
 from indexer.sandbox import SandboxNode
-from indexer.transactions import (
-    TxIn,
-    TxOut,
-    hash_hex,
-    is_p2pkh,
-    p2pkh_script,
-    parse_transaction,
-    serialize_transaction,
-)
 from tests.fakes_node import ErrorReply, FakeNode, Purse
 
 NOW = 1_700_000_000

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from embit.hashes import hash160
 
+from indexer.bitcoin.transactions import TxOut
 from indexer.registrar.coins import Coin
 from indexer.registrar.jobs import State
 from indexer.registrar.offline import Offline
@@ -25,7 +26,6 @@ from indexer.registrar.wishes import (
     TransferName,
     UpdateName,
 )
-from indexer.transactions import TxOut
 from tests.fakes_registrar import BIG, RingSigner, World, person_key, template
 
 CONTENT = b"$ORIGIN bob.id\n@ A 192.0.2.1\n"

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.bitcoin.transactions import p2pkh_script
 from indexer.registrar import wishes
 from indexer.registrar.coins import DUST, Coin, usual_script_sig_size
 from indexer.registrar.plan import Plan, estimated_fees, make_plan
@@ -21,7 +22,6 @@ from indexer.registrar.steps import (
 )
 from indexer.registrar.wishes import Wish
 from indexer.rules import Refused
-from indexer.transactions import p2pkh_script
 from tests.indexer.ledger import (
     ALICE,
     BOB,

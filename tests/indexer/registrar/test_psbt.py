@@ -10,6 +10,14 @@ from embit.psbt import PSBT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.bitcoin.spending import signature_hash
+from indexer.bitcoin.transactions import (
+    TxIn,
+    TxOut,
+    p2pkh_script,
+    parse_transaction,
+    serialize_transaction,
+)
 from indexer.registrar.compose import Coin, Unsigned
 from indexer.registrar.psbt import (
     BadPsbt,
@@ -23,14 +31,6 @@ from indexer.registrar.psbt import (
     write_psbt,
 )
 from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
-from indexer.sandbox_script import signature_hash
-from indexer.transactions import (
-    TxIn,
-    TxOut,
-    p2pkh_script,
-    parse_transaction,
-    serialize_transaction,
-)
 
 KEYS = [Key(bytes((n,)) * 32) for n in range(1, 5)]
 LONG = Key(b"\x09" * 32, compressed=False)

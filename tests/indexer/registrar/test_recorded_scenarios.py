@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from indexer import schema
+from indexer.bitcoin.transactions import TxOut, address_script, hash_bytes, parse_transaction
 from indexer.flaws import Flaw
 from indexer.networks import MAINNET
 from indexer.operations import Operation, TokenTransfer
@@ -21,7 +22,6 @@ from indexer.registrar.wallet import Key, KeyRing
 from indexer.registrar.wishes import Wish
 from indexer.replay import MemoryStore
 from indexer.rules import Refused
-from indexer.transactions import TxOut, address_script, hash_bytes, parse_transaction
 from indexer.view import BlockView
 from tests.indexer.test_rules_recorded import wish_of
 

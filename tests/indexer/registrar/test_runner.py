@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from indexer.bitcoin.transactions import TxOut, parse_transaction
 from indexer.names import hash_name
 from indexer.networks import SANDBOX
 from indexer.node import NodeRpcError, NodeUnavailable
@@ -22,7 +23,6 @@ from indexer.registrar.signers import InsufficientFunds, NeedsSignature, WalletL
 from indexer.registrar.steps import StepKind
 from indexer.registrar.wishes import RegisterName, RenewName, RevokeName, UpdateName
 from indexer.sandbox_blocks import serialize
-from indexer.transactions import TxOut, parse_transaction
 from tests.fakes_registrar import (
     DIGEST,
     OWNER,

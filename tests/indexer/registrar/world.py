@@ -9,6 +9,7 @@ from embit.bip32 import HDKey
 from embit.ec import PublicKey
 
 from indexer.apply import SpentCandidate
+from indexer.bitcoin.transactions import Candidate
 from indexer.flaws import Flaw
 from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4
 from indexer.registrar import wishes
@@ -19,7 +20,6 @@ from indexer.registrar.plan import Plan, make_plan
 from indexer.registrar.refusals import PlanRefused
 from indexer.registrar.steps import Parties, StepKind, next_view, operation_for, steps_of
 from indexer.registrar.wishes import Wish
-from indexer.transactions import Candidate
 from indexer.view import BlockView
 from tests.indexer.ledger import (
     ALICE,

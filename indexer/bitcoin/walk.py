@@ -7,8 +7,8 @@ always told of.
 
 from typing import NamedTuple
 
-from indexer.headers import HEADER_BYTES, CorruptBlock, double_sha256, double_sha256_of_all
-from indexer.shapes import LONGEST_USUAL, Runs, Shapes, shapes
+from indexer.bitcoin.headers import HEADER_BYTES, CorruptBlock, double_sha256, double_sha256_of_all
+from indexer.bitcoin.shapes import LONGEST_USUAL, Runs, Shapes, shapes
 
 MAX_BASE_BYTES = 1_000_000
 SMALLEST_TRANSACTION = 60  # one input with an empty script and one output with an empty script

@@ -8,8 +8,7 @@ from embit.transaction import Transaction as OtherTransaction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.networks import MAINNET, REGTEST
-from indexer.transactions import (
+from indexer.bitcoin.transactions import (
     CorruptBlock,
     CorruptTransaction,
     Header,
@@ -34,6 +33,7 @@ from indexer.transactions import (
     script_address,
     serialize_transaction,
 )
+from indexer.networks import MAINNET, REGTEST
 
 GENESIS_TRANSACTION = bytes.fromhex(
     "01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff4d"

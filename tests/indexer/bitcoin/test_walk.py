@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.shapes import LONGEST_USUAL, MOST_INPUTS, MOST_OUTPUTS, RUNS, shapes
-from indexer.transactions import (
+from indexer.bitcoin.shapes import LONGEST_USUAL, MOST_INPUTS, MOST_OUTPUTS, RUNS, shapes
+from indexer.bitcoin.transactions import (
     CorruptBlock,
     TxIn,
     TxOut,
@@ -20,9 +20,9 @@ from indexer.transactions import (
     scan_block,
     serialize_transaction,
 )
-from indexer.walk import WINDOW, walk
+from indexer.bitcoin.walk import WINDOW, walk
 from tests.benchmarks.strangers import stranger
-from tests.indexer.test_transactions import coinbase, mined
+from tests.indexer.bitcoin.test_transactions import coinbase, mined
 
 MAGIC = b"id"
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from indexer.headers import (
+from indexer.bitcoin.headers import (
     HEADER_BYTES,
     CorruptBlock,
     Header,
@@ -23,7 +23,7 @@ from indexer.headers import (
     parse_header,
     target_of_bits,
 )
-from indexer.scripts import (
+from indexer.bitcoin.scripts import (
     address_script,
     is_p2pkh,
     is_p2sh,
@@ -32,7 +32,7 @@ from indexer.scripts import (
     p2sh_script,
     script_address,
 )
-from indexer.walk import size_at, transaction_count, walk
+from indexer.bitcoin.walk import size_at, transaction_count, walk
 
 __all__ = [
     "HEADER_BYTES",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from embit import ec
 from embit.hashes import hash160
 
-from indexer.transactions import (
+from indexer.bitcoin.transactions import (
     Transaction,
     TxIn,
     TxOut,

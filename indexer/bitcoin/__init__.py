@@ -1,0 +1,1 @@
+"""Bytes of blocks, headers, transactions and scripts; pure."""
