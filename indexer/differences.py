@@ -7,11 +7,11 @@ expected beside computed; then verdicts, then the two hashes.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from indexer.apply import Outcome
 from indexer.bitcoin.transactions import hash_hex
-from indexer.flaws import Flaw
+from indexer.protocol.apply import Outcome
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.serialized import BadSerialization, Serialized, read_serialized
 from indexer.replay import RecordedBlock
-from indexer.serialized import BadSerialization, Serialized, read_serialized
 
 ABSENT = "-"
 

@@ -14,16 +14,16 @@ from itertools import chain, islice
 from typing import Protocol
 
 from indexer.ahead import Lane, Reader
-from indexer.apply import Outcome, apply_block
 from indexer.bitcoin.headers import meets_target, parse_header
 from indexer.bitcoin.transactions import hash_hex
 from indexer.chain import Connect, ForkTooDeep, Step, last_shared, plan
 from indexer.networks import Network
 from indexer.node import ChainInfo, NodeError, NodePruned
 from indexer.progress import Meter, Progress
+from indexer.protocol.apply import Outcome, apply_block
+from indexer.protocol.rows import DamagedRow
+from indexer.protocol.schema import UNDO_BLOCKS
 from indexer.reading import BadBlock, BlockSource, ReadBlock
-from indexer.rows import DamagedRow
-from indexer.schema import UNDO_BLOCKS
 from indexer.table import NameTable, Snapshot, TableError
 
 log = logging.getLogger("blockstore.follower")

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from indexer.apply import SpentCandidate
 from indexer.bitcoin.transactions import CorruptBlock, Header, ScannedBlock, hash_hex, scan_block
 from indexer.chain import Connect
-from indexer.payloads import COINBASE_TXID
+from indexer.protocol.apply import SpentCandidate
+from indexer.protocol.payloads import COINBASE_TXID
 
 
 class BlockSource(Protocol):

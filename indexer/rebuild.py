@@ -13,12 +13,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from indexer import schema
-from indexer.apply import Outcome, SpentCandidate, apply_block
 from indexer.bitcoin.transactions import Candidate, hash_hex
-from indexer.carried import read_carried
 from indexer.networks import Network
-from indexer.rows import DamagedRow
+from indexer.protocol import schema
+from indexer.protocol.apply import Outcome, SpentCandidate, apply_block
+from indexer.protocol.carried import read_carried
+from indexer.protocol.rows import DamagedRow
 from indexer.snapshot_file import BadSnapshot, CarriedBlock, Head, Stream, read_blocks, read_head
 from indexer.table import NameTable, TableError
 

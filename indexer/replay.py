@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from indexer.apply import Outcome, SpentCandidate, apply_block
 from indexer.bitcoin.transactions import Candidate, CorruptTransaction, hash_hex, parse_transaction
 from indexer.networks import Epoch, Network
+from indexer.protocol.apply import Outcome, SpentCandidate, apply_block
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 _MAX_HEIGHT = 2**32 - 2

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from indexer import schema
 from indexer.bitcoin.transactions import double_sha256
 from indexer.networks import Network
-from indexer.records import NameRecord, NamespaceRecord, NameStatus, Phase, status_at
-from indexer.rows import DamagedRow
+from indexer.protocol import schema
+from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Phase, status_at
+from indexer.protocol.rows import DamagedRow
 
 T = TypeVar("T")
 

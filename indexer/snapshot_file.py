@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from indexer.bitcoin.headers import Header, hash_hex, meets_target, parse_header, target_of_bits
-from indexer.carried import Carried, read_carried, write_carried
 from indexer.networks import Network
-from indexer.rows import DamagedRow, write_number
-from indexer.schema import SCHEMA_VERSION
+from indexer.protocol.carried import Carried, read_carried, write_carried
+from indexer.protocol.rows import DamagedRow, write_number
+from indexer.protocol.schema import SCHEMA_VERSION
 
 FORMAT = 1
 MAX_LINE = 1024

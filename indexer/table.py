@@ -12,11 +12,11 @@ from pathlib import Path
 
 import plyvel
 
-from indexer import schema
-from indexer.apply import Outcome
 from indexer.bitcoin.transactions import double_sha256
 from indexer.networks import Network
-from indexer.rows import read_pairs
+from indexer.protocol import schema
+from indexer.protocol.apply import Outcome
+from indexer.protocol.rows import read_pairs
 from indexer.snapshot import Snapshot
 
 log = logging.getLogger("blockstore.table")

@@ -7,8 +7,8 @@ follow from them are the stored ones and the published ones (spec section 5, las
 from collections.abc import Callable
 from typing import Protocol
 
-from indexer import consensus
 from indexer.networks import Network
+from indexer.protocol import consensus
 
 
 class Stored(Protocol):

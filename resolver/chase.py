@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from indexer.records import NameRecord, NameStatus, Phase
+from indexer.protocol.records import NameRecord, NameStatus, Phase
 from resolver import answer as say
 from resolver import meta
 from resolver.answer import Answer, ExtendedError, NameData

@@ -162,7 +162,7 @@ def _trusted(
 def _shown(
     daemon: Daemon, name: str, trusted: "Trusted", network: "Network", proof_file: Path | None
 ) -> "VerifiedName":
-    from indexer.proofs import BadProof, read_proof
+    from indexer.protocol.proofs import BadProof, read_proof
     from resolver.verified import verify_name
 
     if proof_file is None:
@@ -196,7 +196,7 @@ def _on_file(file: Path) -> str:
 
 
 def _data(daemon: Daemon, shown: "VerifiedName", data_file: Path | None) -> bytes | None:
-    from indexer.proofs import BadProof
+    from indexer.protocol.proofs import BadProof
     from resolver.verified import verify_data
 
     if data_file is not None:

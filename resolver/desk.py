@@ -16,7 +16,7 @@ from indexer.bitcoin.scripts import address_script
 from indexer.bitcoin.transactions import hash_hex
 from indexer.networks import Network
 from indexer.node import BitcoinNode, NodeError
-from indexer.records import Phase
+from indexer.protocol.records import Phase
 from indexer.registrar.jobs import Job
 from indexer.registrar.journal import Journal, JournalError
 from indexer.registrar.orders import CannotOrder, NoSuchJob, Orders, Planned

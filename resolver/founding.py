@@ -11,9 +11,9 @@ from hashlib import sha256
 from importlib.resources import files
 
 from indexer.bitcoin.transactions import TxIn, TxOut
-from indexer.names import hash128, hash_name, name_consensus_hash
 from indexer.networks import SANDBOX
-from indexer.operations import (
+from indexer.protocol.names import hash128, hash_name, name_consensus_hash
+from indexer.protocol.operations import (
     Import,
     NamespacePreorder,
     NamespaceReady,
@@ -26,7 +26,7 @@ from indexer.operations import (
     Transfer,
     Update,
 )
-from indexer.prices import name_price_satoshis, namespace_price
+from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.registrar.compose import DUST, FINAL_SEQUENCE, Coin, compose
 from indexer.registrar.wallet import Key, KeyRing
 from indexer.sandbox import SandboxNode

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from indexer.bitcoin.transactions import hash_hex
-from indexer.records import NameRecord, NameStatus, Phase
+from indexer.protocol.records import NameRecord, NameStatus, Phase
 from resolver.answer import about_date
 from resolver.codes import Rtype
 from resolver.lookup import RecordSet

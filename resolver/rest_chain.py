@@ -7,9 +7,9 @@ known to be everybody's is never given as one; a price is that of the next block
 from collections.abc import Iterator
 
 from indexer.bitcoin.transactions import hash_bytes, hash_hex
-from indexer.names import parse_name
-from indexer.prices import name_price_satoshis, namespace_price
-from indexer.serialized import read_serialized
+from indexer.protocol.names import parse_name
+from indexer.protocol.prices import name_price_satoshis, namespace_price
+from indexer.protocol.serialized import read_serialized
 from indexer.snapshot import PAGE, Judged, Snapshot
 from resolver.rest_names import not_known
 from resolver.rest_shapes import operation_json, verdict_json

@@ -7,9 +7,9 @@ is on the chain is given; a name whose data cannot be had is described all the s
 import json
 
 from indexer.bitcoin.transactions import hash_hex
-from indexer.proofs import BadProof, build_proof, write_proof
-from indexer.records import NameRecord, NameStatus, Phase
-from indexer.serialized import read_serialized
+from indexer.protocol.proofs import BadProof, build_proof, write_proof
+from indexer.protocol.records import NameRecord, NameStatus, Phase
+from indexer.protocol.serialized import read_serialized
 from indexer.snapshot import Snapshot
 from resolver.refusals import Refusal, Refused
 from resolver.rest_shapes import (

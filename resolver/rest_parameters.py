@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from indexer.names import BadName, check_namespace
+from indexer.protocol.names import BadName, check_namespace
 from resolver.refusals import Refusal, Refused
 from resolver.rest_routes import Parameter
 from resolver.value import chain_name

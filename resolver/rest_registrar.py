@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from indexer.records import Phase
+from indexer.protocol.records import Phase
 from indexer.snapshot import PAGE, Snapshot
 from resolver import rest_parameters as p
 from resolver import rest_schemas as s

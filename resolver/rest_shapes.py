@@ -11,11 +11,11 @@ from embit.hashes import hash160
 
 from indexer.bitcoin.scripts import is_p2pkh, script_address
 from indexer.bitcoin.transactions import hash_hex
-from indexer.flaws import Flaw
 from indexer.networks import Network
-from indexer.records import NameRecord, NamespaceRecord, NameStatus, Phase
-from indexer.schema import Verdict
-from indexer.serialized import Serialized
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Phase
+from indexer.protocol.schema import Verdict
+from indexer.protocol.serialized import Serialized
 from indexer.snapshot import Creation, Snapshot, State
 from resolver.answer import about_date
 from resolver.rest_values import Json

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from indexer.records import NameRecord, NameStatus, Phase
+from indexer.protocol.records import NameRecord, NameStatus, Phase
 from indexer.snapshot import PAGE, Page, Snapshot
 
 T = TypeVar("T")

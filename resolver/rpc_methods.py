@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from indexer.bitcoin.transactions import hash_hex
-from indexer.serialized import read_serialized
+from indexer.protocol.serialized import read_serialized
 from indexer.snapshot import PAGE, Snapshot, State
 from resolver import rest_parameters as p
 from resolver import rest_schemas as s

@@ -26,8 +26,8 @@ from indexer.follower import Follower
 from indexer.lane_process import make_lanes
 from indexer.networks import NETWORKS
 from indexer.node import BitcoinNode, NodeError
+from indexer.protocol.records import Phase
 from indexer.rebuild import mend
-from indexer.records import Phase
 from indexer.registrar.journal import JournalError
 from indexer.registrar.signers import SignerError
 from indexer.table import NameTable, Snapshot, TableError

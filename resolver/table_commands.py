@@ -155,8 +155,8 @@ def _export(settings: Settings, file: Path, fail: Fail) -> "Head":
 
 def _of_folder(settings: Settings, fail: Fail) -> Generator[bytes, None, None]:
     from indexer.networks import NETWORKS
+    from indexer.protocol.rows import DamagedRow
     from indexer.rebuild import mend
-    from indexer.rows import DamagedRow
     from indexer.snapshot_file import write_snapshot
     from indexer.table import NameTable, TableError
 

@@ -14,7 +14,7 @@ What must stay true:
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from indexer.records import Phase
+from indexer.protocol.records import Phase
 from resolver import meta
 from resolver.answer import DATA_TTL, NameData, apex_answer, character_strings
 from resolver.chase import TableSnapshot

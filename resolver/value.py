@@ -8,8 +8,8 @@ chain is ever given.
 from dataclasses import dataclass
 from typing import Protocol
 
-from indexer.names import parse_name
-from indexer.records import NameRecord, NameStatus, Phase
+from indexer.protocol.names import parse_name
+from indexer.protocol.records import NameRecord, NameStatus, Phase
 from resolver.chase import Freshness
 from resolver.refusals import Refusal, Refused
 

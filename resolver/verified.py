@@ -7,7 +7,7 @@ What must stay true: nothing is said of a name that does not follow from the has
 from dataclasses import dataclass
 
 from indexer.networks import Network
-from indexer.proofs import BadProof, Proof, verify_proof
+from indexer.protocol.proofs import BadProof, Proof, verify_proof
 from zonefiles.zonefile import value_hash
 
 NAME_OPERATIONS = (":", ";", "+", ">", "~")

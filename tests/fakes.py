@@ -17,10 +17,10 @@ from indexer.bitcoin.transactions import (
     script_address,
     serialize_transaction,
 )
-from indexer.names import hash_name, name_consensus_hash
 from indexer.networks import Network
 from indexer.node import ChainInfo, NodeUnavailable
-from indexer.operations import (
+from indexer.protocol.names import hash_name, name_consensus_hash
+from indexer.protocol.operations import (
     Import,
     NamespacePreorder,
     NamespaceReady,
@@ -30,7 +30,7 @@ from indexer.operations import (
     Register,
     Update,
 )
-from indexer.prices import name_price_satoshis, namespace_price
+from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.registrar.compose import write_outputs
 
 _BITS = 0x207FFFFF  # regtest's: every second hash meets it

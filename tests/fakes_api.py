@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.networks import REGTEST
-from indexer.records import NameRecord, NameStatus, Phase
+from indexer.protocol.records import NameRecord, NameStatus, Phase
 from indexer.replay import MemoryStore
 from indexer.snapshot import PAGE, Holder, Snapshot
 from resolver.chase import Freshness

@@ -17,7 +17,7 @@ from indexer.follower import Follower
 from indexer.networks import SANDBOX, Network
 from indexer.node import BitcoinNode, NodeUnavailable
 from indexer.node_wire import Wire
-from indexer.operations import Operation
+from indexer.protocol.operations import Operation
 from indexer.registrar.actions import AskConsent
 from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import compose

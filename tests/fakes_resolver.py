@@ -14,7 +14,7 @@ import dns.message
 import dns.rcode
 
 from indexer.networks import REGTEST, Network
-from indexer.records import NameRecord, NameStatus, Phase
+from indexer.protocol.records import NameRecord, NameStatus, Phase
 from indexer.snapshot import Page
 from resolver.answer import ServerIdentity
 from resolver.asker import Asker

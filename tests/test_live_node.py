@@ -15,10 +15,10 @@ import pytest
 
 from indexer.bitcoin.transactions import TxIn, TxOut, hash_bytes, hash_hex, parse_block
 from indexer.follower import Follower
-from indexer.names import hash128, hash_name, name_consensus_hash
 from indexer.networks import REGTEST
 from indexer.node import BitcoinNode, NodeRpcError, NodeUnavailable
-from indexer.operations import (
+from indexer.protocol.names import hash128, hash_name, name_consensus_hash
+from indexer.protocol.operations import (
     Import,
     NamespacePreorder,
     NamespaceReady,
@@ -31,8 +31,8 @@ from indexer.operations import (
     Transfer,
     Update,
 )
-from indexer.prices import name_price_satoshis, namespace_price
-from indexer.records import Phase
+from indexer.protocol.prices import name_price_satoshis, namespace_price
+from indexer.protocol.records import Phase
 from indexer.registrar.compose import Coin, compose
 from indexer.registrar.wallet import Key, KeyRing
 from indexer.table import NameTable, Snapshot

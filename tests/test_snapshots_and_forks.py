@@ -14,9 +14,9 @@ import pytest
 
 from indexer.bitcoin.transactions import hash_bytes
 from indexer.networks import SANDBOX
-from indexer.operations import Operation
+from indexer.protocol.operations import Operation
+from indexer.protocol.schema import UNDO_BLOCKS
 from indexer.sandbox import SandboxNode
-from indexer.schema import UNDO_BLOCKS
 from resolver.founding import LARGE_COIN, MINER, SPACING, Purse, sandbox_key
 from tests import fakes
 from tests.fakes_process import DEADLINE, Blockstored

@@ -19,9 +19,9 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from indexer.names import hash_name, is_name, name_consensus_hash
 from indexer.networks import SANDBOX
-from indexer.operations import (
+from indexer.protocol.names import hash_name, is_name, name_consensus_hash
+from indexer.protocol.operations import (
     Import,
     NamespacePreorder,
     NamespaceReady,
@@ -30,7 +30,7 @@ from indexer.operations import (
     Register,
     Update,
 )
-from indexer.prices import namespace_price
+from indexer.protocol.prices import namespace_price
 from indexer.registrar.wallet import Key
 from indexer.sandbox import SandboxNode
 from resolver.founding import LARGE_COIN, MINER, PAYER, SMALL_COIN, SPACING, Purse, sandbox_key

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from indexer.bitcoin.transactions import TxOut, is_p2pkh, is_p2sh, p2pkh_script
 from indexer.networks import Network
-from indexer.operations import (
+from indexer.protocol.operations import (
     Import,
     NamespacePreorder,
     NamespaceReveal,
@@ -20,7 +20,7 @@ from indexer.operations import (
     TokenTransfer,
     Transfer,
 )
-from indexer.payloads import write_operation
+from indexer.protocol.payloads import write_operation
 from indexer.registrar.coins import (
     DUST,
     FINAL_SEQUENCE,

@@ -9,8 +9,9 @@ reorganisation took that back. Pure.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from indexer.flaws import Flaw
 from indexer.networks import PREORDER_EXPIRE
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.schema import Verdict
 from indexer.registrar.actions import (
     Abandon,
     Action,
@@ -32,7 +33,6 @@ from indexer.registrar.actions import (
 from indexer.registrar.jobs import MAX_ATTEMPTS, Attempt, Job, State, Step
 from indexer.registrar.seen import NOWHERE, CoinState, Seen, Standing
 from indexer.registrar.steps import StepKind
-from indexer.schema import Verdict
 
 FRESH_BLOCKS = 5
 """A transaction whose consensus hash may be named in fewer blocks than this is made anew."""

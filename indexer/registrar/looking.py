@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from indexer.bitcoin.transactions import hash_hex
-from indexer.flaws import Flaw
 from indexer.networks import CONSENSUS_WINDOW
 from indexer.node_wire import NodeRpcError
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.view import BlockView
 from indexer.registrar.coins import Coin
 from indexer.registrar.decide import current
 from indexer.registrar.fees import FeeRate
@@ -20,7 +21,6 @@ from indexer.registrar.steps import StepKind, dry_run, next_view
 from indexer.registrar.unindexed import Ahead
 from indexer.registrar.wishes import PreorderNamespace
 from indexer.snapshot import Snapshot
-from indexer.view import BlockView
 
 MAX_OUTPUTS_ASKED = 4
 

@@ -9,14 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from indexer.bitcoin.transactions import TxOut, parse_transaction
-from indexer.names import find_bound_name
-from indexer.operations import (
-    NamespacePreorder,
-    Operation,
-    Preorder,
-    Transfer,
-    Update,
-)
+from indexer.protocol.names import find_bound_name
+from indexer.protocol.operations import NamespacePreorder, Operation, Preorder, Transfer, Update
+from indexer.protocol.view import BlockView
 from indexer.registrar.coins import (
     RELAY_DUST,
     CannotPay,
@@ -34,7 +29,6 @@ from indexer.registrar.sharing import brought
 from indexer.registrar.signers import NeedsSignature, Signer
 from indexer.registrar.steps import StepKind, operation_for
 from indexer.registrar.wishes import MAX_MONEY
-from indexer.view import BlockView
 
 Outpoint = tuple[bytes, int]
 

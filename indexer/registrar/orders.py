@@ -14,7 +14,9 @@ from typing import Protocol
 
 from indexer.bitcoin.transactions import is_p2pkh, parse_transaction
 from indexer.node_wire import NodeError
-from indexer.records import Phase
+from indexer.protocol.records import Phase
+from indexer.protocol.rules import Refused
+from indexer.protocol.view import BlockView
 from indexer.registrar import wishes
 from indexer.registrar.actions import AskConsent
 from indexer.registrar.coins import Coin
@@ -33,9 +35,7 @@ from indexer.registrar.runner import Runner
 from indexer.registrar.signers import NoLegacyAddresses, Signer, SignerError
 from indexer.registrar.steps import Parties, StepKind, next_view, sender_of, steps_of
 from indexer.registrar.wishes import Wish
-from indexer.rules import Refused
 from indexer.snapshot import Snapshot
-from indexer.view import BlockView
 
 log = logging.getLogger("blockstore.registrar")
 

@@ -8,7 +8,7 @@ their own namespace pays a price that comes back.
 from dataclasses import dataclass
 
 from indexer.bitcoin.transactions import p2pkh_script, script_address
-from indexer.operations import (
+from indexer.protocol.operations import (
     Import,
     NamespacePreorder,
     NamespaceReveal,
@@ -18,9 +18,9 @@ from indexer.operations import (
     Renew,
     Transfer,
 )
+from indexer.protocol.view import BlockView
 from indexer.registrar.coins import Unsigned
 from indexer.registrar.steps import Parties
-from indexer.view import BlockView
 
 SOMEBODY = p2pkh_script(b"\xff" * 20)
 """Stands for an owner whose address is made only when the job begins."""

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from indexer.bitcoin.transactions import script_address
-from indexer.flaws import Flaw
 from indexer.networks import BLOCKS_PER_YEAR, CONSENSUS_WINDOW, PREORDER_EXPIRE
-from indexer.operations import Operation
-from indexer.records import status_at
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.operations import Operation
+from indexer.protocol.records import status_at
+from indexer.protocol.rules import Effect
+from indexer.protocol.view import BlockView
 from indexer.registrar import wishes
 from indexer.registrar.cautions import cautions
 from indexer.registrar.coins import (
@@ -40,8 +42,6 @@ from indexer.registrar.steps import (
     steps_of,
 )
 from indexer.registrar.wishes import MAX_MONEY, Wish
-from indexer.rules import Effect
-from indexer.view import BlockView
 
 
 @dataclass(frozen=True, slots=True)

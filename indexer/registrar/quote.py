@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 from indexer.bitcoin.transactions import address_script, script_address
-from indexer.flaws import Flaw
-from indexer.names import check_namespace, hash_name, parse_name
 from indexer.networks import BLOCKS_PER_YEAR, INFINITE_LIFETIME
-from indexer.prices import name_price_satoshis, namespace_price
-from indexer.records import NameRecord, NamespaceRecord, Phase, PreorderRecord, status_at
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.names import check_namespace, hash_name, parse_name
+from indexer.protocol.prices import name_price_satoshis, namespace_price
+from indexer.protocol.records import NameRecord, NamespaceRecord, Phase, PreorderRecord, status_at
+from indexer.protocol.rules import Refused
+from indexer.protocol.view import BlockView
 from indexer.registrar.coins import RELAY_DUST
 from indexer.registrar.dates import Tip, When, when
-from indexer.rules import Refused
-from indexer.view import BlockView
 
 
 class Standing(Enum):

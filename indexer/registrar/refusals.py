@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from enum import Enum
 
 from indexer.bitcoin.transactions import script_address
-from indexer.flaws import Flaw
 from indexer.networks import MAX_NAMES_PER_SENDER
-from indexer.records import NameRecord, NameStatus, Phase, status_at
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.records import NameRecord, NameStatus, Phase, status_at
+from indexer.protocol.view import BlockView
 from indexer.registrar import wishes
 from indexer.registrar.dates import Tip, When, when
 from indexer.registrar.steps import Parties, StepKind
 from indexer.registrar.wishes import Wish
-from indexer.view import BlockView
 
 
 class Reason(Enum):

@@ -18,8 +18,8 @@ from indexer.bitcoin.transactions import (
 )
 from indexer.networks import Network
 from indexer.node_wire import NodeError
-from indexer.operations import Malformed, Operation
-from indexer.payloads import read_operation
+from indexer.protocol.operations import Malformed, Operation
+from indexer.protocol.payloads import read_operation
 
 MAX_TRANSACTIONS = 5_000
 """Of a mempool that is looked through; the main network's is often larger."""

@@ -16,6 +16,8 @@ from indexer.bitcoin.transactions import hash_hex
 from indexer.networks import Network
 from indexer.node import ChainInfo
 from indexer.node_wire import NodeError, NodeRpcError, NodeUnavailable
+from indexer.protocol.rules import Refused
+from indexer.protocol.schema import UNDO_BLOCKS
 from indexer.registrar import looking, making, sharing
 from indexer.registrar.actions import (
     Abandon,
@@ -46,8 +48,6 @@ from indexer.registrar.signers import InsufficientFunds, Signer, SignerError
 from indexer.registrar.steps import StepKind, next_view
 from indexer.registrar.unindexed import Node as BlockNode
 from indexer.registrar.unindexed import Unindexed
-from indexer.rules import Refused
-from indexer.schema import UNDO_BLOCKS
 from indexer.snapshot import Snapshot
 
 log = logging.getLogger("blockstore.registrar")

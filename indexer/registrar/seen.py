@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from indexer.flaws import Flaw
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.schema import Verdict
 from indexer.registrar.jobs import Attempt
-from indexer.schema import Verdict
 
 INDEX_LAG = 1
 """Blocks that the index may be behind what it can know, and a transaction is still made."""

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from indexer.apply import judge
 from indexer.bitcoin.transactions import Transaction, TxIn, is_p2pkh, script_address
-from indexer.flaws import Flaw
-from indexer.names import hash128, hash_name, name_consensus_hash
 from indexer.networks import CONSENSUS_WINDOW, Network
-from indexer.operations import (
+from indexer.protocol.apply import judge
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.names import hash128, hash_name, name_consensus_hash
+from indexer.protocol.operations import (
     Announce,
     Import,
     Malformed,
@@ -29,13 +29,13 @@ from indexer.operations import (
     Transfer,
     Update,
 )
-from indexer.payloads import read_operation
+from indexer.protocol.payloads import read_operation
+from indexer.protocol.rules import Effect, Refused
+from indexer.protocol.view import BlockView, Store
 from indexer.registrar import wishes
 from indexer.registrar.compose import write_outputs
 from indexer.registrar.quote import name_payment, namespace_payment
 from indexer.registrar.wishes import Wish
-from indexer.rules import Effect, Refused
-from indexer.view import BlockView, Store
 
 
 class StepKind(Enum):

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from indexer.apply import Outcome, apply_block
 from indexer.chain import Connect
 from indexer.node_wire import NodeError, NodeUnavailable
+from indexer.protocol.apply import Outcome, apply_block
+from indexer.protocol.view import Store
 from indexer.reading import BadBlock, BlockSource, read_blocks
 from indexer.snapshot import Snapshot
-from indexer.view import Store
 
 log = logging.getLogger("blockstore.registrar")
 

@@ -10,8 +10,8 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from indexer.bitcoin.transactions import address_script, is_p2pkh, is_p2sh, script_address
-from indexer.names import BadName, check_namespace, parse_name
 from indexer.networks import Network
+from indexer.protocol.names import BadName, check_namespace, parse_name
 
 MAX_MONEY = 21_000_000 * 100_000_000
 

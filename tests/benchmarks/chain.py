@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from embit.ec import PrivateKey
 from embit.hashes import hash160
 
-from indexer.apply import Outcome, SpentCandidate, apply_block
 from indexer.bitcoin.transactions import (
     NULL_HASH,
     TxIn,
@@ -27,10 +26,11 @@ from indexer.bitcoin.transactions import (
     scan_block,
     serialize_transaction,
 )
-from indexer.names import hash128
 from indexer.networks import CONSENSUS_WINDOW, MAX_NAMES_PER_SENDER, SANDBOX
-from indexer.operations import Announce, Operation, Renew, Revoke, Transfer
-from indexer.prices import name_price_satoshis
+from indexer.protocol.apply import Outcome, SpentCandidate, apply_block
+from indexer.protocol.names import hash128
+from indexer.protocol.operations import Announce, Operation, Renew, Revoke, Transfer
+from indexer.protocol.prices import name_price_satoshis
 from indexer.registrar.compose import write_outputs
 from tests import fakes
 from tests.benchmarks.strangers import Made, stranger

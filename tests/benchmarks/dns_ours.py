@@ -15,9 +15,9 @@ from twisted.internet import asyncioreactor
 
 asyncioreactor.install(uvloop.new_event_loop())
 
-from indexer import schema  # noqa: E402
 from indexer.networks import MAINNET  # noqa: E402
-from indexer.records import NamespaceRecord  # noqa: E402
+from indexer.protocol import schema  # noqa: E402
+from indexer.protocol.records import NamespaceRecord  # noqa: E402
 from indexer.table import NameTable  # noqa: E402
 from resolver.cache import ReplyCache  # noqa: E402
 from resolver.certificate import Certificate  # noqa: E402

@@ -32,7 +32,7 @@ from indexer.bitcoin.transactions import (
 )
 from indexer.follower import Follower
 from indexer.node import ChainInfo
-from indexer.rows import read_pairs, write_pairs
+from indexer.protocol.rows import read_pairs, write_pairs
 from indexer.table import NameTable
 from tests.benchmarks.chain import NETWORK, SyntheticChain
 

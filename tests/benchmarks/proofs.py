@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from indexer import consensus
 from indexer.networks import SANDBOX, Network
-from indexer.proofs import build_proof, read_proof, verify_proof, write_proof
+from indexer.protocol import consensus
+from indexer.protocol.proofs import build_proof, read_proof, verify_proof, write_proof
 
 OPERATIONS = 50  # a block
 DIFFERENT = 64  # blocks of operations that are made; the chain repeats them

@@ -12,9 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from indexer.apply import SpentCandidate, apply_block
 from indexer.bitcoin.transactions import double_sha256, scan_block
 from indexer.networks import SANDBOX
+from indexer.protocol.apply import SpentCandidate, apply_block
 from indexer.rebuild import import_snapshot, rebuild
 from indexer.snapshot_file import write_snapshot
 from indexer.table import NameTable

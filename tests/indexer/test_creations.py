@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.snapshot import Snapshot
-from tests.indexer.ledger import (
+from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,
     REVEALER,

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer import schema
 from indexer.chain import last_shared
 from indexer.follower import Follower
 from indexer.networks import SANDBOX
 from indexer.node import ChainInfo, NodeUnavailable
+from indexer.protocol import schema
 from indexer.rebuild import (
     RebuildFailed,
     mend,

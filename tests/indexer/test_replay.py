@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer import schema
 from indexer.bitcoin.transactions import (
     Candidate,
     hash_hex,
@@ -19,11 +18,12 @@ from indexer.bitcoin.transactions import (
     serialize_transaction,
 )
 from indexer.differences import first_difference
+from indexer.protocol import schema
+from indexer.protocol.serialized import read_serialized
 from indexer.replay import BadChainFile, MemoryStore, read_chain, replay
-from indexer.serialized import read_serialized
 from indexer.snapshot import Snapshot
 from indexer.verify import VerificationFailed, compute_chain
-from tests.indexer.ledger import ALICE, BOB, THIRD, Ledger, opened
+from tests.indexer.protocol.ledger import ALICE, BOB, THIRD, Ledger, opened
 
 
 def chain_file(path: Path) -> dict[str, Any]:

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from indexer import schema
-from indexer.apply import SpentCandidate, apply_block
 from indexer.bitcoin.headers import HEADER_BYTES
 from indexer.bitcoin.transactions import Candidate, meets_target, parse_header
-from indexer.carried import Carried, read_carried, write_carried
 from indexer.networks import REGTEST, SANDBOX
+from indexer.protocol import schema
+from indexer.protocol.apply import SpentCandidate, apply_block
+from indexer.protocol.carried import Carried, read_carried, write_carried
+from indexer.protocol.rows import write_number
 from indexer.rebuild import RebuildFailed, import_snapshot
 from indexer.replay import MemoryStore, read_chain
-from indexer.rows import write_number
 from indexer.snapshot_file import MAX_ROW, BadSnapshot, write_snapshot
 from indexer.table import NameTable
 from tests import fakes

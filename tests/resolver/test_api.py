@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.records import Phase
+from indexer.protocol.records import Phase
 from resolver.api import HostNames
 from resolver.chase import Freshness
 from resolver.pages import MAX_BODY, Page

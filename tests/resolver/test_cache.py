@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.records import Phase
+from indexer.protocol.records import Phase
 from resolver.answer import Basis
 from resolver.cache import FAILURE_SECONDS, ReplyCache
 from resolver.chase import Freshness

@@ -518,7 +518,7 @@ def test_in_a_chain_first_zone_what_is_not_registered_is_asked_of_ordinary_dns()
         async with world({"bs": "id", "pod": "podcast"}, chain_first=["bs"]) as (
             authority, made, ask,
         ):  # fmt: skip
-            from indexer.records import Phase
+            from indexer.protocol.records import Phase
 
             authority.add("www.bahamas.bs", 60, "A", "192.0.2.50")
             authority.add("gone.bs", 60, "A", "192.0.2.51")

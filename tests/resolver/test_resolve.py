@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.records import Phase
+from indexer.protocol.records import Phase
 from resolver.answer import NameData
 from resolver.contents import Contents, read_data
 from resolver.message import STREAM_LIMIT, UDP_LIMIT

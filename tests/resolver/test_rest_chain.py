@@ -10,14 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.networks import EPOCH_3
-from indexer.proofs import read_proof, verify_proof
+from indexer.protocol.proofs import read_proof, verify_proof
 from indexer.snapshot import Snapshot
 from resolver.chase import Freshness
 from resolver.pages import Page, Pages
 from resolver.refusals import Refusal
 from tests.fakes_api import World
-from tests.indexer.ledger import ALICE, BOB, CAROL, PAYER, THIRD, Ledger, network, opened, revoke
-from tests.indexer.test_frozen import FREEZE, frozen
+from tests.indexer.protocol.ledger import (
+    ALICE,
+    BOB,
+    CAROL,
+    PAYER,
+    THIRD,
+    Ledger,
+    network,
+    opened,
+    revoke,
+)
+from tests.indexer.protocol.test_frozen import FREEZE, frozen
 
 ONE, TWO = b"\1" * 20, b"\2" * 20
 

@@ -16,7 +16,16 @@ from resolver.pages import MAX_WALKS, Pages
 from resolver.refusals import Refusal
 from resolver.rest_walks import Walks
 from tests.fakes_api import World
-from tests.indexer.ledger import ALICE, BOB, CAROL, SHORT_GRACE, Holder, Ledger, opened, revoke
+from tests.indexer.protocol.ledger import (
+    ALICE,
+    BOB,
+    CAROL,
+    SHORT_GRACE,
+    Holder,
+    Ledger,
+    opened,
+    revoke,
+)
 from tests.resolver.test_rest_names import Door
 
 DAY_OF_BLOCKS = 144

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from indexer.networks import EPOCH_3
-from indexer.records import Phase
+from indexer.protocol.records import Phase
 from indexer.snapshot import Snapshot
 from resolver.chase import Freshness
 from resolver.pages import Page, Pages
 from resolver.refusals import Refusal
 from resolver.rest_names import registrar_url
 from tests.fakes_api import SWIFT, Has, HasNot, World
-from tests.indexer.ledger import (
+from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,
     SHORT_GRACE,
@@ -211,7 +211,7 @@ def test_names_of_a_namespace_of_the_other_ledger_are_priced_in_its_units() -> N
     ledger = opened(network(EPOCH_3), version=2)
     record = ledger.namespace()
     assert Door(ledger).ask("/v1/prices/names/muneeb.id").body["name_price"]["units"] == "BTC"
-    from indexer import schema
+    from indexer.protocol import schema
 
     row = schema.NAMESPACE_ROW.write(replace(record, version=3))
     ledger.store.write({schema.namespace_key("id"): row})

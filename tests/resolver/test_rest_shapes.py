@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from indexer.networks import MAINNET
-from indexer.serialized import read_serialized
+from indexer.protocol.serialized import read_serialized
 from indexer.snapshot import Snapshot
 from resolver.rest_schemas import RECORD
 from resolver.rest_shapes import OPCODES, about, content, operation_json
 from tests.fakes_api import Names
-from tests.indexer.ledger import ALICE, BOB, THIRD, opened, revoke
+from tests.indexer.protocol.ledger import ALICE, BOB, THIRD, opened, revoke
 
 ALWAYS = {"op", "opcode", "txid", "vtxindex", "address", "sender", "sender_pubkey", "block_number"}
 """What the original told of every operation."""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from indexer.prices import name_price_satoshis
+from indexer.protocol.prices import name_price_satoshis
 from resolver.pages import Page
 from resolver.rpc import (
     INVALID_PARAMS,
@@ -20,7 +20,7 @@ from resolver.rpc import (
 )
 from resolver.rpc_methods import METHODS
 from tests.fakes_api import SWIFT, World
-from tests.indexer.ledger import ALICE, BOB, Ledger
+from tests.indexer.protocol.ledger import ALICE, BOB, Ledger
 from tests.openapi_check import document
 from tests.resolver.test_rest_chain import ONE, TWO, pages_of, story
 from zonefiles.zonefile import value_hash

@@ -31,7 +31,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from indexer.records import NameStatus, Phase
+from indexer.protocol.records import NameStatus, Phase
 from resolver.cache import ReplyCache
 from resolver.chase import Freshness
 from tests.fakes_resolver import World, errors, lines

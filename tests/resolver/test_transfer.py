@@ -19,7 +19,7 @@ import dns.xfr
 import dns.zone
 import pytest
 
-from indexer.records import Phase
+from indexer.protocol.records import Phase
 from resolver.asker import Asker, is_within
 from resolver.chase import Freshness
 from resolver.lookup import TtlLimits

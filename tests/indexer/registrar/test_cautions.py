@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from indexer.flaws import Flaw
 from indexer.networks import INFINITE_LIFETIME
+from indexer.protocol.flaws import Flaw
 from indexer.registrar import wishes
 from indexer.registrar.plan_text import plan_lines
 from indexer.registrar.refusals import Reason
@@ -11,7 +11,7 @@ from indexer.registrar.steps import (
     Parties,
 )
 from indexer.registrar.wishes import Wish
-from tests.indexer.ledger import (
+from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,
     FOURTH,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from indexer.bitcoin.transactions import TxOut, p2pkh_script, parse_transaction
 from indexer.networks import REGTEST, SANDBOX
-from indexer.operations import (
+from indexer.protocol.operations import (
     Announce,
     Import,
     NamespacePreorder,
@@ -25,7 +25,7 @@ from indexer.operations import (
     Transfer,
     Update,
 )
-from indexer.payloads import read_operation
+from indexer.protocol.payloads import read_operation
 from indexer.registrar.compose import (
     RELAY_DUST,
     CannotPay,

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from indexer.networks import SANDBOX
-from indexer.operations import Preorder
+from indexer.protocol.operations import Preorder
 from indexer.registrar.jobs import Job, State
 from indexer.registrar.signers import WalletLocked
 from indexer.registrar.steps import StepKind

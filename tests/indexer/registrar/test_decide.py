@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from indexer.bitcoin.transactions import TxOut, p2pkh_script
-from indexer.flaws import Flaw
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.schema import Verdict
 from indexer.registrar.actions import (
     Abandon,
     Action,
@@ -39,7 +40,6 @@ from indexer.registrar.jobs import Attempt, Job, State, Step
 from indexer.registrar.seen import CoinState, Seen, Standing
 from indexer.registrar.steps import Parties, StepKind
 from indexer.registrar.wishes import RegisterName
-from indexer.schema import Verdict
 
 OURS = p2pkh_script(b"\x01" * 20)
 NOW, PRICE = 1000, 25_000

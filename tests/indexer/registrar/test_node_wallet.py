@@ -23,7 +23,7 @@ from indexer.bitcoin.transactions import (
 )
 from indexer.networks import MAINNET, REGTEST
 from indexer.node import BitcoinNode
-from indexer.operations import Announce
+from indexer.protocol.operations import Announce
 from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import compose
 from indexer.registrar.node_wallet import NodeWallet

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.bitcoin.transactions import p2pkh_script
+from indexer.protocol.rules import Refused
 from indexer.registrar import wishes
 from indexer.registrar.coins import DUST, Coin, usual_script_sig_size
 from indexer.registrar.plan import Plan, estimated_fees, make_plan
@@ -21,17 +22,7 @@ from indexer.registrar.steps import (
     steps_of,
 )
 from indexer.registrar.wishes import Wish
-from indexer.rules import Refused
-from tests.indexer.ledger import (
-    ALICE,
-    BOB,
-    CAROL,
-    PAYER,
-    REVEALER,
-    THIRD,
-    Ledger,
-    opened,
-)
+from tests.indexer.protocol.ledger import ALICE, BOB, CAROL, PAYER, REVEALER, THIRD, Ledger, opened
 from tests.indexer.registrar.world import (
     BY_ALICE,
     CHAINS,

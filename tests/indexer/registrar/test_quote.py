@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer import schema
-from indexer.flaws import Flaw
-from indexer.names import BadName
 from indexer.networks import BLOCKS_PER_YEAR, EPOCH_3, EPOCH_4, INFINITE_LIFETIME, MAINNET, REGTEST
+from indexer.protocol import schema
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.names import BadName
+from indexer.protocol.rules import Refused
 from indexer.registrar import wishes
 from indexer.registrar.coins import RELAY_DUST
 from indexer.registrar.dates import Tip, When, blocks_to_time, when
@@ -22,8 +23,7 @@ from indexer.registrar.quote import (
     quote_namespace,
 )
 from indexer.registrar.steps import Parties, StepKind, dry_run
-from indexer.rules import Refused
-from tests.indexer.ledger import (
+from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,
     PAYER,

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from indexer import schema
 from indexer.bitcoin.transactions import TxOut, address_script, hash_bytes, parse_transaction
-from indexer.flaws import Flaw
 from indexer.networks import MAINNET
-from indexer.operations import Operation, TokenTransfer
-from indexer.records import NamespaceRecord
+from indexer.protocol import schema
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.operations import Operation, TokenTransfer
+from indexer.protocol.records import NamespaceRecord
+from indexer.protocol.rules import Refused
+from indexer.protocol.view import BlockView
 from indexer.registrar import wishes
 from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import DUST, compose
@@ -21,9 +23,7 @@ from indexer.registrar.steps import Parties, StepKind, operation_for
 from indexer.registrar.wallet import Key, KeyRing
 from indexer.registrar.wishes import Wish
 from indexer.replay import MemoryStore
-from indexer.rules import Refused
-from indexer.view import BlockView
-from tests.indexer.test_rules_recorded import wish_of
+from tests.indexer.protocol.test_rules_recorded import wish_of
 
 pytestmark = pytest.mark.data
 

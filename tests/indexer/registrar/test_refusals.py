@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from indexer.flaws import Flaw
 from indexer.networks import BLOCKS_PER_YEAR
-from indexer.operations import Register
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.operations import Register
 from indexer.registrar import wishes
 from indexer.registrar.coins import DUST
 from indexer.registrar.plan import make_plan
@@ -22,7 +22,7 @@ from indexer.registrar.steps import (
     operation_for,
 )
 from indexer.registrar.wishes import Wish
-from tests.indexer.ledger import (
+from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,
     CAROL,

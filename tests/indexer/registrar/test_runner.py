@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from indexer.bitcoin.transactions import TxOut, parse_transaction
-from indexer.names import hash_name
 from indexer.networks import SANDBOX
 from indexer.node import NodeRpcError, NodeUnavailable
-from indexer.operations import Preorder, Register
+from indexer.protocol.names import hash_name
+from indexer.protocol.operations import Preorder, Register
 from indexer.registrar.coins import Unsigned
 from indexer.registrar.jobs import State
 from indexer.registrar.journal import JournalError

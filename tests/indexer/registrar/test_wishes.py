@@ -10,7 +10,7 @@ from indexer.bitcoin.transactions import p2pkh_script, p2sh_script, script_addre
 from indexer.networks import MAINNET, NETWORKS, REGTEST
 from indexer.registrar import wishes
 from indexer.registrar.wishes import BadWish, Wish, read_wish, wish_json
-from tests.indexer.ledger import CLASSIC
+from tests.indexer.protocol.ledger import CLASSIC
 
 OWNER, VAULT = p2pkh_script(b"\1" * 20), p2sh_script(b"\2" * 20)
 SEGWIT = b"\0\x14" + bytes(20)

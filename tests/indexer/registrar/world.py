@@ -8,10 +8,11 @@ import pytest
 from embit.bip32 import HDKey
 from embit.ec import PublicKey
 
-from indexer.apply import SpentCandidate
 from indexer.bitcoin.transactions import Candidate
-from indexer.flaws import Flaw
 from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4
+from indexer.protocol.apply import SpentCandidate
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.view import BlockView
 from indexer.registrar import wishes
 from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import compose
@@ -20,8 +21,7 @@ from indexer.registrar.plan import Plan, make_plan
 from indexer.registrar.refusals import PlanRefused
 from indexer.registrar.steps import Parties, StepKind, next_view, operation_for, steps_of
 from indexer.registrar.wishes import Wish
-from indexer.view import BlockView
-from tests.indexer.ledger import (
+from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,
     CAROL,

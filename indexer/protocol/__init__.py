@@ -1,0 +1,1 @@
+"""The naming protocol: operations, rules, rows, consensus, proofs; pure."""
