@@ -24,7 +24,7 @@ from indexer.protocol.apply import Outcome, apply_block
 from indexer.protocol.rows import DamagedRow
 from indexer.protocol.schema import UNDO_BLOCKS
 from indexer.reading import BadBlock, BlockSource, ReadBlock
-from indexer.table import NameTable, Snapshot, TableError
+from indexer.table.table import NameTable, Snapshot, TableError
 
 log = logging.getLogger("blockstore.follower")
 

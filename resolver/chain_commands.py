@@ -98,8 +98,8 @@ def _replayed(path: Path, check: bool) -> list[str] | None:
 
 def _verify(settings: Settings, height: int, trusted: bytes, fail: Fail) -> None:
     from indexer.networks import NETWORKS
-    from indexer.table import NameTable, TableError
-    from indexer.verify import VerificationFailed, compute_chain
+    from indexer.table.table import NameTable, TableError
+    from indexer.table.verify import VerificationFailed, compute_chain
 
     network = NETWORKS[settings.network]
     folder = settings.working_dir / "names"

@@ -28,7 +28,7 @@ from indexer.registrar.runner import Runner
 from indexer.registrar.signers import SignerError
 from indexer.registrar.steps import next_view
 from indexer.registrar.wishes import RenewName, Wish, read_wish, wish_json
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 from resolver.refusals import Refusal, Refused
 from resolver.rest_registrar import Order
 from resolver.settings import Settings

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from indexer.snapshot_file import Table, write_snapshot
+from indexer.table.snapshot_file import Table, write_snapshot
 from resolver.refusals import Refusal, Refused
 from resolver.web import BoundedRequest
 

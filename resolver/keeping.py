@@ -7,7 +7,7 @@ said to resolve only when somebody else could get its data, if anybody else is t
 import logging
 from collections.abc import Callable
 
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 from resolver.refusals import Refusal, Refused
 from zonefiles.archive import Archive, ArchiveError, ArchiveFull, TooLarge
 from zonefiles.dht import DhtError, DhtNode

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 from resolver.rest_lists import endings_of
 from resolver.rest_parameters import MAX_DAYS
 from resolver.rest_values import Asked, Told, owner_script

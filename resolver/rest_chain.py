@@ -10,7 +10,7 @@ from indexer.bitcoin.transactions import hash_bytes, hash_hex
 from indexer.protocol.names import parse_name
 from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.protocol.serialized import read_serialized
-from indexer.snapshot import PAGE, Judged, Snapshot
+from indexer.table.snapshot import PAGE, Judged, Snapshot
 from resolver.rest_names import not_known
 from resolver.rest_shapes import operation_json, verdict_json
 from resolver.rest_values import Asked, Json, Told, not_on_chain

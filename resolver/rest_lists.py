@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from indexer.snapshot import PAGE, Page, Snapshot
+from indexer.table.snapshot import PAGE, Page, Snapshot
 from resolver.refusals import Refusal, Refused
 from resolver.rest_shapes import ending_json, namespace_json
 from resolver.rest_values import Asked, Told, not_on_chain, owner_script

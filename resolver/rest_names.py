@@ -10,7 +10,7 @@ from indexer.bitcoin.transactions import hash_hex
 from indexer.protocol.proofs import BadProof, build_proof, write_proof
 from indexer.protocol.records import NameRecord, NameStatus, Phase
 from indexer.protocol.serialized import read_serialized
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 from resolver.refusals import Refusal, Refused
 from resolver.rest_shapes import (
     content,

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from indexer.protocol.records import Phase
-from indexer.snapshot import PAGE, Snapshot
+from indexer.table.snapshot import PAGE, Snapshot
 from resolver import rest_parameters as p
 from resolver import rest_schemas as s
 from resolver.refusals import Refusal, Refused

@@ -16,7 +16,7 @@ from indexer.protocol.flaws import Flaw
 from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Phase
 from indexer.protocol.schema import Verdict
 from indexer.protocol.serialized import Serialized
-from indexer.snapshot import Creation, Snapshot, State
+from indexer.table.snapshot import Creation, Snapshot, State
 from resolver.answer import about_date
 from resolver.rest_values import Json
 from resolver.rest_walks import Ending

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from indexer.bitcoin.scripts import address_script
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 from resolver.chase import Freshness, StalenessLimits
 from resolver.refusals import Refusal, Refused
 from resolver.rest_walks import Walks

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from indexer.protocol.records import NameRecord, NameStatus, Phase
-from indexer.snapshot import PAGE, Page, Snapshot
+from indexer.table.snapshot import PAGE, Page, Snapshot
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from indexer.bitcoin.transactions import hash_hex
 from indexer.protocol.serialized import read_serialized
-from indexer.snapshot import PAGE, Snapshot, State
+from indexer.table.snapshot import PAGE, Snapshot, State
 from resolver import rest_parameters as p
 from resolver import rest_schemas as s
 from resolver.rest_chain import indexed, name_price_json, namespace_price_json

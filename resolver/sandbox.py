@@ -22,7 +22,7 @@ import dns.rdatatype
 from indexer.networks import SANDBOX
 from indexer.node import BitcoinNode
 from indexer.sandbox import SandboxNode, StoreError
-from indexer.table import Snapshot
+from indexer.table.table import Snapshot
 from resolver import founding
 from resolver.command_line import PID_NAME
 from resolver.places import usual_dirs

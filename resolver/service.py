@@ -27,10 +27,10 @@ from indexer.lane_process import make_lanes
 from indexer.networks import NETWORKS
 from indexer.node import BitcoinNode, NodeError
 from indexer.protocol.records import Phase
-from indexer.rebuild import mend
 from indexer.registrar.journal import JournalError
 from indexer.registrar.signers import SignerError
-from indexer.table import NameTable, Snapshot, TableError
+from indexer.table.rebuild import mend
+from indexer.table.table import NameTable, Snapshot, TableError
 from resolver import figures
 from resolver.answer import ServerIdentity
 from resolver.api import ApiDoor, LetsIn, nobody

@@ -33,8 +33,8 @@ from resolver.pidfile import AlreadyRunning, PidFile, owner
 from resolver.settings import Settings
 
 if TYPE_CHECKING:
-    from indexer.rebuild import OnBlock
-    from indexer.snapshot_file import Head
+    from indexer.table.rebuild import OnBlock
+    from indexer.table.snapshot_file import Head
 
 FAILED, UNUSABLE = 1, 2
 API_TIMEOUT = 120.0
@@ -156,9 +156,9 @@ def _export(settings: Settings, file: Path, fail: Fail) -> "Head":
 def _of_folder(settings: Settings, fail: Fail) -> Generator[bytes, None, None]:
     from indexer.networks import NETWORKS
     from indexer.protocol.rows import DamagedRow
-    from indexer.rebuild import mend
-    from indexer.snapshot_file import write_snapshot
-    from indexer.table import NameTable, TableError
+    from indexer.table.rebuild import mend
+    from indexer.table.snapshot_file import write_snapshot
+    from indexer.table.table import NameTable, TableError
 
     network, folder = NETWORKS[settings.network], settings.working_dir / "names"
     with _alone(settings, fail):
@@ -209,7 +209,7 @@ def _refusal(body: bytes) -> str:
 
 def _whole(file: Path) -> "Head":
     """The first line of a file that was written to its end."""
-    from indexer.snapshot_file import BadSnapshot, read_head
+    from indexer.table.snapshot_file import BadSnapshot, read_head
 
     with file.open("rb") as stream:
         try:
@@ -223,8 +223,8 @@ def _whole(file: Path) -> "Head":
 
 def _import(settings: Settings, file: Path, trusted: bytes, height: int | None, fail: Fail) -> None:
     from indexer.networks import NETWORKS
-    from indexer.rebuild import BadSnapshot, RebuildFailed, import_snapshot
-    from indexer.table import TableError
+    from indexer.table.rebuild import BadSnapshot, RebuildFailed, import_snapshot
+    from indexer.table.table import TableError
 
     network, folder = NETWORKS[settings.network], settings.working_dir / "names"
     began = time.monotonic()
@@ -260,8 +260,8 @@ def _consensus_hash(text: str, fail: Fail) -> bytes:
 
 def _reindex(settings: Settings, height: int | None, fail: Fail) -> None:
     from indexer.networks import NETWORKS
-    from indexer.rebuild import RebuildFailed, mend, rebuild, start_over, take_back_to
-    from indexer.table import NameTable, TableError
+    from indexer.table.rebuild import RebuildFailed, mend, rebuild, start_over, take_back_to
+    from indexer.table.table import NameTable, TableError
 
     network, folder = NETWORKS[settings.network], settings.working_dir / "names"
     if height is None or height <= network.first_block:

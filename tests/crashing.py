@@ -10,7 +10,7 @@ from pathlib import Path
 
 from indexer.follower import Follower
 from indexer.networks import SANDBOX
-from indexer.table import NameTable
+from indexer.table.table import NameTable
 from tests import fakes
 from tests.fakes import FakeNode, Person
 

@@ -13,7 +13,7 @@ from typing import Any
 from indexer.networks import REGTEST
 from indexer.protocol.records import NameRecord, NameStatus, Phase
 from indexer.replay import MemoryStore
-from indexer.snapshot import PAGE, Holder, Snapshot
+from indexer.table.snapshot import PAGE, Holder, Snapshot
 from resolver.chase import Freshness
 from resolver.pages import Behind, Pages
 from tests.fakes_resolver import BLOCK_TIME, name_record

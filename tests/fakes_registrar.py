@@ -32,8 +32,8 @@ from indexer.registrar.wallet import Key, KeyRing
 from indexer.registrar.wishes import RegisterName, Wish
 from indexer.sandbox import SandboxNode
 from indexer.sandbox_store import ChainFile
-from indexer.snapshot import Snapshot
-from indexer.table import NameTable
+from indexer.table.snapshot import Snapshot
+from indexer.table.table import NameTable
 from tests import fakes
 from tests.fakes import Person
 

@@ -15,7 +15,7 @@ import dns.rcode
 
 from indexer.networks import REGTEST, Network
 from indexer.protocol.records import NameRecord, NameStatus, Phase
-from indexer.snapshot import Page
+from indexer.table.snapshot import Page
 from resolver.answer import ServerIdentity
 from resolver.asker import Asker
 from resolver.chase import Freshness

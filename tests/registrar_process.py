@@ -17,7 +17,7 @@ from indexer.registrar.key_file import KeyFile
 from indexer.registrar.node_coins import NodeCoins
 from indexer.registrar.runner import Runner
 from indexer.registrar.wallet import KeyRing
-from indexer.table import NameTable
+from indexer.table.table import NameTable
 from tests.fakes_registrar import person_key
 
 PAUSE = 0.005

@@ -38,8 +38,8 @@ PURE = frozenset(
         "indexer/bitcoin/scripts.py",
         "indexer/protocol/serialized.py",
         "indexer/bitcoin/shapes.py",
-        "indexer/snapshot.py",
-        "indexer/snapshot_file.py",
+        "indexer/table/snapshot.py",
+        "indexer/table/snapshot_file.py",
         "indexer/spent_outputs.py",
         "indexer/protocol/subjects.py",
         "indexer/bitcoin/transactions.py",
@@ -130,7 +130,7 @@ PURE = frozenset(
 """Files that take and give values only; ``.ci/run`` checks their types strictly."""
 
 OWNERS = {
-    "plyvel": {"indexer/table.py", "zonefiles/archive.py"},
+    "plyvel": {"indexer/table/table.py", "zonefiles/archive.py"},
     "dnslib": {"resolver/message.py"},
     "bitcoinrpc": {"indexer/node.py", "indexer/node_wire.py"},
 }

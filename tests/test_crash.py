@@ -17,7 +17,7 @@ import plyvel
 import pytest
 
 from indexer.networks import SANDBOX
-from indexer.table import NameTable, TableError
+from indexer.table.table import NameTable, TableError
 from tests.conftest import ROOT
 from tests.crashing import Writer, follower_of, load
 
@@ -160,7 +160,7 @@ def _index_until_killed(chain: Path, path: Path, seconds: float) -> tuple[bool, 
 HALF_WRITTEN = """
 import resource, sys
 from pathlib import Path
-from indexer.table import NameTable, TableError
+from indexer.table.table import NameTable, TableError
 from indexer.networks import SANDBOX
 from tests.crashing import follower_of, load
 

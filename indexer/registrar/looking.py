@@ -20,7 +20,7 @@ from indexer.registrar.seen import CoinState, Seen, Standing
 from indexer.registrar.steps import StepKind, dry_run, next_view
 from indexer.registrar.unindexed import Ahead
 from indexer.registrar.wishes import PreorderNamespace
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 
 MAX_OUTPUTS_ASKED = 4
 

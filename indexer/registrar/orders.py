@@ -35,7 +35,7 @@ from indexer.registrar.runner import Runner
 from indexer.registrar.signers import NoLegacyAddresses, Signer, SignerError
 from indexer.registrar.steps import Parties, StepKind, next_view, sender_of, steps_of
 from indexer.registrar.wishes import Wish
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 
 log = logging.getLogger("blockstore.registrar")
 

@@ -48,7 +48,7 @@ from indexer.registrar.signers import InsufficientFunds, Signer, SignerError
 from indexer.registrar.steps import StepKind, next_view
 from indexer.registrar.unindexed import Node as BlockNode
 from indexer.registrar.unindexed import Unindexed
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 
 log = logging.getLogger("blockstore.registrar")
 

@@ -15,7 +15,7 @@ from indexer.node_wire import NodeError, NodeUnavailable
 from indexer.protocol.apply import Outcome, apply_block
 from indexer.protocol.view import Store
 from indexer.reading import BadBlock, BlockSource, read_blocks
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 
 log = logging.getLogger("blockstore.registrar")
 

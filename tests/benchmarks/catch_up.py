@@ -30,7 +30,7 @@ from indexer.lane_process import LaneProcess, make_lanes
 from indexer.networks import SANDBOX
 from indexer.node import BitcoinNode
 from indexer.sandbox_coins import COINBASE_MATURITY
-from indexer.table import NameTable
+from indexer.table.table import NameTable
 from tests.benchmarks.full_blocks import write_chain
 from tests.conftest import ROOT
 

@@ -18,7 +18,7 @@ asyncioreactor.install(uvloop.new_event_loop())
 from indexer.networks import MAINNET  # noqa: E402
 from indexer.protocol import schema  # noqa: E402
 from indexer.protocol.records import NamespaceRecord  # noqa: E402
-from indexer.table import NameTable  # noqa: E402
+from indexer.table.table import NameTable  # noqa: E402
 from resolver.cache import ReplyCache  # noqa: E402
 from resolver.certificate import Certificate  # noqa: E402
 from resolver.chase import Freshness  # noqa: E402

@@ -33,7 +33,7 @@ from indexer.bitcoin.transactions import (
 from indexer.follower import Follower
 from indexer.node import ChainInfo
 from indexer.protocol.rows import read_pairs, write_pairs
-from indexer.table import NameTable
+from indexer.table.table import NameTable
 from tests.benchmarks.chain import NETWORK, SyntheticChain
 
 _FRAME = struct.Struct("<III")  # bytes of the block, bytes of its spent scripts, operations

@@ -15,9 +15,9 @@ from pathlib import Path
 from indexer.bitcoin.transactions import double_sha256, scan_block
 from indexer.networks import SANDBOX
 from indexer.protocol.apply import SpentCandidate, apply_block
-from indexer.rebuild import import_snapshot, rebuild
-from indexer.snapshot_file import write_snapshot
-from indexer.table import NameTable
+from indexer.table.rebuild import import_snapshot, rebuild
+from indexer.table.snapshot_file import write_snapshot
+from indexer.table.table import NameTable
 from tests.benchmarks.chain import SyntheticChain
 
 _HEADER = (4).to_bytes(4, "little")

@@ -17,7 +17,7 @@ from indexer.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUn
 from indexer.reading import BadBlock, ReadBlock
 from indexer.sandbox import SandboxNode, Switches
 from indexer.sandbox_rest import Reply
-from indexer.table import NameTable
+from indexer.table.table import NameTable
 from tests.fakes_node import Purse
 
 DEADLINE = 20.0

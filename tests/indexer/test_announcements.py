@@ -14,7 +14,7 @@ from indexer.follower import Follower
 from indexer.networks import SANDBOX
 from indexer.node import BitcoinNode
 from indexer.sandbox import SandboxNode, Switches
-from indexer.table import NameTable
+from indexer.table.table import NameTable
 
 NEVER = 3600.0
 DEADLINE = 20.0

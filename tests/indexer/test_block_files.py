@@ -13,7 +13,7 @@ from indexer.lane_process import make_lanes
 from indexer.networks import SANDBOX
 from indexer.node import BitcoinNode
 from indexer.sandbox import SandboxNode
-from indexer.table import NameTable
+from indexer.table.table import NameTable
 from tests.fakes_node import Purse
 
 START = MESSAGE_START["regtest"]

@@ -16,7 +16,7 @@ from indexer.protocol import schema
 from indexer.protocol.operations import Preorder
 from indexer.protocol.records import Phase
 from indexer.reading import BadBlock
-from indexer.table import NameTable, Snapshot, TableError
+from indexer.table.table import NameTable, Snapshot, TableError
 from tests import fakes
 from tests.fakes import FakeNode, Person
 

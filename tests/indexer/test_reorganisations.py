@@ -13,14 +13,8 @@ from indexer.follower import Follower
 from indexer.networks import SANDBOX
 from indexer.node import ChainInfo, NodeUnavailable
 from indexer.protocol import schema
-from indexer.rebuild import (
-    RebuildFailed,
-    mend,
-    rebuild,
-    start_over,
-    take_back_to,
-)
-from indexer.table import NameTable
+from indexer.table.rebuild import RebuildFailed, mend, rebuild, start_over, take_back_to
+from indexer.table.table import NameTable
 from tests import fakes
 from tests.fakes import FakeNode
 from tests.indexer.test_follower import _NEVER, ALICE, BOB, PAYER, World

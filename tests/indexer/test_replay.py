@@ -21,8 +21,8 @@ from indexer.differences import first_difference
 from indexer.protocol import schema
 from indexer.protocol.serialized import read_serialized
 from indexer.replay import BadChainFile, MemoryStore, read_chain, replay
-from indexer.snapshot import Snapshot
-from indexer.verify import VerificationFailed, compute_chain
+from indexer.table.snapshot import Snapshot
+from indexer.table.verify import VerificationFailed, compute_chain
 from tests.indexer.protocol.ledger import ALICE, BOB, THIRD, Ledger, opened
 
 

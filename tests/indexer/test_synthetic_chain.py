@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from indexer.follower import Follower
-from indexer.table import NameTable
+from indexer.table.table import NameTable
 from tests.benchmarks.chain import NETWORK, MinedBlock, SyntheticChain
 from tests.benchmarks.index import ChainFile, write_chain
 

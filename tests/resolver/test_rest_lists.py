@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from icalendar import Calendar
 
-from indexer.snapshot import PAGE, Page, Snapshot
+from indexer.table.snapshot import PAGE, Page, Snapshot
 from resolver.chase import Freshness
 from resolver.pages import MAX_WALKS, Pages
 from resolver.refusals import Refusal

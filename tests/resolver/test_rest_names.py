@@ -9,7 +9,7 @@ import pytest
 
 from indexer.networks import EPOCH_3
 from indexer.protocol.records import Phase
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 from resolver.chase import Freshness
 from resolver.pages import Page, Pages
 from resolver.refusals import Refusal

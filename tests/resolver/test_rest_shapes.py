@@ -8,7 +8,7 @@ import pytest
 
 from indexer.networks import MAINNET
 from indexer.protocol.serialized import read_serialized
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 from resolver.rest_schemas import RECORD
 from resolver.rest_shapes import OPCODES, about, content, operation_json
 from tests.fakes_api import Names

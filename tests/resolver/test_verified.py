@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from indexer.protocol.proofs import BadProof, build_proof
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 from resolver.verified import Trusted, VerifiedName, verify_data, verify_name
 from tests.indexer.protocol.ledger import ALICE, BOB, PAYER, THIRD, Ledger, opened, register, revoke
 from zonefiles.zonefile import value_hash

@@ -9,7 +9,7 @@ from indexer.networks import EPOCH_3, EPOCH_4, MAINNET, SANDBOX
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.names import hash128, name_consensus_hash
 from indexer.protocol.operations import Transfer, Update
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 from tests.indexer.protocol.ledger import ALICE, BOB, FIRST_BLOCK, PAYER, Ledger, network, register
 from tests.indexer.test_follower import World
 

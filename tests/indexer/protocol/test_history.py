@@ -17,7 +17,7 @@ from indexer.protocol.payloads import write_operation
 from indexer.protocol.records import NameRecord, NameStatus
 from indexer.protocol.rows import read_pairs
 from indexer.replay import MemoryStore
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,

@@ -27,7 +27,7 @@ from indexer.protocol.proofs import (
 )
 from indexer.protocol.serialized import BadSerialization, read_serialized
 from indexer.replay import MemoryStore, read_chain, replay
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 from tests.conftest import DATA
 
 CHAINS = sorted((DATA / "protocol" / "chains").glob("*.json"))

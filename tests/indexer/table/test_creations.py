@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,

@@ -19,8 +19,15 @@ from indexer.protocol import schema
 from indexer.protocol.apply import Outcome, SpentCandidate, apply_block
 from indexer.protocol.carried import read_carried
 from indexer.protocol.rows import DamagedRow
-from indexer.snapshot_file import BadSnapshot, CarriedBlock, Head, Stream, read_blocks, read_head
-from indexer.table import NameTable, TableError
+from indexer.table.snapshot_file import (
+    BadSnapshot,
+    CarriedBlock,
+    Head,
+    Stream,
+    read_blocks,
+    read_head,
+)
+from indexer.table.table import NameTable, TableError
 
 log = logging.getLogger("blockstore.table")
 

@@ -17,7 +17,7 @@ from indexer.networks import Network
 from indexer.protocol import schema
 from indexer.protocol.apply import Outcome
 from indexer.protocol.rows import read_pairs
-from indexer.snapshot import Snapshot
+from indexer.table.snapshot import Snapshot
 
 log = logging.getLogger("blockstore.table")
 

@@ -17,10 +17,10 @@ from indexer.protocol import schema
 from indexer.protocol.apply import SpentCandidate, apply_block
 from indexer.protocol.carried import Carried, read_carried, write_carried
 from indexer.protocol.rows import write_number
-from indexer.rebuild import RebuildFailed, import_snapshot
 from indexer.replay import MemoryStore, read_chain
-from indexer.snapshot_file import MAX_ROW, BadSnapshot, write_snapshot
-from indexer.table import NameTable
+from indexer.table.rebuild import RebuildFailed, import_snapshot
+from indexer.table.snapshot_file import MAX_ROW, BadSnapshot, write_snapshot
+from indexer.table.table import NameTable
 from tests import fakes
 from tests.fakes import Person
 from tests.indexer.test_follower import ALICE, BOB, PAYER, REVEALER, World
@@ -409,7 +409,7 @@ def test_an_import_after_one_that_was_killed_begins_anew(whole: Whole, tmp_path:
 
 
 def test_a_table_of_another_network_is_not_replaced(whole: Whole, tmp_path: Path) -> None:
-    from indexer.table import TableError
+    from indexer.table.table import TableError
 
     NameTable(tmp_path / "names", REGTEST).close()
     with pytest.raises(TableError, match="belongs to the network"):
