@@ -18,7 +18,7 @@ from indexer.bitcoin.headers import meets_target, parse_header
 from indexer.bitcoin.transactions import hash_hex
 from indexer.chain import Connect, ForkTooDeep, Step, last_shared, plan
 from indexer.networks import Network
-from indexer.node import ChainInfo, NodeError, NodePruned
+from indexer.node.node import ChainInfo, NodeError, NodePruned
 from indexer.progress import Meter, Progress
 from indexer.protocol.apply import Outcome, apply_block
 from indexer.protocol.rows import DamagedRow

@@ -21,7 +21,7 @@ from typing import IO, Any
 from indexer.ahead import Batch, Lane, OwnLane
 from indexer.block_files import BlockFiles, FileLane, Place
 from indexer.chain import Connect
-from indexer.node import BitcoinNode, NodeError
+from indexer.node.node import BitcoinNode, NodeError
 from indexer.reading import complete_blocks
 
 THREADS = 2

@@ -220,7 +220,7 @@ def _data(daemon: Daemon, shown: "VerifiedName", data_file: Path | None) -> byte
 
 
 def _look_up(url: str, cookie: Path | None, shown: "VerifiedName") -> None:
-    from indexer.node import BitcoinNode, NodeError
+    from indexer.node.node import BitcoinNode, NodeError
 
     if "@" in url:
         fail(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from indexer.bitcoin.scripts import address_script
 from indexer.bitcoin.transactions import hash_hex
 from indexer.networks import Network
-from indexer.node import BitcoinNode, NodeError
+from indexer.node.node import BitcoinNode, NodeError
 from indexer.protocol.records import Phase
 from indexer.registrar.jobs import Job
 from indexer.registrar.journal import Journal, JournalError

@@ -20,7 +20,7 @@ import dns.rcode
 import dns.rdatatype
 
 from indexer.networks import SANDBOX
-from indexer.node import BitcoinNode
+from indexer.node.node import BitcoinNode
 from indexer.sandbox import SandboxNode, StoreError
 from indexer.table.table import Snapshot
 from resolver import founding

@@ -20,12 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from indexer.announcements import Announcements
 from indexer.block_files import MESSAGE_START, BlockFiles, BlockFilesError
 from indexer.follower import Follower
 from indexer.lane_process import make_lanes
 from indexer.networks import NETWORKS
-from indexer.node import BitcoinNode, NodeError
+from indexer.node.announcements import Announcements
+from indexer.node.node import BitcoinNode, NodeError
 from indexer.protocol.records import Phase
 from indexer.registrar.journal import JournalError
 from indexer.registrar.signers import SignerError

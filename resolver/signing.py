@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from indexer.bitcoin.scripts import address_script, script_address
 from indexer.networks import Network
-from indexer.node import BitcoinNode
+from indexer.node.node import BitcoinNode
 from indexer.registrar.key_file import KeyFile
 from indexer.registrar.key_storage import is_encrypted, load_keys, read_passphrase
 from indexer.registrar.node_coins import NodeCoins

@@ -18,7 +18,7 @@ from indexer.bitcoin.transactions import (
     serialize_transaction,
 )
 from indexer.networks import Network
-from indexer.node import ChainInfo, NodeUnavailable
+from indexer.node.node import ChainInfo, NodeUnavailable
 from indexer.protocol.names import hash_name, name_consensus_hash
 from indexer.protocol.operations import (
     Import,

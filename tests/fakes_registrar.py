@@ -15,8 +15,8 @@ from embit.hashes import hash160
 from indexer.bitcoin.transactions import TxOut, parse_block, parse_transaction
 from indexer.follower import Follower
 from indexer.networks import SANDBOX, Network
-from indexer.node import BitcoinNode, NodeUnavailable
-from indexer.node_wire import Wire
+from indexer.node.node import BitcoinNode, NodeUnavailable
+from indexer.node.wire import Wire
 from indexer.protocol.operations import Operation
 from indexer.registrar.actions import AskConsent
 from indexer.registrar.coins import Coin, Unsigned

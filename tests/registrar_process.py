@@ -11,7 +11,7 @@ from pathlib import Path
 
 from indexer.follower import Follower
 from indexer.networks import SANDBOX
-from indexer.node import BitcoinNode
+from indexer.node.node import BitcoinNode
 from indexer.registrar.journal import Journal
 from indexer.registrar.key_file import KeyFile
 from indexer.registrar.node_coins import NodeCoins

@@ -23,8 +23,8 @@ PURE = frozenset(
         "indexer/protocol/names.py",
         "indexer/protocol/namespace_rules.py",
         "indexer/networks.py",
-        "indexer/node_prevouts.py",
-        "indexer/node_replies.py",
+        "indexer/node/prevouts.py",
+        "indexer/node/replies.py",
         "indexer/protocol/operations.py",
         "indexer/protocol/payloads.py",
         "indexer/protocol/prices.py",
@@ -40,7 +40,7 @@ PURE = frozenset(
         "indexer/bitcoin/shapes.py",
         "indexer/table/snapshot.py",
         "indexer/table/snapshot_file.py",
-        "indexer/spent_outputs.py",
+        "indexer/node/spent_outputs.py",
         "indexer/protocol/subjects.py",
         "indexer/bitcoin/transactions.py",
         "indexer/protocol/view.py",
@@ -132,7 +132,7 @@ PURE = frozenset(
 OWNERS = {
     "plyvel": {"indexer/table/table.py", "zonefiles/archive.py"},
     "dnslib": {"resolver/message.py"},
-    "bitcoinrpc": {"indexer/node.py", "indexer/node_wire.py"},
+    "bitcoinrpc": {"indexer/node/node.py", "indexer/node/wire.py"},
 }
 """Libraries that only these files may import."""
 

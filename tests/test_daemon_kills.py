@@ -18,7 +18,7 @@ import pytest
 
 from indexer.follower import Follower
 from indexer.networks import SANDBOX
-from indexer.node import BitcoinNode
+from indexer.node.node import BitcoinNode
 from indexer.table.table import NameTable
 from tests.benchmarks.chain import MinedBlock, SyntheticChain
 from tests.fakes_process import Blockstored

@@ -8,7 +8,7 @@ import pytest
 
 from indexer.bitcoin.transactions import TxOut, hash_bytes, p2pkh_script, parse_block
 from indexer.networks import REGTEST
-from indexer.node import BitcoinNode
+from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce
 from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import compose

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.capabilities import RPC_METHODS
+from indexer.node.capabilities import RPC_METHODS
 from tests.benchmarks.chain import SyntheticChain
 from tests.fakes_process import Blockstored
 from tests.served_chain import ServedChain

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from indexer.node_wire import NodeRpcError
+from indexer.node.wire import NodeRpcError
 
 TARGET_BLOCKS = 6
 FLOOR = 5.0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from indexer.bitcoin.transactions import TxOut, parse_transaction
 from indexer.networks import Network
-from indexer.node import BitcoinNode
+from indexer.node.node import BitcoinNode
 from indexer.registrar.coins import Coin, Unsigned, usual_script_sig_size
 from indexer.registrar.offline import CoinSource, WatchedScripts
 from indexer.registrar.psbt import BadPsbt, NotYetSigned, sign_psbt, signed_transaction

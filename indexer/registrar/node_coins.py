@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
 from indexer.bitcoin.transactions import CorruptTransaction, hash_bytes, hash_hex, parse_transaction
-from indexer.node import BitcoinNode, NodeError, NodeRefused, NodeRpcError, NodeUnavailable
+from indexer.node.node import BitcoinNode, NodeError, NodeRefused, NodeRpcError, NodeUnavailable
 from indexer.registrar.coins import Coin
 from indexer.registrar.signers import SignerError, SignerUnavailable
 

@@ -24,7 +24,7 @@ from indexer.bitcoin.transactions import (
     script_address,
 )
 from indexer.networks import Network
-from indexer.node import BitcoinNode, NodeError, NodeRefused, NodeRpcError, NodeUnavailable
+from indexer.node.node import BitcoinNode, NodeError, NodeRefused, NodeRpcError, NodeUnavailable
 from indexer.registrar.coins import (
     FINAL_SEQUENCE,
     Coin,

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from indexer.bitcoin.transactions import TxOut, is_p2pkh, script_address
 from indexer.networks import Network
-from indexer.node import BitcoinNode, NodeError
+from indexer.node.node import BitcoinNode, NodeError
 from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.node_coins import previous_transactions
 from indexer.registrar.payment import any_script_sig_size, compose_payment

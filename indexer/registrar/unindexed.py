@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from indexer.chain import Connect
-from indexer.node_wire import NodeError, NodeUnavailable
+from indexer.node.wire import NodeError, NodeUnavailable
 from indexer.protocol.apply import Outcome, apply_block
 from indexer.protocol.view import Store
 from indexer.reading import BadBlock, BlockSource, read_blocks

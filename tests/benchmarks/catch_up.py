@@ -28,7 +28,7 @@ from indexer.chain import Connect
 from indexer.follower import Follower
 from indexer.lane_process import LaneProcess, make_lanes
 from indexer.networks import SANDBOX
-from indexer.node import BitcoinNode
+from indexer.node.node import BitcoinNode
 from indexer.sandbox_coins import COINBASE_MATURITY
 from indexer.table.table import NameTable
 from tests.benchmarks.full_blocks import write_chain

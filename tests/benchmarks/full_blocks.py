@@ -23,7 +23,7 @@ from indexer.bitcoin.transactions import (
     serialize_transaction,
 )
 from indexer.networks import SANDBOX
-from indexer.node import BitcoinNode
+from indexer.node.node import BitcoinNode
 from indexer.sandbox import CHAIN_FILE, SandboxNode, Switches
 from indexer.sandbox_blocks import coinbase, mine, subsidy
 from indexer.sandbox_chain import BLOCK

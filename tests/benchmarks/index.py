@@ -31,7 +31,7 @@ from indexer.bitcoin.transactions import (
     scan_block,
 )
 from indexer.follower import Follower
-from indexer.node import ChainInfo
+from indexer.node.node import ChainInfo
 from indexer.protocol.rows import read_pairs, write_pairs
 from indexer.table.table import NameTable
 from tests.benchmarks.chain import NETWORK, SyntheticChain

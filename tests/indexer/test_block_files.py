@@ -11,7 +11,7 @@ from indexer.chain import Connect
 from indexer.follower import Follower
 from indexer.lane_process import make_lanes
 from indexer.networks import SANDBOX
-from indexer.node import BitcoinNode
+from indexer.node.node import BitcoinNode
 from indexer.sandbox import SandboxNode
 from indexer.table.table import NameTable
 from tests.fakes_node import Purse

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from indexer.follower import HEADERS_FIRST, Follower
 from indexer.networks import REGTEST, SANDBOX, Network
-from indexer.node import NodeUnavailable
+from indexer.node.node import NodeUnavailable
 from indexer.protocol import schema
 from indexer.protocol.operations import Preorder
 from indexer.protocol.records import Phase

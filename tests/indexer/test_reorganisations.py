@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from indexer.chain import last_shared
 from indexer.follower import Follower
 from indexer.networks import SANDBOX
-from indexer.node import ChainInfo, NodeUnavailable
+from indexer.node.node import ChainInfo, NodeUnavailable
 from indexer.protocol import schema
 from indexer.table.rebuild import RebuildFailed, mend, rebuild, start_over, take_back_to
 from indexer.table.table import NameTable

@@ -25,7 +25,7 @@ from indexer.bitcoin.transactions import (
     serialize_transaction,
 )
 from indexer.networks import REGTEST, SANDBOX
-from indexer.node import BitcoinNode, NodeRefused, NodeRpcError, NodeUnavailable
+from indexer.node.node import BitcoinNode, NodeRefused, NodeRpcError, NodeUnavailable
 from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
 from indexer.sandbox import Limits, Rejected, SandboxNode, StoreError
 from indexer.sandbox_blocks import BlockRejected, coinbase, mine, subsidy

@@ -19,7 +19,7 @@ from indexer.bitcoin.transactions import (
     serialize_transaction,
 )
 from indexer.networks import REGTEST
-from indexer.node import BitcoinNode, NodeRpcError
+from indexer.node.node import BitcoinNode, NodeRpcError
 from indexer.sandbox import SandboxNode
 from tests.fakes_node import Purse
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from indexer.bitcoin.transactions import TxOut
 from indexer.networks import SANDBOX
-from indexer.node import BitcoinNode
+from indexer.node.node import BitcoinNode
 from indexer.registrar.jobs import Job, State
 from indexer.registrar.key_file import KeyFile
 from indexer.registrar.node_coins import NodeCoins

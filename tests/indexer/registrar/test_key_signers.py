@@ -11,7 +11,7 @@ from embit.psbt import PSBT
 
 from indexer.bitcoin.transactions import TxOut, p2pkh_script, parse_transaction, script_address
 from indexer.networks import REGTEST
-from indexer.node import BitcoinNode
+from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce
 from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import compose

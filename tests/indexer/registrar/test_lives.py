@@ -9,7 +9,7 @@ from embit.hashes import hash160
 
 from indexer.bitcoin.transactions import TxOut
 from indexer.networks import SANDBOX
-from indexer.node import BitcoinNode
+from indexer.node.node import BitcoinNode
 from indexer.protocol.records import Phase
 from indexer.registrar.jobs import State
 from indexer.registrar.key_file import KeyFile

@@ -22,7 +22,7 @@ from indexer.bitcoin.transactions import (
     serialize_transaction,
 )
 from indexer.networks import MAINNET, REGTEST
-from indexer.node import BitcoinNode
+from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce
 from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import compose

@@ -11,7 +11,7 @@ import pytest
 
 from indexer.bitcoin.transactions import TxOut, parse_transaction
 from indexer.networks import SANDBOX
-from indexer.node import NodeRpcError, NodeUnavailable
+from indexer.node.node import NodeRpcError, NodeUnavailable
 from indexer.protocol.names import hash_name
 from indexer.protocol.operations import Preorder, Register
 from indexer.registrar.coins import Unsigned

@@ -7,7 +7,7 @@ import http.client
 import logging
 import socket
 
-from indexer.node_wire import NodeError, NodeUnavailable
+from indexer.node.wire import NodeError, NodeUnavailable
 
 log = logging.getLogger("blockstore.indexer")
 

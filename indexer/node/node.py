@@ -29,11 +29,11 @@ from indexer.bitcoin.transactions import (
     parse_header,
     parse_transaction,
 )
-from indexer.capabilities import Capabilities, ChainInfo, Prevouts, ask
-from indexer.node_failures import DROPPED, translated
-from indexer.node_prevouts import Outpoint, scripts_of_spent_outputs, scripts_of_verbose_block
-from indexer.node_replies import read_hex_results, read_json
-from indexer.node_wire import (
+from indexer.node.capabilities import Capabilities, ChainInfo, Prevouts, ask
+from indexer.node.failures import DROPPED, translated
+from indexer.node.prevouts import Outpoint, scripts_of_spent_outputs, scripts_of_verbose_block
+from indexer.node.replies import read_hex_results, read_json
+from indexer.node.wire import (
     Call,
     NodeError,
     NodePruned,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.node_replies import LONG, read_hex_results, read_json
+from indexer.node.replies import LONG, read_hex_results, read_json
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),

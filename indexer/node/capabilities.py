@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from indexer.node_wire import NodeRefused, NodeRpcError, NodeUnavailable
-from indexer.spent_outputs import CorruptSpentOutputs, parse_spent_outputs
+from indexer.node.spent_outputs import CorruptSpentOutputs, parse_spent_outputs
+from indexer.node.wire import NodeRefused, NodeRpcError, NodeUnavailable
 
 RPC_METHODS = (
     "getblock",

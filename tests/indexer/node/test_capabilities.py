@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.bitcoin.transactions import TxOut, compact_size, hash_hex, p2pkh_script, parse_block
-from indexer.capabilities import RPC_METHODS, Prevouts
 from indexer.networks import SANDBOX
-from indexer.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUnavailable
+from indexer.node.capabilities import RPC_METHODS, Prevouts
+from indexer.node.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUnavailable
+from indexer.node.spent_outputs import CorruptSpentOutputs, parse_spent_outputs, spent_scripts_at
 from indexer.sandbox import SandboxNode, Switches
-from indexer.spent_outputs import CorruptSpentOutputs, parse_spent_outputs, spent_scripts_at
 from tests.conftest import ROOT
 from tests.fakes_node import Purse
 
@@ -103,7 +103,7 @@ def test_a_node_too_old_to_show_prevouts_without_an_index_is_told_so() -> None:
 
 def test_the_methods_of_the_whitelist_are_those_that_are_asked_for() -> None:
     named = set()
-    for file in ("node.py", "node_wire.py", "capabilities.py", "follower.py"):
+    for file in ("node/node.py", "node/wire.py", "node/capabilities.py", "follower.py"):
         source = (ROOT / "indexer" / file).read_text("utf-8")
         named |= set(re.findall(r'\bcall\("([a-z]+)"', source))
         named |= set(re.findall(r'\("([a-z]+)", \(', source))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from indexer.bitcoin.headers import hash_bytes
-from indexer.spent_outputs import CorruptSpentOutputs, spent_scripts_at
+from indexer.node.spent_outputs import CorruptSpentOutputs, spent_scripts_at
 
 Outpoint = tuple[bytes, int]
 

@@ -12,8 +12,8 @@ from ipaddress import ip_address
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from indexer.capabilities import Capabilities
-from indexer.node_wire import NodeError
+from indexer.node.capabilities import Capabilities
+from indexer.node.wire import NodeError
 
 log = logging.getLogger("blockstore.follower")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from bitcoinrpc.authproxy import AuthServiceProxy
 
-from indexer.node_replies import read_json
+from indexer.node.replies import read_json
 
 MAX_COOKIE_BYTES = 4_096
 SLOWEST_REPLY = 10

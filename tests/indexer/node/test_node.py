@@ -13,7 +13,7 @@ from indexer.bitcoin.transactions import (
     p2pkh_script,
     parse_transaction,
 )
-from indexer.node import (
+from indexer.node.node import (
     BitcoinNode,
     ChainInfo,
     NodeError,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from indexer.announcements import Announcements, zmq_address
 from indexer.bitcoin.transactions import p2pkh_script
 from indexer.follower import Follower
 from indexer.networks import SANDBOX
-from indexer.node import BitcoinNode
+from indexer.node.announcements import Announcements, zmq_address
+from indexer.node.node import BitcoinNode
 from indexer.sandbox import SandboxNode, Switches
 from indexer.table.table import NameTable
 
@@ -118,7 +118,7 @@ def test_over_zeromq_a_block_is_indexed_within_a_second(tmp_path: Path) -> None:
 
 
 def test_a_node_that_restarts_is_listened_to_again(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("indexer.announcements.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("indexer.node.announcements.RETRY_SECONDS", 0.05)
     with SandboxNode(tmp_path / "node", user="u", password="p") as sandbox:
         port = sandbox.port
         with watched(sandbox, tmp_path / "index") as watch:

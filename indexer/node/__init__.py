@@ -1,0 +1,1 @@
+"""Where blocks come from: a Bitcoin node over RPC, REST and ZeroMQ."""
