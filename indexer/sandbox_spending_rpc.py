@@ -22,9 +22,7 @@ from indexer.bitcoin.transactions import (
     hash_hex,
     parse_transaction,
 )
-from indexer.registrar import compose, psbt
-from indexer.registrar.payment import compose_payment
-from indexer.registrar.signers import InsufficientFunds
+from indexer.registrar import compose
 from indexer.sandbox_blocks import serialize
 from indexer.sandbox_chain import SandboxChain
 from indexer.sandbox_coins import Coin
@@ -45,6 +43,9 @@ from indexer.sandbox_policy import RPC_DESERIALIZATION
 from indexer.sandbox_switches import Switches
 from indexer.sandbox_wallet import SandboxWallet, Wallets, holds
 from indexer.sandbox_wallet_rpc import RPC_WALLET_ERROR, WalletRpc
+from indexer.wallet import psbt
+from indexer.wallet.payment import compose_payment
+from indexer.wallet.signers import InsufficientFunds
 
 RPC_INSUFFICIENT_FUNDS = -6
 REPLACEABLE, NOT_FINAL = 0xFFFFFFFD, 0xFFFFFFFE

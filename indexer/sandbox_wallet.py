@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from indexer.bitcoin.spending import ScriptFailed, UnknownScript, verify_input
 from indexer.bitcoin.transactions import Transaction, hash_bytes, hash_hex, serialize_transaction
-from indexer.registrar.wallet import Key, KeyRing
 from indexer.sandbox_chain import SandboxChain
 from indexer.sandbox_coins import COINBASE_MATURITY, Coin, Outpoint
+from indexer.wallet.keys import Key, KeyRing
 
 WALLET = b"W"
 """The kind of the records that wallets keep in the file of their chain."""

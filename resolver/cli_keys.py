@@ -51,8 +51,8 @@ def keys(
     """
     from indexer.bitcoin.scripts import script_address
     from indexer.networks import NETWORKS
-    from indexer.registrar.key_storage import is_encrypted, load_keys, make_keys, read_passphrase
-    from indexer.registrar.signers import SignerError
+    from indexer.wallet.key_storage import is_encrypted, load_keys, make_keys, read_passphrase
+    from indexer.wallet.signers import SignerError
 
     chain = NETWORKS[network]
     try:
@@ -105,10 +105,10 @@ def sign(
     For a machine that is never online: `continue ID PSBT` hands it in where blockstored runs.
     """
     from indexer.networks import NETWORKS
-    from indexer.registrar.key_storage import is_encrypted, load_keys, read_passphrase
-    from indexer.registrar.psbt import BadPsbt, sign_psbt, unsigned_of
-    from indexer.registrar.signers import SignerError
-    from indexer.registrar.wallet import CannotSign
+    from indexer.wallet.key_storage import is_encrypted, load_keys, read_passphrase
+    from indexer.wallet.keys import CannotSign
+    from indexer.wallet.psbt import BadPsbt, sign_psbt, unsigned_of
+    from indexer.wallet.signers import SignerError
 
     psbt = read_psbt(psbt_file)
     try:

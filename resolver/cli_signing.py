@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from indexer.networks import Network
-    from indexer.registrar.coins import Unsigned
+    from indexer.wallet.coins import Unsigned
 
 
 def told(unsigned: "Unsigned", network: "Network") -> Iterator[str]:

@@ -17,7 +17,7 @@ from resolver.cli_names import page_path
 from resolver.cli_signing import Budget, told
 
 if TYPE_CHECKING:
-    from indexer.registrar.wallet import KeyRing
+    from indexer.wallet.keys import KeyRing
 
 POLL = 1.0  # seconds
 MAX_PSBT_BYTES = 2**20
@@ -100,8 +100,8 @@ class Waiting:
         """Have the waiting transaction signed; whether it was signed here and now."""
         psbt = str(job["psbt"])
         if self._key_file is not None:
-            from indexer.registrar.psbt import BadPsbt, sign_psbt
-            from indexer.registrar.wallet import CannotSign
+            from indexer.wallet.keys import CannotSign
+            from indexer.wallet.psbt import BadPsbt, sign_psbt
 
             try:
                 self._agree(psbt, str(job["id"]))
@@ -134,7 +134,7 @@ class Waiting:
         """Return where the PSBT takes no more from the keys than was agreed to, or is agreed to
         now; else end the program. Raises BadPsbt."""
         from indexer.networks import NETWORKS
-        from indexer.registrar.psbt import unsigned_of
+        from indexer.wallet.psbt import unsigned_of
 
         budget = self._budget = self._budget or Budget(self.agreed)
         unsigned, scripts = unsigned_of(psbt), self._keys().scripts
@@ -165,8 +165,8 @@ class Waiting:
     def _keys(self) -> "KeyRing":
         if self._ring is None:
             from indexer.networks import NETWORKS
-            from indexer.registrar.key_storage import is_encrypted, load_keys, read_passphrase
-            from indexer.registrar.signers import SignerError
+            from indexer.wallet.key_storage import is_encrypted, load_keys, read_passphrase
+            from indexer.wallet.signers import SignerError
 
             assert self._key_file is not None
             network = NETWORKS[self._network()]

@@ -25,10 +25,10 @@ from indexer.registrar.quote import name_payment
 from indexer.registrar.refusals import PlanRefused, Reason
 from indexer.registrar.renewals import Lapsing, names_due
 from indexer.registrar.runner import Runner
-from indexer.registrar.signers import SignerError
 from indexer.registrar.steps import next_view
 from indexer.registrar.wishes import RenewName, Wish, read_wish, wish_json
 from indexer.table.snapshot import Snapshot
+from indexer.wallet.signers import SignerError
 from resolver.refusals import Refusal, Refused
 from resolver.rest_registrar import Order
 from resolver.settings import Settings

@@ -28,9 +28,9 @@ from indexer.protocol.operations import (
 )
 from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.registrar.compose import DUST, FINAL_SEQUENCE, Coin, compose
-from indexer.registrar.wallet import Key, KeyRing
 from indexer.sandbox import SandboxNode
 from indexer.table.table import Snapshot
+from indexer.wallet.keys import Key, KeyRing
 from zonefiles.zonefile import value_hash
 
 log = logging.getLogger("blockstore.sandbox")

@@ -28,9 +28,9 @@ from indexer.node.announcements import Announcements
 from indexer.node.node import BitcoinNode, NodeError
 from indexer.protocol.records import Phase
 from indexer.registrar.journal import JournalError
-from indexer.registrar.signers import SignerError
 from indexer.table.rebuild import mend
 from indexer.table.table import NameTable, Snapshot, TableError
+from indexer.wallet.signers import SignerError
 from resolver import figures
 from resolver.answer import ServerIdentity
 from resolver.api import ApiDoor, LetsIn, nobody

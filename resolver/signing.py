@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from indexer.bitcoin.scripts import address_script, script_address
 from indexer.networks import Network
 from indexer.node.node import BitcoinNode
-from indexer.registrar.key_file import KeyFile
-from indexer.registrar.key_storage import is_encrypted, load_keys, read_passphrase
-from indexer.registrar.node_coins import NodeCoins
-from indexer.registrar.node_wallet import NodeWallet
-from indexer.registrar.offline import Offline
 from indexer.registrar.orders import Purse
+from indexer.wallet.key_file import KeyFile
+from indexer.wallet.key_storage import is_encrypted, load_keys, read_passphrase
+from indexer.wallet.node_coins import NodeCoins
+from indexer.wallet.node_wallet import NodeWallet
+from indexer.wallet.offline import Offline
 from resolver.settings import Settings
 
 OWN = "own"

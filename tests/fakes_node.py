@@ -10,8 +10,8 @@ from threading import Event, Thread
 from typing import Any
 
 from indexer.bitcoin.transactions import TxIn, TxOut, parse_transaction
-from indexer.registrar.wallet import Key, KeyRing
 from indexer.sandbox import SandboxNode
+from indexer.wallet.keys import Key, KeyRing
 
 Reply = tuple[int, bytes]
 

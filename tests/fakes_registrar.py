@@ -19,21 +19,21 @@ from indexer.node.node import BitcoinNode, NodeUnavailable
 from indexer.node.wire import Wire
 from indexer.protocol.operations import Operation
 from indexer.registrar.actions import AskConsent
-from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import compose
 from indexer.registrar.decide import consented, decide
 from indexer.registrar.jobs import Job, Step
 from indexer.registrar.journal import Journal
-from indexer.registrar.payment import compose_payment
 from indexer.registrar.runner import Runner
-from indexer.registrar.signers import Payment
 from indexer.registrar.steps import Parties, StepKind, steps_of
-from indexer.registrar.wallet import Key, KeyRing
 from indexer.registrar.wishes import RegisterName, Wish
 from indexer.sandbox import SandboxNode
 from indexer.sandbox_store import ChainFile
 from indexer.table.snapshot import Snapshot
 from indexer.table.table import NameTable
+from indexer.wallet.coins import Coin, Unsigned
+from indexer.wallet.keys import Key, KeyRing
+from indexer.wallet.payment import compose_payment
+from indexer.wallet.signers import Payment
 from tests import fakes
 from tests.fakes import Person
 

@@ -13,11 +13,11 @@ from indexer.follower import Follower
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.registrar.journal import Journal
-from indexer.registrar.key_file import KeyFile
-from indexer.registrar.node_coins import NodeCoins
 from indexer.registrar.runner import Runner
-from indexer.registrar.wallet import KeyRing
 from indexer.table.table import NameTable
+from indexer.wallet.key_file import KeyFile
+from indexer.wallet.keys import KeyRing
+from indexer.wallet.node_coins import NodeCoins
 from tests.fakes_registrar import person_key
 
 PAUSE = 0.005

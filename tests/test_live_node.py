@@ -34,8 +34,8 @@ from indexer.protocol.operations import (
 from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.protocol.records import Phase
 from indexer.registrar.compose import Coin, compose
-from indexer.registrar.wallet import Key, KeyRing
 from indexer.table.table import NameTable, Snapshot
+from indexer.wallet.keys import Key, KeyRing
 from tests.bcoin import Bcoin, needs_bcoin
 from tests.fakes import BUCKETS
 

@@ -10,15 +10,15 @@ from indexer.bitcoin.transactions import TxOut, hash_bytes, p2pkh_script, parse_
 from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce
-from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import compose
-from indexer.registrar.key_file import KeyFile
-from indexer.registrar.node_coins import NodeCoins, largest_first
-from indexer.registrar.node_wallet import NodeWallet
-from indexer.registrar.offline import Offline
-from indexer.registrar.psbt import combine, sign_psbt, signed_transaction
-from indexer.registrar.signers import NeedsSignature, NoWallet, SignerError
-from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.coins import Coin, Unsigned
+from indexer.wallet.key_file import KeyFile
+from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.node_coins import NodeCoins, largest_first
+from indexer.wallet.node_wallet import NodeWallet
+from indexer.wallet.offline import Offline
+from indexer.wallet.psbt import combine, sign_psbt, signed_transaction
+from indexer.wallet.signers import NeedsSignature, NoWallet, SignerError
 from tests.bcoin import Bcoin, needs_bcoin
 
 pytestmark = [pytest.mark.live, needs_bcoin, pytest.mark.timeout(90)]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from indexer.networks import BLOCKS_PER_DAY, SANDBOX
-from indexer.registrar.key_storage import load_keys
+from indexer.wallet.key_storage import load_keys
 from resolver.founding import MINER
 from tests.neighbours import PATIENCE, TERMS, Neighbours
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from indexer.networks import SANDBOX
-from indexer.registrar.key_storage import load_keys, make_keys
+from indexer.wallet.key_storage import load_keys, make_keys
 from tests.neighbours import Neighbours
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]

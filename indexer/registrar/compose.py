@@ -21,7 +21,7 @@ from indexer.protocol.operations import (
     Transfer,
 )
 from indexer.protocol.payloads import write_operation
-from indexer.registrar.coins import (
+from indexer.wallet.coins import (
     DUST,
     FINAL_SEQUENCE,
     RELAY_DUST,

@@ -12,7 +12,6 @@ from indexer.networks import CONSENSUS_WINDOW
 from indexer.node.wire import NodeRpcError
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.view import BlockView
-from indexer.registrar.coins import Coin
 from indexer.registrar.decide import current
 from indexer.registrar.fees import FeeRate
 from indexer.registrar.jobs import Attempt, Job
@@ -21,6 +20,7 @@ from indexer.registrar.steps import StepKind, dry_run, next_view
 from indexer.registrar.unindexed import Ahead
 from indexer.registrar.wishes import PreorderNamespace
 from indexer.table.snapshot import Snapshot
+from indexer.wallet.coins import Coin
 
 MAX_OUTPUTS_ASKED = 4
 

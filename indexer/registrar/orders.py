@@ -19,7 +19,6 @@ from indexer.protocol.rules import Refused
 from indexer.protocol.view import BlockView
 from indexer.registrar import wishes
 from indexer.registrar.actions import AskConsent
-from indexer.registrar.coins import Coin
 from indexer.registrar.dates import Tip
 from indexer.registrar.decide import consented, decide, reopened
 from indexer.registrar.fees import FeeRate
@@ -27,15 +26,16 @@ from indexer.registrar.jobs import Attempt, Job, State, Step
 from indexer.registrar.journal import JournalError
 from indexer.registrar.making import counted_on
 from indexer.registrar.plan import Plan, make_plan
-from indexer.registrar.psbt import BadPsbt, NotYetSigned, combine, signed_transaction
 from indexer.registrar.quote import namespace_preorder_of, preorder_of
 from indexer.registrar.refusals import refusal
 from indexer.registrar.rivals import NOT_SEEN, Rivals, waiting_operations
 from indexer.registrar.runner import Runner
-from indexer.registrar.signers import NoLegacyAddresses, Signer, SignerError
 from indexer.registrar.steps import Parties, StepKind, next_view, sender_of, steps_of
 from indexer.registrar.wishes import Wish
 from indexer.table.snapshot import Snapshot
+from indexer.wallet.coins import Coin
+from indexer.wallet.psbt import BadPsbt, NotYetSigned, combine, signed_transaction
+from indexer.wallet.signers import NoLegacyAddresses, Signer, SignerError
 
 log = logging.getLogger("blockstore.registrar")
 

@@ -19,8 +19,8 @@ from indexer.protocol.operations import (
     Transfer,
 )
 from indexer.protocol.view import BlockView
-from indexer.registrar.coins import Unsigned
 from indexer.registrar.steps import Parties
+from indexer.wallet.coins import Unsigned
 
 SOMEBODY = p2pkh_script(b"\xff" * 20)
 """Stands for an owner whose address is made only when the job begins."""

@@ -16,12 +16,6 @@ from indexer.protocol.rules import Effect
 from indexer.protocol.view import BlockView
 from indexer.registrar import wishes
 from indexer.registrar.cautions import cautions
-from indexer.registrar.coins import (
-    Coin,
-    ScriptSigSize,
-    Unsigned,
-    usual_script_sig_size,
-)
 from indexer.registrar.compose import compose
 from indexer.registrar.dates import Tip, When, when
 from indexer.registrar.outputs import SOMEBODY, PlannedOutput, describe
@@ -42,6 +36,7 @@ from indexer.registrar.steps import (
     steps_of,
 )
 from indexer.registrar.wishes import MAX_MONEY, Wish
+from indexer.wallet.coins import Coin, ScriptSigSize, Unsigned, usual_script_sig_size
 
 
 @dataclass(frozen=True, slots=True)

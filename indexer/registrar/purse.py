@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from indexer.bitcoin.transactions import script_address
 from indexer.protocol.operations import Operation, Register
 from indexer.protocol.view import BlockView
-from indexer.registrar.coins import (
+from indexer.registrar.compose import compose
+from indexer.registrar.refusals import PlanRefused, Reason
+from indexer.registrar.steps import Parties
+from indexer.wallet.coins import (
     DUST,
     LEAST_FEE_RATE,
     CannotPay,
@@ -20,9 +23,6 @@ from indexer.registrar.coins import (
     ScriptSigSize,
     Unsigned,
 )
-from indexer.registrar.compose import compose
-from indexer.registrar.refusals import PlanRefused, Reason
-from indexer.registrar.steps import Parties
 
 FUND_BYTES = 226
 """Size of an ordinary payment from one coin with change; what a wallet makes may be larger."""

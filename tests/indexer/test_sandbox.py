@@ -26,10 +26,10 @@ from indexer.bitcoin.transactions import (
 )
 from indexer.networks import REGTEST, SANDBOX
 from indexer.node.node import BitcoinNode, NodeRefused, NodeRpcError, NodeUnavailable
-from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
 from indexer.sandbox import Limits, Rejected, SandboxNode, StoreError
 from indexer.sandbox_blocks import BlockRejected, coinbase, mine, subsidy
 from indexer.sandbox_chain import SandboxChain
+from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
 from tests.fakes_node import Purse
 
 NOW = 1_700_000_000

@@ -10,9 +10,9 @@ from click.testing import CliRunner, Result
 from indexer.bitcoin.scripts import p2pkh_script, script_address
 from indexer.bitcoin.transactions import TxIn, TxOut, parse_transaction, serialize_transaction
 from indexer.networks import SANDBOX
-from indexer.registrar.coins import Coin, Unsigned
-from indexer.registrar.key_storage import load_keys
-from indexer.registrar.psbt import signed_transaction, write_psbt
+from indexer.wallet.coins import Coin, Unsigned
+from indexer.wallet.key_storage import load_keys
+from indexer.wallet.psbt import signed_transaction, write_psbt
 from resolver import cli_waiting
 from resolver.cli import cli
 from resolver.cli_daemon import Daemon

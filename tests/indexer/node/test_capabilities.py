@@ -118,7 +118,8 @@ def test_the_readme_names_the_whitelist_in_one_line() -> None:
 
 def test_the_readme_names_what_registering_needs_beside_it() -> None:
     named = set()
-    for file in (ROOT / "indexer" / "registrar").glob("*.py"):
+    rooms = (ROOT / "indexer" / "registrar", ROOT / "indexer" / "wallet")
+    for file in (file for room in rooms for file in room.rglob("*.py")):
         source = file.read_text("utf-8")
         named |= set(re.findall(r'\b(?:_ask|call)\(\s*"([a-z]+)"', source))
         named |= set(re.findall(r'\("((?:get|estimate)[a-z]+)", \(', source))

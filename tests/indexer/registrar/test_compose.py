@@ -38,7 +38,7 @@ from indexer.registrar.compose import (
     transaction_size,
     write_outputs,
 )
-from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
 
 ALICE, BOB = Key(b"\1" * 32), Key(b"\2" * 32)
 OLD = Key(b"\3" * 32, compressed=False)

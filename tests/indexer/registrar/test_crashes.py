@@ -13,7 +13,6 @@ import pytest
 from indexer.networks import SANDBOX
 from indexer.protocol.operations import Preorder
 from indexer.registrar.jobs import Job, State
-from indexer.registrar.signers import WalletLocked
 from indexer.registrar.steps import StepKind
 from indexer.registrar.wishes import (
     PreorderNamespace,
@@ -23,6 +22,7 @@ from indexer.registrar.wishes import (
     TransferName,
     UpdateName,
 )
+from indexer.wallet.signers import WalletLocked
 from tests.fakes_registrar import (
     DIGEST,
     OWNER,

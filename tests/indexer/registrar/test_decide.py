@@ -26,7 +26,6 @@ from indexer.registrar.actions import (
     Verify,
     Wait,
 )
-from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.decide import (
     FLAW_PATIENCE,
     FRESH_BLOCKS,
@@ -40,6 +39,7 @@ from indexer.registrar.jobs import Attempt, Job, State, Step
 from indexer.registrar.seen import CoinState, Seen, Standing
 from indexer.registrar.steps import Parties, StepKind
 from indexer.registrar.wishes import RegisterName
+from indexer.wallet.coins import Coin, Unsigned
 
 OURS = p2pkh_script(b"\x01" * 20)
 NOW, PRICE = 1000, 25_000

@@ -13,13 +13,13 @@ from indexer.bitcoin.transactions import TxOut
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.registrar.jobs import Job, State
-from indexer.registrar.key_file import KeyFile
-from indexer.registrar.node_coins import NodeCoins
-from indexer.registrar.node_wallet import NodeWallet
 from indexer.registrar.orders import Orders, Purse
 from indexer.registrar.steps import StepKind
-from indexer.registrar.wallet import Key, KeyRing
 from indexer.registrar.wishes import RegisterName
+from indexer.wallet.key_file import KeyFile
+from indexer.wallet.keys import Key, KeyRing
+from indexer.wallet.node_coins import NodeCoins
+from indexer.wallet.node_wallet import NodeWallet
 from tests.fakes_registrar import World, fast_folder, template
 
 RATES = (1, 10, 100, 1000)

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from indexer.bitcoin.transactions import TxOut, p2pkh_script, p2sh_script
 from indexer.networks import REGTEST, SANDBOX
 from indexer.registrar import journal as journal_file
-from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.jobs import (
     MAX_ATTEMPTS,
     MAX_EVENTS,
@@ -31,6 +30,7 @@ from indexer.registrar.jobs import (
 from indexer.registrar.journal import Journal, JournalError, TooManyJobs
 from indexer.registrar.steps import Parties, StepKind
 from indexer.registrar.wishes import PreorderNamespace, RegisterName, TransferName, UpdateName
+from indexer.wallet.coins import Coin, Unsigned
 
 scripts = st.binary(min_size=20, max_size=20).map(p2pkh_script) | st.binary(
     min_size=20, max_size=20

@@ -12,10 +12,6 @@ from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.protocol.records import Phase
 from indexer.registrar.jobs import State
-from indexer.registrar.key_file import KeyFile
-from indexer.registrar.key_storage import load_keys, make_keys
-from indexer.registrar.node_coins import NodeCoins
-from indexer.registrar.node_wallet import NodeWallet
 from indexer.registrar.orders import Orders, Purse
 from indexer.registrar.wishes import (
     RegisterName,
@@ -25,6 +21,10 @@ from indexer.registrar.wishes import (
     UpdateName,
     Wish,
 )
+from indexer.wallet.key_file import KeyFile
+from indexer.wallet.key_storage import load_keys, make_keys
+from indexer.wallet.node_coins import NodeCoins
+from indexer.wallet.node_wallet import NodeWallet
 from tests.fakes_registrar import World, person_key, template
 
 CONTENT, LATER = b"$ORIGIN bob.id\n@ A 192.0.2.1\n", b"$ORIGIN bob.id\n@ A 192.0.2.2\n"

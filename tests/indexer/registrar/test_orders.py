@@ -8,16 +8,11 @@ import pytest
 from embit.hashes import hash160
 
 from indexer.bitcoin.transactions import TxOut
-from indexer.registrar.coins import Coin
 from indexer.registrar.jobs import State
-from indexer.registrar.offline import Offline
 from indexer.registrar.orders import CannotOrder, NoSuchJob, Orders
-from indexer.registrar.psbt import sign_psbt
 from indexer.registrar.refusals import PlanRefused, Reason
 from indexer.registrar.rivals import Rivals, waiting_operations
-from indexer.registrar.signers import NoLegacyAddresses
 from indexer.registrar.steps import StepKind
-from indexer.registrar.wallet import KeyRing, multisig_script, script_of_redeem_script
 from indexer.registrar.wishes import (
     PreorderNamespace,
     RegisterName,
@@ -26,6 +21,11 @@ from indexer.registrar.wishes import (
     TransferName,
     UpdateName,
 )
+from indexer.wallet.coins import Coin
+from indexer.wallet.keys import KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.offline import Offline
+from indexer.wallet.psbt import sign_psbt
+from indexer.wallet.signers import NoLegacyAddresses
 from tests.fakes_registrar import BIG, RingSigner, World, person_key, template
 
 CONTENT = b"$ORIGIN bob.id\n@ A 192.0.2.1\n"

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from indexer.bitcoin.transactions import p2pkh_script
 from indexer.protocol.rules import Refused
 from indexer.registrar import wishes
-from indexer.registrar.coins import DUST, Coin, usual_script_sig_size
 from indexer.registrar.plan import Plan, estimated_fees, make_plan
 from indexer.registrar.plan_text import amount, plan_json, plan_lines
 from indexer.registrar.purse import Purse
@@ -22,6 +21,7 @@ from indexer.registrar.steps import (
     steps_of,
 )
 from indexer.registrar.wishes import Wish
+from indexer.wallet.coins import DUST, Coin, usual_script_sig_size
 from tests.indexer.protocol.ledger import ALICE, BOB, CAROL, PAYER, REVEALER, THIRD, Ledger, opened
 from tests.indexer.registrar.world import (
     BY_ALICE,

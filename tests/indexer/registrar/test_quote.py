@@ -13,7 +13,6 @@ from indexer.protocol.flaws import Flaw
 from indexer.protocol.names import BadName
 from indexer.protocol.rules import Refused
 from indexer.registrar import wishes
-from indexer.registrar.coins import RELAY_DUST
 from indexer.registrar.dates import Tip, When, blocks_to_time, when
 from indexer.registrar.quote import (
     Standing,
@@ -23,6 +22,7 @@ from indexer.registrar.quote import (
     quote_namespace,
 )
 from indexer.registrar.steps import Parties, StepKind, dry_run
+from indexer.wallet.coins import RELAY_DUST
 from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,

@@ -17,12 +17,12 @@ from indexer.protocol.records import NamespaceRecord
 from indexer.protocol.rules import Refused
 from indexer.protocol.view import BlockView
 from indexer.registrar import wishes
-from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import DUST, compose
 from indexer.registrar.steps import Parties, StepKind, operation_for
-from indexer.registrar.wallet import Key, KeyRing
 from indexer.registrar.wishes import Wish
 from indexer.replay import MemoryStore
+from indexer.wallet.coins import Coin, Unsigned
+from indexer.wallet.keys import Key, KeyRing
 from tests.indexer.protocol.test_rules_recorded import wish_of
 
 pytestmark = pytest.mark.data

@@ -10,7 +10,6 @@ from indexer.networks import BLOCKS_PER_YEAR
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.operations import Register
 from indexer.registrar import wishes
-from indexer.registrar.coins import DUST
 from indexer.registrar.plan import make_plan
 from indexer.registrar.refusals import PlanRefused, Reason
 from indexer.registrar.steps import (
@@ -22,6 +21,7 @@ from indexer.registrar.steps import (
     operation_for,
 )
 from indexer.registrar.wishes import Wish
+from indexer.wallet.coins import DUST
 from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,

@@ -14,15 +14,15 @@ from indexer.networks import SANDBOX
 from indexer.node.node import NodeRpcError, NodeUnavailable
 from indexer.protocol.names import hash_name
 from indexer.protocol.operations import Preorder, Register
-from indexer.registrar.coins import Unsigned
 from indexer.registrar.jobs import State
 from indexer.registrar.journal import JournalError
-from indexer.registrar.psbt import sign_psbt, signed_transaction, write_psbt
 from indexer.registrar.runner import Runner
-from indexer.registrar.signers import InsufficientFunds, NeedsSignature, WalletLocked
 from indexer.registrar.steps import StepKind
 from indexer.registrar.wishes import RegisterName, RenewName, RevokeName, UpdateName
 from indexer.sandbox_blocks import serialize
+from indexer.wallet.coins import Unsigned
+from indexer.wallet.psbt import sign_psbt, signed_transaction, write_psbt
+from indexer.wallet.signers import InsufficientFunds, NeedsSignature, WalletLocked
 from tests.fakes_registrar import (
     DIGEST,
     OWNER,

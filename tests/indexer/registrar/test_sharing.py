@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from indexer.bitcoin.transactions import TxOut
-from indexer.registrar.coins import Coin
 from indexer.registrar.jobs import Job, State, Step
 from indexer.registrar.sharing import MAX_COINS_AT_ONCE, brought, carriers, counts, lacking, lacks
-from indexer.registrar.signers import InsufficientFunds, Payment
 from indexer.registrar.steps import Parties, StepKind
 from indexer.registrar.wishes import RegisterName
+from indexer.wallet.coins import Coin
+from indexer.wallet.signers import InsufficientFunds, Payment
 from tests.fakes_registrar import OWNER, PAYER, POOR, World, template
 
 AMOUNT = 200_000

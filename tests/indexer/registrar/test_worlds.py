@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.rules import Refused
 from indexer.registrar import wishes
-from indexer.registrar.coins import Unsigned
 from indexer.registrar.plan_text import plan_json, plan_lines
 from indexer.registrar.refusals import PlanRefused, refusal
 from indexer.registrar.steps import Parties, StepKind, dry_run, sender_of, steps_of
 from indexer.registrar.wishes import Wish
+from indexer.wallet.coins import Unsigned
 from tests.indexer.protocol.ledger import ALICE, BOB, CLASSIC, REVEALER, Holder, Ledger, ready
 from tests.indexer.registrar.world import CHAINS, EVERYBODY, World, coin
 

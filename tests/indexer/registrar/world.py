@@ -14,13 +14,13 @@ from indexer.protocol.apply import SpentCandidate
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.view import BlockView
 from indexer.registrar import wishes
-from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import compose
 from indexer.registrar.dates import Tip
 from indexer.registrar.plan import Plan, make_plan
 from indexer.registrar.refusals import PlanRefused
 from indexer.registrar.steps import Parties, StepKind, next_view, operation_for, steps_of
 from indexer.registrar.wishes import Wish
+from indexer.wallet.coins import Coin, Unsigned
 from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,

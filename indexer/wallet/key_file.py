@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from indexer.bitcoin.transactions import TxOut, parse_transaction
 from indexer.networks import Network
 from indexer.node.node import BitcoinNode
-from indexer.registrar.coins import Coin, Unsigned, usual_script_sig_size
-from indexer.registrar.offline import CoinSource, WatchedScripts
-from indexer.registrar.psbt import BadPsbt, NotYetSigned, sign_psbt, signed_transaction
-from indexer.registrar.signers import NeedsSignature, NotSigned, Payment
-from indexer.registrar.wallet import CannotSign, KeyRing
+from indexer.wallet.coins import Coin, Unsigned, usual_script_sig_size
+from indexer.wallet.keys import CannotSign, KeyRing
+from indexer.wallet.offline import CoinSource, WatchedScripts
+from indexer.wallet.psbt import BadPsbt, NotYetSigned, sign_psbt, signed_transaction
+from indexer.wallet.signers import NeedsSignature, NotSigned, Payment
 
 
 class KeyFile(WatchedScripts):

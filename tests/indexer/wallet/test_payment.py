@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.bitcoin.transactions import TxOut, p2pkh_script
-from indexer.registrar.coins import RELAY_DUST, Coin
-from indexer.registrar.payment import compose_payment
-from indexer.registrar.psbt import raw_unsigned
-from indexer.registrar.signers import InsufficientFunds
-from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.coins import RELAY_DUST, Coin
+from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.payment import compose_payment
+from indexer.wallet.psbt import raw_unsigned
+from indexer.wallet.signers import InsufficientFunds
 
 KEYS = [Key(bytes((n,)) * 32) for n in range(1, 4)]
 RING = KeyRing(KEYS)

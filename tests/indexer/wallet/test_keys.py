@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from indexer.bitcoin.spending import HALF_ORDER, ScriptFailed, read_pushes, verify_input
 from indexer.bitcoin.transactions import TxIn, TxOut, parse_transaction
 from indexer.networks import MAINNET, REGTEST
-from indexer.registrar.wallet import (
+from indexer.wallet.keys import (
     BadKey,
     CannotSign,
     Key,

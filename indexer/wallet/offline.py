@@ -11,18 +11,18 @@ from typing import Protocol
 from indexer.bitcoin.transactions import TxOut, is_p2pkh, script_address
 from indexer.networks import Network
 from indexer.node.node import BitcoinNode, NodeError
-from indexer.registrar.coins import Coin, Unsigned
-from indexer.registrar.node_coins import previous_transactions
-from indexer.registrar.payment import any_script_sig_size, compose_payment
-from indexer.registrar.psbt import BadPsbt, write_psbt
-from indexer.registrar.signers import (
+from indexer.wallet.coins import Coin, Unsigned
+from indexer.wallet.keys import script_of_redeem_script
+from indexer.wallet.node_coins import previous_transactions
+from indexer.wallet.payment import any_script_sig_size, compose_payment
+from indexer.wallet.psbt import BadPsbt, write_psbt
+from indexer.wallet.signers import (
     InsufficientFunds,
     NeedsSignature,
     NoLegacyAddresses,
     NotSigned,
     Payment,
 )
-from indexer.registrar.wallet import script_of_redeem_script
 
 
 class CoinSource(Protocol):

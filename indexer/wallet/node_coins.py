@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from indexer.bitcoin.transactions import CorruptTransaction, hash_bytes, hash_hex, parse_transaction
 from indexer.node.node import BitcoinNode, NodeError, NodeRefused, NodeRpcError, NodeUnavailable
-from indexer.registrar.coins import Coin
-from indexer.registrar.signers import SignerError, SignerUnavailable
+from indexer.wallet.coins import Coin
+from indexer.wallet.signers import SignerError, SignerUnavailable
 
 log = logging.getLogger("blockstore.registrar")
 

@@ -19,7 +19,8 @@ from indexer.bitcoin.transactions import (
     serialize_transaction,
 )
 from indexer.registrar.compose import Coin, Unsigned
-from indexer.registrar.psbt import (
+from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.psbt import (
     BadPsbt,
     NotYetSigned,
     check_signed,
@@ -30,7 +31,6 @@ from indexer.registrar.psbt import (
     unsigned_of,
     write_psbt,
 )
-from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
 
 KEYS = [Key(bytes((n,)) * 32) for n in range(1, 5)]
 LONG = Key(b"\x09" * 32, compressed=False)

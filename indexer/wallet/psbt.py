@@ -31,8 +31,8 @@ from indexer.bitcoin.transactions import (
     parse_transaction,
     serialize_transaction,
 )
-from indexer.registrar.coins import Coin, Unsigned
-from indexer.registrar.wallet import SIGHASH_ALL, KeyRing, script_of_redeem_script
+from indexer.wallet.coins import Coin, Unsigned
+from indexer.wallet.keys import SIGHASH_ALL, KeyRing, script_of_redeem_script
 
 VERSION, LOCKTIME = 1, 0
 """Of every transaction that is made here."""

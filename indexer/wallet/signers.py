@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from indexer.bitcoin.transactions import TxOut
-from indexer.registrar.coins import Coin, Unsigned
+from indexer.wallet.coins import Coin, Unsigned
 
 
 class SignerError(Exception):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.networks import MAINNET, REGTEST
-from indexer.registrar import key_storage
-from indexer.registrar.key_storage import (
+from indexer.wallet import key_storage
+from indexer.wallet.key_storage import (
     KeyFileError,
     PassphraseWanted,
     WrongPassphrase,
@@ -22,8 +22,8 @@ from indexer.registrar.key_storage import (
     read_passphrase,
     write_keys,
 )
-from indexer.registrar.key_text import BadKeyText, read_key_text, write_key_text
-from indexer.registrar.wallet import Key, multisig_script, script_of_redeem_script
+from indexer.wallet.key_text import BadKeyText, read_key_text, write_key_text
+from indexer.wallet.keys import Key, multisig_script, script_of_redeem_script
 
 KEYS = [Key(bytes((n,)) * 32) for n in range(1, 4)]
 REDEEM = multisig_script(2, [key.public_key for key in KEYS])

@@ -25,9 +25,9 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from indexer.networks import Network
-from indexer.registrar.key_text import MAX_KEY_TEXT, read_key_text, write_key_text
-from indexer.registrar.signers import SignerError
-from indexer.registrar.wallet import Key, KeyRing
+from indexer.wallet.key_text import MAX_KEY_TEXT, read_key_text, write_key_text
+from indexer.wallet.keys import Key, KeyRing
+from indexer.wallet.signers import SignerError
 
 MAX_FILE_BYTES = 2 * MAX_KEY_TEXT
 MAX_PASSPHRASE = 1_000

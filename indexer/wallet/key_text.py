@@ -7,7 +7,7 @@ bounded. Pure.
 from collections.abc import Iterable
 
 from indexer.networks import Network
-from indexer.registrar.wallet import BadKey, Key, KeyRing, multisig_script
+from indexer.wallet.keys import BadKey, Key, KeyRing, multisig_script
 
 MAX_KEYS = 1_000
 MAX_KEY_TEXT = 256_000

@@ -7,7 +7,7 @@ output) last; every coin that was asked to be spent is spent. Pure.
 from collections.abc import Sequence
 
 from indexer.bitcoin.transactions import TxOut, is_p2pkh, is_p2sh
-from indexer.registrar.coins import (
+from indexer.wallet.coins import (
     Coin,
     Form,
     ScriptSigSize,
@@ -15,7 +15,7 @@ from indexer.registrar.coins import (
     terms_of,
     usual_script_sig_size,
 )
-from indexer.registrar.signers import InsufficientFunds
+from indexer.wallet.signers import InsufficientFunds
 
 _WITNESS_BYTES = 28
 """A quarter of a signature, a public key and their lengths, rounded up."""

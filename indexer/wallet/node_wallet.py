@@ -25,15 +25,15 @@ from indexer.bitcoin.transactions import (
 )
 from indexer.networks import Network
 from indexer.node.node import BitcoinNode, NodeError, NodeRefused, NodeRpcError, NodeUnavailable
-from indexer.registrar.coins import (
+from indexer.wallet.coins import (
     FINAL_SEQUENCE,
     Coin,
     Unsigned,
     transaction_size,
     usual_script_sig_size,
 )
-from indexer.registrar.node_coins import coin_of, largest_first, listed, previous_transactions
-from indexer.registrar.psbt import (
+from indexer.wallet.node_coins import coin_of, largest_first, listed, previous_transactions
+from indexer.wallet.psbt import (
     BadPsbt,
     check_signatures,
     raw_unsigned,
@@ -41,7 +41,7 @@ from indexer.registrar.psbt import (
     transaction_of,
     write_psbt,
 )
-from indexer.registrar.signers import (
+from indexer.wallet.signers import (
     InsufficientFunds,
     NeedsSignature,
     NoLegacyAddresses,

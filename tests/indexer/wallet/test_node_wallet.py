@@ -24,11 +24,13 @@ from indexer.bitcoin.transactions import (
 from indexer.networks import MAINNET, REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce
-from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import compose
-from indexer.registrar.node_wallet import NodeWallet
-from indexer.registrar.psbt import sign_psbt, signed_transaction
-from indexer.registrar.signers import (
+from indexer.sandbox import SandboxNode
+from indexer.wallet.coins import Coin, Unsigned
+from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.node_wallet import NodeWallet
+from indexer.wallet.psbt import sign_psbt, signed_transaction
+from indexer.wallet.signers import (
     InsufficientFunds,
     NeedsSignature,
     NoLegacyAddresses,
@@ -40,8 +42,6 @@ from indexer.registrar.signers import (
     WalletLocked,
     WrongNetwork,
 )
-from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
-from indexer.sandbox import SandboxNode
 from tests.fakes_node import ErrorReply, FakeNode, Purse
 
 NOW = 1_700_000_000

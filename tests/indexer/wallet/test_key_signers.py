@@ -13,16 +13,18 @@ from indexer.bitcoin.transactions import TxOut, p2pkh_script, parse_transaction,
 from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce
-from indexer.registrar.coins import Coin, Unsigned
 from indexer.registrar.compose import compose
-from indexer.registrar.key_file import KeyFile
-from indexer.registrar.key_storage import load_keys, make_keys, write_keys
-from indexer.registrar.key_text import write_key_text
-from indexer.registrar.node_coins import NodeCoins, previous_transactions, satoshis
-from indexer.registrar.node_wallet import NodeWallet
-from indexer.registrar.offline import Offline
-from indexer.registrar.psbt import combine, sign_psbt, signed_transaction
-from indexer.registrar.signers import (
+from indexer.sandbox import SandboxNode
+from indexer.wallet.coins import Coin, Unsigned
+from indexer.wallet.key_file import KeyFile
+from indexer.wallet.key_storage import load_keys, make_keys, write_keys
+from indexer.wallet.key_text import write_key_text
+from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.node_coins import NodeCoins, previous_transactions, satoshis
+from indexer.wallet.node_wallet import NodeWallet
+from indexer.wallet.offline import Offline
+from indexer.wallet.psbt import combine, sign_psbt, signed_transaction
+from indexer.wallet.signers import (
     InsufficientFunds,
     NeedsSignature,
     NoLegacyAddresses,
@@ -31,8 +33,6 @@ from indexer.registrar.signers import (
     SignerError,
     SignerUnavailable,
 )
-from indexer.registrar.wallet import Key, KeyRing, multisig_script, script_of_redeem_script
-from indexer.sandbox import SandboxNode
 from tests.fakes_node import ErrorReply, FakeNode
 
 NOW = 1_700_000_000
