@@ -42,7 +42,7 @@ def commands(
         One line a block: HEIGHT OPS_HASH CONSENSUS_HASH. With --check, everything is compared
         with what the file records, and the first difference is shown field by field.
         """
-        from indexer.replay import BadChainFile
+        from indexer.following.replay import BadChainFile
 
         for path in files:
             if len(files) > 1:
@@ -81,8 +81,8 @@ def commands(
 
 def _replayed(path: Path, check: bool) -> list[str] | None:
     """Print the hashes of a chain file; the lines of the first difference, if asked for."""
-    from indexer.differences import first_difference
-    from indexer.replay import MemoryStore, read_chain, replay
+    from indexer.following.differences import first_difference
+    from indexer.following.replay import MemoryStore, read_chain, replay
 
     chain = read_chain(path)
     for block, outcome in replay(chain, MemoryStore()):

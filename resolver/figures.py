@@ -12,7 +12,7 @@ from resolver.pages import Json
 from resolver.settings import VERSION
 
 if TYPE_CHECKING:
-    from indexer.progress import Progress
+    from indexer.following.progress import Progress
     from resolver.forward import Forwarder
     from resolver.service import Service
 

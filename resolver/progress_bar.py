@@ -16,8 +16,8 @@ from typing import Protocol, TextIO
 
 from tqdm import tqdm
 
-from indexer.follower import FollowerStatus
-from indexer.progress import Progress, duration
+from indexer.following.follower import FollowerStatus
+from indexer.following.progress import Progress, duration
 
 log = logging.getLogger("blockstore.daemon")
 

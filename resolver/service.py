@@ -20,9 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from indexer.block_files import MESSAGE_START, BlockFiles, BlockFilesError
-from indexer.follower import Follower
-from indexer.lane_process import make_lanes
+from indexer.following.block_files import MESSAGE_START, BlockFiles, BlockFilesError
+from indexer.following.follower import Follower
+from indexer.following.lane_process import make_lanes
 from indexer.networks import NETWORKS
 from indexer.node.announcements import Announcements
 from indexer.node.node import BitcoinNode, NodeError

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from indexer.progress import Progress
+from indexer.following.progress import Progress
 
 
 def status_lines(pid: int, info: Mapping[str, Any]) -> list[str]:

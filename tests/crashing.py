@@ -8,7 +8,7 @@ import pickle
 import sys
 from pathlib import Path
 
-from indexer.follower import Follower
+from indexer.following.follower import Follower
 from indexer.networks import SANDBOX
 from indexer.table.table import NameTable
 from tests import fakes

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from indexer.following.replay import MemoryStore
 from indexer.networks import REGTEST
 from indexer.protocol.records import NameRecord, NameStatus, Phase
-from indexer.replay import MemoryStore
 from indexer.table.snapshot import PAGE, Holder, Snapshot
 from resolver.chase import Freshness
 from resolver.pages import Behind, Pages

@@ -13,7 +13,7 @@ from typing import Any
 from embit.hashes import hash160
 
 from indexer.bitcoin.transactions import TxOut, parse_block, parse_transaction
-from indexer.follower import Follower
+from indexer.following.follower import Follower
 from indexer.networks import SANDBOX, Network
 from indexer.node.node import BitcoinNode, NodeUnavailable
 from indexer.node.wire import Wire

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from indexer.follower import Follower
+from indexer.following.follower import Follower
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.registrar.journal import Journal

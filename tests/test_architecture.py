@@ -16,7 +16,7 @@ PURE = frozenset(
     [
         "indexer/protocol/apply.py",
         "indexer/protocol/carried.py",
-        "indexer/chain.py",
+        "indexer/following/chain.py",
         "indexer/protocol/consensus.py",
         "indexer/protocol/flaws.py",
         "indexer/bitcoin/headers.py",
@@ -28,7 +28,7 @@ PURE = frozenset(
         "indexer/protocol/operations.py",
         "indexer/protocol/payloads.py",
         "indexer/protocol/prices.py",
-        "indexer/progress.py",
+        "indexer/following/progress.py",
         "indexer/protocol/proofs.py",
         "indexer/protocol/records.py",
         "indexer/protocol/rows.py",

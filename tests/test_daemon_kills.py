@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.follower import Follower
+from indexer.following.follower import Follower
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.table.table import NameTable

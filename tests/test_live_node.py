@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from indexer.bitcoin.transactions import TxIn, TxOut, hash_bytes, hash_hex, parse_block
-from indexer.follower import Follower
+from indexer.following.follower import Follower
 from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode, NodeRpcError, NodeUnavailable
 from indexer.protocol.names import hash128, hash_name, name_consensus_hash

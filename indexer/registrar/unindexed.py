@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from indexer.chain import Connect
+from indexer.following.chain import Connect
+from indexer.following.reading import BadBlock, BlockSource, read_blocks
 from indexer.node.wire import NodeError, NodeUnavailable
 from indexer.protocol.apply import Outcome, apply_block
 from indexer.protocol.view import Store
-from indexer.reading import BadBlock, BlockSource, read_blocks
 from indexer.table.snapshot import Snapshot
 
 log = logging.getLogger("blockstore.registrar")

@@ -22,11 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from indexer.ahead import BLOCKS_A_BATCH, BYTES_A_BATCH, Lane
-from indexer.block_files import MESSAGE_START, BlockFiles
-from indexer.chain import Connect
-from indexer.follower import Follower
-from indexer.lane_process import LaneProcess, make_lanes
+from indexer.following.ahead import BLOCKS_A_BATCH, BYTES_A_BATCH, Lane
+from indexer.following.block_files import MESSAGE_START, BlockFiles
+from indexer.following.chain import Connect
+from indexer.following.follower import Follower
+from indexer.following.lane_process import LaneProcess, make_lanes
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.sandbox_coins import COINBASE_MATURITY

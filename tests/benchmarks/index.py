@@ -30,7 +30,7 @@ from indexer.bitcoin.transactions import (
     parse_block,
     scan_block,
 )
-from indexer.follower import Follower
+from indexer.following.follower import Follower
 from indexer.node.node import ChainInfo
 from indexer.protocol.rows import read_pairs, write_pairs
 from indexer.table.table import NameTable

@@ -10,8 +10,8 @@ from indexer.networks import REGTEST
 from resolver import daemon as program
 from resolver.pidfile import PidFile
 from tests.conftest import DATA
-from tests.indexer.test_follower import World, _transactions
-from tests.indexer.test_replay import chain_file
+from tests.indexer.following.test_follower import World, _transactions
+from tests.indexer.following.test_replay import chain_file
 
 CHAINS = sorted((DATA / "protocol" / "chains").glob("*.json"))
 

@@ -23,8 +23,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.follower import FollowerStatus
-from indexer.progress import Progress
+from indexer.following.follower import FollowerStatus
+from indexer.following.progress import Progress
 from indexer.sandbox import SandboxNode
 from resolver import progress_bar
 from resolver.progress_bar import MIN_BAR, ProgressBar, is_drawable, sides

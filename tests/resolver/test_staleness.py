@@ -18,8 +18,8 @@ from resolver.settings import load
 from resolver.value import require_fresh
 from resolver.zones import Zones
 from tests.fakes_resolver import FakeSource, checked, errors
-from tests.indexer.test_follower import _NEVER, ALICE, World
-from tests.indexer.test_reorganisations import branch
+from tests.indexer.following.test_follower import _NEVER, ALICE, World
+from tests.indexer.following.test_reorganisations import branch
 from zonefiles.zonefile import value_hash
 
 HOUR = 3_600.0

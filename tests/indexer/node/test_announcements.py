@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from indexer.bitcoin.transactions import p2pkh_script
-from indexer.follower import Follower
+from indexer.following.follower import Follower
 from indexer.networks import SANDBOX
 from indexer.node.announcements import Announcements, zmq_address
 from indexer.node.node import BitcoinNode

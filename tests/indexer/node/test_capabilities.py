@@ -103,7 +103,7 @@ def test_a_node_too_old_to_show_prevouts_without_an_index_is_told_so() -> None:
 
 def test_the_methods_of_the_whitelist_are_those_that_are_asked_for() -> None:
     named = set()
-    for file in ("node/node.py", "node/wire.py", "node/capabilities.py", "follower.py"):
+    for file in ("node/node.py", "node/wire.py", "node/capabilities.py", "following/follower.py"):
         source = (ROOT / "indexer" / file).read_text("utf-8")
         named |= set(re.findall(r'\bcall\("([a-z]+)"', source))
         named |= set(re.findall(r'\("([a-z]+)", \(', source))

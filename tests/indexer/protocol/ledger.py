@@ -14,6 +14,7 @@ from embit.hashes import hash160
 
 from indexer.bitcoin.scripts import p2pkh_script, p2sh_script, script_address
 from indexer.bitcoin.transactions import Candidate, Transaction, TxIn, TxOut, double_sha256
+from indexer.following.replay import MemoryStore
 from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4, Epoch, Network
 from indexer.protocol import schema
 from indexer.protocol.apply import Outcome, SpentCandidate, apply_block
@@ -36,7 +37,6 @@ from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.protocol.records import NameRecord, NamespaceRecord
 from indexer.protocol.view import BlockView
 from indexer.registrar.compose import write_outputs
-from indexer.replay import MemoryStore
 
 FIRST_BLOCK = 100
 CLASSIC: dict[str, Any] = {

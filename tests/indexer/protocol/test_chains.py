@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from indexer.bitcoin.transactions import Transaction, TxIn, TxOut
+from indexer.following.replay import MemoryStore, read_chain, replay
 from indexer.networks import MAINNET, REGTEST
 from indexer.protocol.names import base40_bytes, hash128, hash_name, name_consensus_hash
 from indexer.protocol.operations import Malformed
 from indexer.protocol.payloads import read_operation
-from indexer.replay import MemoryStore, read_chain, replay
 from tests.conftest import DATA
 
 CHAINS = sorted((DATA / "protocol" / "chains").glob("*.json"))

@@ -10,8 +10,8 @@ from indexer.protocol.flaws import Flaw
 from indexer.protocol.names import hash128, name_consensus_hash
 from indexer.protocol.operations import Transfer, Update
 from indexer.table.snapshot import Snapshot
+from tests.indexer.following.test_follower import World
 from tests.indexer.protocol.ledger import ALICE, BOB, FIRST_BLOCK, PAYER, Ledger, network, register
-from tests.indexer.test_follower import World
 
 FREEZE = FIRST_BLOCK + 40
 NETWORK = network(replace(EPOCH_3, last_block=FREEZE), EPOCH_4)

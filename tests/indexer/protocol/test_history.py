@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer.bitcoin.transactions import Candidate, TxOut
+from indexer.following.replay import MemoryStore
 from indexer.networks import SANDBOX
 from indexer.protocol import schema
 from indexer.protocol.apply import SpentCandidate
@@ -16,8 +17,8 @@ from indexer.protocol.operations import TokenTransfer
 from indexer.protocol.payloads import write_operation
 from indexer.protocol.records import NameRecord, NameStatus
 from indexer.protocol.rows import read_pairs
-from indexer.replay import MemoryStore
 from indexer.table.snapshot import Snapshot
+from tests.indexer.following.test_follower import World, _transactions
 from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,
@@ -36,7 +37,6 @@ from tests.indexer.protocol.ledger import (
     revoke,
     transaction,
 )
-from tests.indexer.test_follower import World, _transactions
 
 ONE, TWO = b"\x11" * 20, b"\xff" * 20
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.bitcoin.transactions import double_sha256
+from indexer.following.replay import MemoryStore, read_chain, replay
 from indexer.networks import SANDBOX, Network
 from indexer.protocol import consensus
 from indexer.protocol.proofs import (
@@ -26,7 +27,6 @@ from indexer.protocol.proofs import (
     write_proof,
 )
 from indexer.protocol.serialized import BadSerialization, read_serialized
-from indexer.replay import MemoryStore, read_chain, replay
 from indexer.table.snapshot import Snapshot
 from tests.conftest import DATA
 

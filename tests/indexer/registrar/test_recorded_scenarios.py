@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from indexer.bitcoin.transactions import TxOut, address_script, hash_bytes, parse_transaction
+from indexer.following.replay import MemoryStore
 from indexer.networks import MAINNET
 from indexer.protocol import schema
 from indexer.protocol.flaws import Flaw
@@ -20,7 +21,6 @@ from indexer.registrar import wishes
 from indexer.registrar.compose import DUST, compose
 from indexer.registrar.steps import Parties, StepKind, operation_for
 from indexer.registrar.wishes import Wish
-from indexer.replay import MemoryStore
 from indexer.wallet.coins import Coin, Unsigned
 from indexer.wallet.keys import Key, KeyRing
 from tests.indexer.protocol.test_rules_recorded import wish_of

@@ -12,18 +12,18 @@ import pytest
 
 from indexer.bitcoin.headers import HEADER_BYTES
 from indexer.bitcoin.transactions import Candidate, meets_target, parse_header
+from indexer.following.replay import MemoryStore, read_chain
 from indexer.networks import REGTEST, SANDBOX
 from indexer.protocol import schema
 from indexer.protocol.apply import SpentCandidate, apply_block
 from indexer.protocol.carried import Carried, read_carried, write_carried
 from indexer.protocol.rows import write_number
-from indexer.replay import MemoryStore, read_chain
 from indexer.table.rebuild import RebuildFailed, import_snapshot
 from indexer.table.snapshot_file import MAX_ROW, BadSnapshot, write_snapshot
 from indexer.table.table import NameTable
 from tests import fakes
 from tests.fakes import Person
-from tests.indexer.test_follower import ALICE, BOB, PAYER, REVEALER, World
+from tests.indexer.following.test_follower import ALICE, BOB, PAYER, REVEALER, World
 
 NOT_COVERED = b"vTwUR!"
 """Rows that tell of refused operations too, or how the table came to be."""

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from indexer.bitcoin.transactions import hash_hex
+from indexer.following.replay import RecordedBlock
 from indexer.protocol.apply import Outcome
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.serialized import BadSerialization, Serialized, read_serialized
-from indexer.replay import RecordedBlock
 
 ABSENT = "-"
 

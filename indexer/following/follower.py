@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Protocol
 
-from indexer.ahead import Lane, Reader
 from indexer.bitcoin.headers import meets_target, parse_header
 from indexer.bitcoin.transactions import hash_hex
-from indexer.chain import Connect, ForkTooDeep, Step, last_shared, plan
+from indexer.following.ahead import Lane, Reader
+from indexer.following.chain import Connect, ForkTooDeep, Step, last_shared, plan
+from indexer.following.progress import Meter, Progress
+from indexer.following.reading import BadBlock, BlockSource, ReadBlock
 from indexer.networks import Network
 from indexer.node.node import ChainInfo, NodeError, NodePruned
-from indexer.progress import Meter, Progress
 from indexer.protocol.apply import Outcome, apply_block
 from indexer.protocol.rows import DamagedRow
 from indexer.protocol.schema import UNDO_BLOCKS
-from indexer.reading import BadBlock, BlockSource, ReadBlock
 from indexer.table.table import NameTable, Snapshot, TableError
 
 log = logging.getLogger("blockstore.follower")

@@ -17,10 +17,10 @@ from indexer.bitcoin.transactions import (
     parse_transaction,
     serialize_transaction,
 )
-from indexer.differences import first_difference
+from indexer.following.differences import first_difference
+from indexer.following.replay import BadChainFile, MemoryStore, read_chain, replay
 from indexer.protocol import schema
 from indexer.protocol.serialized import read_serialized
-from indexer.replay import BadChainFile, MemoryStore, read_chain, replay
 from indexer.table.snapshot import Snapshot
 from indexer.table.verify import VerificationFailed, compute_chain
 from tests.indexer.protocol.ledger import ALICE, BOB, THIRD, Ledger, opened

@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from indexer.follower import Follower
+from indexer.following.follower import Follower
 from indexer.table.table import NameTable
 from tests.benchmarks.chain import NETWORK, MinedBlock, SyntheticChain
 from tests.benchmarks.index import ChainFile, write_chain

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from indexer.block_files import MESSAGE_START, BlockFiles, BlockFilesError, OpenFiles
-from indexer.chain import Connect
-from indexer.follower import Follower
-from indexer.lane_process import make_lanes
+from indexer.following.block_files import MESSAGE_START, BlockFiles, BlockFilesError, OpenFiles
+from indexer.following.chain import Connect
+from indexer.following.follower import Follower
+from indexer.following.lane_process import make_lanes
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.sandbox import SandboxNode

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from indexer.bitcoin.transactions import CorruptBlock, Header, ScannedBlock, hash_hex, scan_block
-from indexer.chain import Connect
+from indexer.following.chain import Connect
 from indexer.protocol.apply import SpentCandidate
 from indexer.protocol.payloads import COINBASE_TXID
 

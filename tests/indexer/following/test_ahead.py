@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from indexer.ahead import AHEAD, Batch, OwnLane, Reader
 from indexer.bitcoin.headers import parse_header
-from indexer.chain import Connect
-from indexer.follower import Follower
-from indexer.lane_process import LaneProcess, make_lanes
+from indexer.following.ahead import AHEAD, Batch, OwnLane, Reader
+from indexer.following.chain import Connect
+from indexer.following.follower import Follower
+from indexer.following.lane_process import LaneProcess, make_lanes
+from indexer.following.reading import BadBlock, ReadBlock
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUnavailable
-from indexer.reading import BadBlock, ReadBlock
 from indexer.sandbox import SandboxNode, Switches
 from indexer.sandbox_rest import Reply
 from indexer.table.table import NameTable

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.progress import WINDOW_SECONDS, Meter, Progress, duration
+from indexer.following.progress import WINDOW_SECONDS, Meter, Progress, duration
 
 
 def test_the_rate_is_that_of_the_last_minute() -> None:

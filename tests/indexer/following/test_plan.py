@@ -2,7 +2,7 @@
 
 import pytest
 
-from indexer.chain import Connect, ForkTooDeep, TakeBack, plan
+from indexer.following.chain import Connect, ForkTooDeep, TakeBack, plan
 
 
 def chain(*marks: str, start: int = 10) -> dict[int, bytes]:

@@ -18,11 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from indexer.ahead import Batch, Lane, OwnLane
-from indexer.block_files import BlockFiles, FileLane, Place
-from indexer.chain import Connect
+from indexer.following.ahead import Batch, Lane, OwnLane
+from indexer.following.block_files import BlockFiles, FileLane, Place
+from indexer.following.chain import Connect
+from indexer.following.reading import complete_blocks
 from indexer.node.node import BitcoinNode, NodeError
-from indexer.reading import complete_blocks
 
 THREADS = 2
 _LENGTH = 8
@@ -81,7 +81,7 @@ class LaneProcess:
         self._turn = threading.Condition()
         self._asked = self._answered = 0
         # -c rather than -m: the module under its own name, for the classes that travel.
-        program = "from indexer.lane_process import serve; serve()"
+        program = "from indexer.following.lane_process import serve; serve()"
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-c", program],
             stdin=subprocess.PIPE,

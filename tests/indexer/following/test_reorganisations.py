@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer.chain import last_shared
-from indexer.follower import Follower
+from indexer.following.chain import last_shared
+from indexer.following.follower import Follower
 from indexer.networks import SANDBOX
 from indexer.node.node import ChainInfo, NodeUnavailable
 from indexer.protocol import schema
@@ -17,7 +17,7 @@ from indexer.table.rebuild import RebuildFailed, mend, rebuild, start_over, take
 from indexer.table.table import NameTable
 from tests import fakes
 from tests.fakes import FakeNode
-from tests.indexer.test_follower import _NEVER, ALICE, BOB, PAYER, World
+from tests.indexer.following.test_follower import _NEVER, ALICE, BOB, PAYER, World
 
 Blocks = list[tuple[bytes, bytes]]
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer.follower import HEADERS_FIRST, Follower
+from indexer.following.follower import HEADERS_FIRST, Follower
+from indexer.following.reading import BadBlock
 from indexer.networks import REGTEST, SANDBOX, Network
 from indexer.node.node import NodeUnavailable
 from indexer.protocol import schema
 from indexer.protocol.operations import Preorder
 from indexer.protocol.records import Phase
-from indexer.reading import BadBlock
 from indexer.table.table import NameTable, Snapshot, TableError
 from tests import fakes
 from tests.fakes import FakeNode, Person

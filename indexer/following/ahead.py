@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Protocol
 
-from indexer.chain import Connect
-from indexer.reading import BadBlock, BlockSource, ReadBlock, read_blocks
+from indexer.following.chain import Connect
+from indexer.following.reading import BadBlock, BlockSource, ReadBlock, read_blocks
 
 log = logging.getLogger("blockstore.follower")
 
