@@ -22,7 +22,7 @@ from indexer.bitcoin.transactions import (
     hash_hex,
     parse_transaction,
 )
-from indexer.registrar import compose
+from indexer.registrar.planning import compose
 from indexer.sandbox_blocks import serialize
 from indexer.sandbox_chain import SandboxChain
 from indexer.sandbox_coins import Coin

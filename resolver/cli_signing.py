@@ -17,7 +17,7 @@ def told(unsigned: "Unsigned", network: "Network") -> Iterator[str]:
     """What a transaction spends, pays, says and costs: all that its signer must know."""
     from indexer.bitcoin.scripts import script_address
     from indexer.bitcoin.transactions import op_return_payload
-    from indexer.registrar.plan_text import amount
+    from indexer.registrar.planning.plan_text import amount
 
     for coin in unsigned.coins:
         where = script_address(coin.script, network) or coin.script.hex()

@@ -20,13 +20,13 @@ from indexer.protocol.records import Phase
 from indexer.registrar.jobs import Job
 from indexer.registrar.journal import Journal, JournalError
 from indexer.registrar.orders import CannotOrder, NoSuchJob, Orders, Planned
-from indexer.registrar.plan_text import plan_json, plan_lines
-from indexer.registrar.quote import name_payment
-from indexer.registrar.refusals import PlanRefused, Reason
+from indexer.registrar.planning.plan_text import plan_json, plan_lines
+from indexer.registrar.planning.quote import name_payment
+from indexer.registrar.planning.refusals import PlanRefused, Reason
+from indexer.registrar.planning.steps import next_view
+from indexer.registrar.planning.wishes import RenewName, Wish, read_wish, wish_json
 from indexer.registrar.renewals import Lapsing, names_due
 from indexer.registrar.runner import Runner
-from indexer.registrar.steps import next_view
-from indexer.registrar.wishes import RenewName, Wish, read_wish, wish_json
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.signers import SignerError
 from resolver.refusals import Refusal, Refused

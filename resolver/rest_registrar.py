@@ -32,7 +32,7 @@ class Order:
     """What somebody wishes, and how it is to be paid and signed."""
 
     wish: Mapping[str, Any]
-    """As ``indexer.registrar.wishes`` reads it, without the hash of the data."""
+    """As ``indexer.registrar.planning.wishes`` reads it, without the hash of the data."""
     data: bytes | None = None
     fee_rate: float | None = None
     """Satoshis a virtual byte; None: what the node estimates."""

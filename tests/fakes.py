@@ -31,7 +31,7 @@ from indexer.protocol.operations import (
     Update,
 )
 from indexer.protocol.prices import name_price_satoshis, namespace_price
-from indexer.registrar.compose import write_outputs
+from indexer.registrar.planning.compose import write_outputs
 
 _BITS = 0x207FFFFF  # regtest's: every second hash meets it
 

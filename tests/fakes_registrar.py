@@ -19,13 +19,13 @@ from indexer.node.node import BitcoinNode, NodeUnavailable
 from indexer.node.wire import Wire
 from indexer.protocol.operations import Operation
 from indexer.registrar.actions import AskConsent
-from indexer.registrar.compose import compose
 from indexer.registrar.decide import consented, decide
 from indexer.registrar.jobs import Job, Step
 from indexer.registrar.journal import Journal
+from indexer.registrar.planning.compose import compose
+from indexer.registrar.planning.steps import Parties, StepKind, steps_of
+from indexer.registrar.planning.wishes import RegisterName, Wish
 from indexer.registrar.runner import Runner
-from indexer.registrar.steps import Parties, StepKind, steps_of
-from indexer.registrar.wishes import RegisterName, Wish
 from indexer.sandbox import SandboxNode
 from indexer.sandbox_store import ChainFile
 from indexer.table.snapshot import Snapshot

@@ -33,7 +33,7 @@ from indexer.protocol.operations import (
 )
 from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.protocol.records import Phase
-from indexer.registrar.compose import Coin, compose
+from indexer.registrar.planning.compose import Coin, compose
 from indexer.table.table import NameTable, Snapshot
 from indexer.wallet.keys import Key, KeyRing
 from tests.bcoin import Bcoin, needs_bcoin

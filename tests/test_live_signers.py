@@ -10,7 +10,7 @@ from indexer.bitcoin.transactions import TxOut, hash_bytes, p2pkh_script, parse_
 from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce
-from indexer.registrar.compose import compose
+from indexer.registrar.planning.compose import compose
 from indexer.wallet.coins import Coin, Unsigned
 from indexer.wallet.key_file import KeyFile
 from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script

@@ -31,8 +31,8 @@ from indexer.registrar.actions import (
     Wait,
 )
 from indexer.registrar.jobs import MAX_ATTEMPTS, Attempt, Job, State, Step
+from indexer.registrar.planning.steps import StepKind
 from indexer.registrar.seen import NOWHERE, CoinState, Seen, Standing
-from indexer.registrar.steps import StepKind
 
 FRESH_BLOCKS = 5
 """A transaction whose consensus hash may be named in fewer blocks than this is made anew."""

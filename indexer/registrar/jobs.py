@@ -14,9 +14,9 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from indexer.networks import Network
-from indexer.registrar.compose import Coin, Unsigned
-from indexer.registrar.steps import Parties, StepKind
-from indexer.registrar.wishes import BadWish, Wish, read_wish, wish_json
+from indexer.registrar.planning.compose import Coin, Unsigned
+from indexer.registrar.planning.steps import Parties, StepKind
+from indexer.registrar.planning.wishes import BadWish, Wish, read_wish, wish_json
 
 VERSION = 1
 MAX_EVENTS = 200

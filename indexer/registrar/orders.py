@@ -17,21 +17,21 @@ from indexer.node.wire import NodeError
 from indexer.protocol.records import Phase
 from indexer.protocol.rules import Refused
 from indexer.protocol.view import BlockView
-from indexer.registrar import wishes
 from indexer.registrar.actions import AskConsent
-from indexer.registrar.dates import Tip
 from indexer.registrar.decide import consented, decide, reopened
-from indexer.registrar.fees import FeeRate
 from indexer.registrar.jobs import Attempt, Job, State, Step
 from indexer.registrar.journal import JournalError
 from indexer.registrar.making import counted_on
-from indexer.registrar.plan import Plan, make_plan
-from indexer.registrar.quote import namespace_preorder_of, preorder_of
-from indexer.registrar.refusals import refusal
+from indexer.registrar.planning import wishes
+from indexer.registrar.planning.dates import Tip
+from indexer.registrar.planning.fees import FeeRate
+from indexer.registrar.planning.plan import Plan, make_plan
+from indexer.registrar.planning.quote import namespace_preorder_of, preorder_of
+from indexer.registrar.planning.refusals import refusal
+from indexer.registrar.planning.steps import Parties, StepKind, next_view, sender_of, steps_of
+from indexer.registrar.planning.wishes import Wish
 from indexer.registrar.rivals import NOT_SEEN, Rivals, waiting_operations
 from indexer.registrar.runner import Runner
-from indexer.registrar.steps import Parties, StepKind, next_view, sender_of, steps_of
-from indexer.registrar.wishes import Wish
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.coins import Coin
 from indexer.wallet.psbt import BadPsbt, NotYetSigned, combine, signed_transaction

@@ -38,12 +38,12 @@ from indexer.registrar.actions import (
     Wait,
 )
 from indexer.registrar.decide import deadline, decide, paid, turned_by_chain
-from indexer.registrar.fees import FeeRate, ask_fee_rate
 from indexer.registrar.jobs import Attempt, Job, State, Step
 from indexer.registrar.journal import Journal, JournalError
 from indexer.registrar.making import Means, PriceTooHigh
+from indexer.registrar.planning.fees import FeeRate, ask_fee_rate
+from indexer.registrar.planning.steps import StepKind, next_view
 from indexer.registrar.seen import Seen, Standing
-from indexer.registrar.steps import StepKind, next_view
 from indexer.registrar.unindexed import Node as BlockNode
 from indexer.registrar.unindexed import Unindexed
 from indexer.table.snapshot import Snapshot

@@ -31,7 +31,7 @@ from indexer.protocol.apply import Outcome, SpentCandidate, apply_block
 from indexer.protocol.names import hash128
 from indexer.protocol.operations import Announce, Operation, Renew, Revoke, Transfer
 from indexer.protocol.prices import name_price_satoshis
-from indexer.registrar.compose import write_outputs
+from indexer.registrar.planning.compose import write_outputs
 from tests import fakes
 from tests.benchmarks.strangers import Made, stranger
 from tests.fakes import Person

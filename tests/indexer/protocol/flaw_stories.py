@@ -10,7 +10,7 @@ from typing import Any
 
 from indexer.bitcoin.transactions import TxIn, TxOut
 from indexer.protocol.flaws import Flaw
-from indexer.registrar.compose import write_outputs
+from indexer.registrar.planning.compose import write_outputs
 from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,

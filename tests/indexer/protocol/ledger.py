@@ -36,7 +36,7 @@ from indexer.protocol.operations import (
 from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.protocol.records import NameRecord, NamespaceRecord
 from indexer.protocol.view import BlockView
-from indexer.registrar.compose import write_outputs
+from indexer.registrar.planning.compose import write_outputs
 
 FIRST_BLOCK = 100
 CLASSIC: dict[str, Any] = {

@@ -31,7 +31,7 @@ from indexer.protocol.operations import (
     Update,
 )
 from indexer.protocol.payloads import read_operation, write_operation
-from indexer.registrar.compose import write_outputs
+from indexer.registrar.planning.compose import write_outputs
 from tests.indexer.protocol.ledger import ALICE, BOB, op_return, transaction
 
 EPOCHS = (EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4)

@@ -39,7 +39,7 @@ from indexer.protocol.operations import (
 from indexer.protocol.payloads import read_operation, write_operation
 from indexer.protocol.prices import name_price
 from indexer.protocol.records import NameRecord
-from indexer.registrar.compose import write_outputs
+from indexer.registrar.planning.compose import write_outputs
 from tests.indexer.protocol.ledger import (
     ALICE,
     Holder,

@@ -11,7 +11,7 @@ from embit.hashes import hash160
 from indexer.networks import PREORDER_EXPIRE, SANDBOX
 from indexer.registrar.jobs import Job, State, job_json, read_job
 from indexer.registrar.journal import JournalError
-from indexer.registrar.wishes import RegisterName, RevokeName, UpdateName
+from indexer.registrar.planning.wishes import RegisterName, RevokeName, UpdateName
 from indexer.wallet.signers import WalletLocked
 from tests.fakes_registrar import World, template
 from tests.indexer.registrar.test_orders import Office

@@ -13,8 +13,8 @@ import pytest
 from indexer.networks import SANDBOX
 from indexer.protocol.operations import Preorder
 from indexer.registrar.jobs import Job, State
-from indexer.registrar.steps import StepKind
-from indexer.registrar.wishes import (
+from indexer.registrar.planning.steps import StepKind
+from indexer.registrar.planning.wishes import (
     PreorderNamespace,
     RegisterName,
     RenewName,

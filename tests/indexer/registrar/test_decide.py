@@ -36,9 +36,9 @@ from indexer.registrar.decide import (
     turned_by_chain,
 )
 from indexer.registrar.jobs import Attempt, Job, State, Step
+from indexer.registrar.planning.steps import Parties, StepKind
+from indexer.registrar.planning.wishes import RegisterName
 from indexer.registrar.seen import CoinState, Seen, Standing
-from indexer.registrar.steps import Parties, StepKind
-from indexer.registrar.wishes import RegisterName
 from indexer.wallet.coins import Coin, Unsigned
 
 OURS = p2pkh_script(b"\x01" * 20)

@@ -28,8 +28,13 @@ from indexer.registrar.jobs import (
     read_job,
 )
 from indexer.registrar.journal import Journal, JournalError, TooManyJobs
-from indexer.registrar.steps import Parties, StepKind
-from indexer.registrar.wishes import PreorderNamespace, RegisterName, TransferName, UpdateName
+from indexer.registrar.planning.steps import Parties, StepKind
+from indexer.registrar.planning.wishes import (
+    PreorderNamespace,
+    RegisterName,
+    TransferName,
+    UpdateName,
+)
 from indexer.wallet.coins import Coin, Unsigned
 
 scripts = st.binary(min_size=20, max_size=20).map(p2pkh_script) | st.binary(

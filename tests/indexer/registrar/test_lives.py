@@ -13,7 +13,7 @@ from indexer.node.node import BitcoinNode
 from indexer.protocol.records import Phase
 from indexer.registrar.jobs import State
 from indexer.registrar.orders import Orders, Purse
-from indexer.registrar.wishes import (
+from indexer.registrar.planning.wishes import (
     RegisterName,
     RenewName,
     RevokeName,

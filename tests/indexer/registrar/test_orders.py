@@ -10,10 +10,9 @@ from embit.hashes import hash160
 from indexer.bitcoin.transactions import TxOut
 from indexer.registrar.jobs import State
 from indexer.registrar.orders import CannotOrder, NoSuchJob, Orders
-from indexer.registrar.refusals import PlanRefused, Reason
-from indexer.registrar.rivals import Rivals, waiting_operations
-from indexer.registrar.steps import StepKind
-from indexer.registrar.wishes import (
+from indexer.registrar.planning.refusals import PlanRefused, Reason
+from indexer.registrar.planning.steps import StepKind
+from indexer.registrar.planning.wishes import (
     PreorderNamespace,
     RegisterName,
     RevealNamespace,
@@ -21,6 +20,7 @@ from indexer.registrar.wishes import (
     TransferName,
     UpdateName,
 )
+from indexer.registrar.rivals import Rivals, waiting_operations
 from indexer.wallet.coins import Coin
 from indexer.wallet.keys import KeyRing, multisig_script, script_of_redeem_script
 from indexer.wallet.offline import Offline

@@ -13,7 +13,7 @@ from indexer.bitcoin.transactions import TxOut, p2pkh_script, parse_transaction,
 from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce
-from indexer.registrar.compose import compose
+from indexer.registrar.planning.compose import compose
 from indexer.sandbox import SandboxNode
 from indexer.wallet.coins import Coin, Unsigned
 from indexer.wallet.key_file import KeyFile

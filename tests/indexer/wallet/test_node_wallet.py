@@ -24,7 +24,7 @@ from indexer.bitcoin.transactions import (
 from indexer.networks import MAINNET, REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce
-from indexer.registrar.compose import compose
+from indexer.registrar.planning.compose import compose
 from indexer.sandbox import SandboxNode
 from indexer.wallet.coins import Coin, Unsigned
 from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script

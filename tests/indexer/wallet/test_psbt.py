@@ -18,7 +18,7 @@ from indexer.bitcoin.transactions import (
     parse_transaction,
     serialize_transaction,
 )
-from indexer.registrar.compose import Coin, Unsigned
+from indexer.registrar.planning.compose import Coin, Unsigned
 from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
 from indexer.wallet.psbt import (
     BadPsbt,

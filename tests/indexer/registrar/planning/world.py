@@ -13,13 +13,13 @@ from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4
 from indexer.protocol.apply import SpentCandidate
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.view import BlockView
-from indexer.registrar import wishes
-from indexer.registrar.compose import compose
-from indexer.registrar.dates import Tip
-from indexer.registrar.plan import Plan, make_plan
-from indexer.registrar.refusals import PlanRefused
-from indexer.registrar.steps import Parties, StepKind, next_view, operation_for, steps_of
-from indexer.registrar.wishes import Wish
+from indexer.registrar.planning import wishes
+from indexer.registrar.planning.compose import compose
+from indexer.registrar.planning.dates import Tip
+from indexer.registrar.planning.plan import Plan, make_plan
+from indexer.registrar.planning.refusals import PlanRefused
+from indexer.registrar.planning.steps import Parties, StepKind, next_view, operation_for, steps_of
+from indexer.registrar.planning.wishes import Wish
 from indexer.wallet.coins import Coin, Unsigned
 from tests.indexer.protocol.ledger import (
     ALICE,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from indexer.bitcoin.transactions import script_address
 from indexer.protocol.operations import Operation, Register
 from indexer.protocol.view import BlockView
-from indexer.registrar.compose import compose
-from indexer.registrar.refusals import PlanRefused, Reason
-from indexer.registrar.steps import Parties
+from indexer.registrar.planning.compose import compose
+from indexer.registrar.planning.refusals import PlanRefused, Reason
+from indexer.registrar.planning.steps import Parties
 from indexer.wallet.coins import (
     DUST,
     LEAST_FEE_RATE,

@@ -32,10 +32,10 @@ from indexer.protocol.operations import (
 from indexer.protocol.payloads import read_operation
 from indexer.protocol.rules import Effect, Refused
 from indexer.protocol.view import BlockView, Store
-from indexer.registrar import wishes
-from indexer.registrar.compose import write_outputs
-from indexer.registrar.quote import name_payment, namespace_payment
-from indexer.registrar.wishes import Wish
+from indexer.registrar.planning import wishes
+from indexer.registrar.planning.compose import write_outputs
+from indexer.registrar.planning.quote import name_payment, namespace_payment
+from indexer.registrar.planning.wishes import Wish
 
 
 class StepKind(Enum):

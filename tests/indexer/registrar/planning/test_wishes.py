@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from indexer.bitcoin.transactions import p2pkh_script, p2sh_script, script_address
 from indexer.networks import MAINNET, NETWORKS, REGTEST
-from indexer.registrar import wishes
-from indexer.registrar.wishes import BadWish, Wish, read_wish, wish_json
+from indexer.registrar.planning import wishes
+from indexer.registrar.planning.wishes import BadWish, Wish, read_wish, wish_json
 from tests.indexer.protocol.ledger import CLASSIC
 
 OWNER, VAULT = p2pkh_script(b"\1" * 20), p2sh_script(b"\2" * 20)

@@ -19,7 +19,7 @@ from indexer.protocol.operations import (
     Transfer,
 )
 from indexer.protocol.view import BlockView
-from indexer.registrar.steps import Parties
+from indexer.registrar.planning.steps import Parties
 from indexer.wallet.coins import Unsigned
 
 SOMEBODY = p2pkh_script(b"\xff" * 20)

@@ -9,21 +9,16 @@ from hypothesis import strategies as st
 
 from indexer.bitcoin.transactions import p2pkh_script
 from indexer.protocol.rules import Refused
-from indexer.registrar import wishes
-from indexer.registrar.plan import Plan, estimated_fees, make_plan
-from indexer.registrar.plan_text import amount, plan_json, plan_lines
-from indexer.registrar.purse import Purse
-from indexer.registrar.refusals import PlanRefused, Reason
-from indexer.registrar.steps import (
-    Parties,
-    StepKind,
-    operation_for,
-    steps_of,
-)
-from indexer.registrar.wishes import Wish
+from indexer.registrar.planning import wishes
+from indexer.registrar.planning.plan import Plan, estimated_fees, make_plan
+from indexer.registrar.planning.plan_text import amount, plan_json, plan_lines
+from indexer.registrar.planning.purse import Purse
+from indexer.registrar.planning.refusals import PlanRefused, Reason
+from indexer.registrar.planning.steps import Parties, StepKind, operation_for, steps_of
+from indexer.registrar.planning.wishes import Wish
 from indexer.wallet.coins import DUST, Coin, usual_script_sig_size
 from tests.indexer.protocol.ledger import ALICE, BOB, CAROL, PAYER, REVEALER, THIRD, Ledger, opened
-from tests.indexer.registrar.world import (
+from tests.indexer.registrar.planning.world import (
     BY_ALICE,
     CHAINS,
     CHILD,

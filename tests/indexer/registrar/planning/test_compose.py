@@ -26,7 +26,7 @@ from indexer.protocol.operations import (
     Update,
 )
 from indexer.protocol.payloads import read_operation
-from indexer.registrar.compose import (
+from indexer.registrar.planning.compose import (
     RELAY_DUST,
     CannotPay,
     Coin,

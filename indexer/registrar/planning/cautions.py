@@ -14,11 +14,11 @@ from indexer.networks import (
 )
 from indexer.protocol.records import NameRecord
 from indexer.protocol.view import BlockView
-from indexer.registrar import wishes
-from indexer.registrar.dates import Tip, when
-from indexer.registrar.quote import name_payment
-from indexer.registrar.steps import Parties, newest_consensus
-from indexer.registrar.wishes import Wish
+from indexer.registrar.planning import wishes
+from indexer.registrar.planning.dates import Tip, when
+from indexer.registrar.planning.quote import name_payment
+from indexer.registrar.planning.steps import Parties, newest_consensus
+from indexer.registrar.planning.wishes import Wish
 from indexer.wallet.coins import RELAY_DUST
 
 _FEW_BLOCKS = 10

@@ -17,7 +17,7 @@ from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.protocol.records import NameRecord, NamespaceRecord, Phase, PreorderRecord, status_at
 from indexer.protocol.rules import Refused
 from indexer.protocol.view import BlockView
-from indexer.registrar.dates import Tip, When, when
+from indexer.registrar.planning.dates import Tip, When, when
 from indexer.wallet.coins import RELAY_DUST
 
 

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.rules import Refused
-from indexer.registrar import wishes
-from indexer.registrar.plan_text import plan_json, plan_lines
-from indexer.registrar.refusals import PlanRefused, refusal
-from indexer.registrar.steps import Parties, StepKind, dry_run, sender_of, steps_of
-from indexer.registrar.wishes import Wish
+from indexer.registrar.planning import wishes
+from indexer.registrar.planning.plan_text import plan_json, plan_lines
+from indexer.registrar.planning.refusals import PlanRefused, refusal
+from indexer.registrar.planning.steps import Parties, StepKind, dry_run, sender_of, steps_of
+from indexer.registrar.planning.wishes import Wish
 from indexer.wallet.coins import Unsigned
 from tests.indexer.protocol.ledger import ALICE, BOB, CLASSIC, REVEALER, Holder, Ledger, ready
-from tests.indexer.registrar.world import CHAINS, EVERYBODY, World, coin
+from tests.indexer.registrar.planning.world import CHAINS, EVERYBODY, World, coin
 
 NAMES = ("ab.id", "ab.id", "crier.id", "crier.id", "crier.id", "new.id", "f.no")
 NAMESPACES = ("id", "no")

@@ -4,13 +4,11 @@ from dataclasses import replace
 
 from indexer.networks import INFINITE_LIFETIME
 from indexer.protocol.flaws import Flaw
-from indexer.registrar import wishes
-from indexer.registrar.plan_text import plan_lines
-from indexer.registrar.refusals import Reason
-from indexer.registrar.steps import (
-    Parties,
-)
-from indexer.registrar.wishes import Wish
+from indexer.registrar.planning import wishes
+from indexer.registrar.planning.plan_text import plan_lines
+from indexer.registrar.planning.refusals import Reason
+from indexer.registrar.planning.steps import Parties
+from indexer.registrar.planning.wishes import Wish
 from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,
@@ -23,7 +21,7 @@ from tests.indexer.protocol.ledger import (
     opened,
     ready,
 )
-from tests.indexer.registrar.world import (
+from tests.indexer.registrar.planning.world import (
     BY_ALICE,
     CHAINS,
     FOO,

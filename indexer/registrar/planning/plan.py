@@ -14,28 +14,22 @@ from indexer.protocol.operations import Operation
 from indexer.protocol.records import status_at
 from indexer.protocol.rules import Effect
 from indexer.protocol.view import BlockView
-from indexer.registrar import wishes
-from indexer.registrar.cautions import cautions
-from indexer.registrar.compose import compose
-from indexer.registrar.dates import Tip, When, when
-from indexer.registrar.outputs import SOMEBODY, PlannedOutput, describe
-from indexer.registrar.purse import Paid, Purse
-from indexer.registrar.quote import (
+from indexer.registrar.planning import wishes
+from indexer.registrar.planning.cautions import cautions
+from indexer.registrar.planning.compose import compose
+from indexer.registrar.planning.dates import Tip, When, when
+from indexer.registrar.planning.outputs import SOMEBODY, PlannedOutput, describe
+from indexer.registrar.planning.purse import Paid, Purse
+from indexer.registrar.planning.quote import (
     Payment,
     name_payment,
     namespace_payment,
     pays_creator,
     preorder_of,
 )
-from indexer.registrar.refusals import PlanRefused, Reason, refusal
-from indexer.registrar.steps import (
-    Parties,
-    StepKind,
-    foresee,
-    operation_for,
-    steps_of,
-)
-from indexer.registrar.wishes import MAX_MONEY, Wish
+from indexer.registrar.planning.refusals import PlanRefused, Reason, refusal
+from indexer.registrar.planning.steps import Parties, StepKind, foresee, operation_for, steps_of
+from indexer.registrar.planning.wishes import MAX_MONEY, Wish
 from indexer.wallet.coins import Coin, ScriptSigSize, Unsigned, usual_script_sig_size
 
 

@@ -12,16 +12,16 @@ from indexer.protocol import schema
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.names import BadName
 from indexer.protocol.rules import Refused
-from indexer.registrar import wishes
-from indexer.registrar.dates import Tip, When, blocks_to_time, when
-from indexer.registrar.quote import (
+from indexer.registrar.planning import wishes
+from indexer.registrar.planning.dates import Tip, When, blocks_to_time, when
+from indexer.registrar.planning.quote import (
     Standing,
     name_payment,
     quote_json,
     quote_name,
     quote_namespace,
 )
-from indexer.registrar.steps import Parties, StepKind, dry_run
+from indexer.registrar.planning.steps import Parties, StepKind, dry_run
 from indexer.wallet.coins import RELAY_DUST
 from tests.indexer.protocol.ledger import (
     ALICE,
@@ -38,7 +38,7 @@ from tests.indexer.protocol.ledger import (
     reveal,
     revoke,
 )
-from tests.indexer.registrar.world import CHAINS, World
+from tests.indexer.registrar.planning.world import CHAINS, World
 
 OURS = [(BOB.script, BOB.script), (PAYER.script, ALICE.script)]
 

@@ -9,10 +9,10 @@ import pytest
 from indexer.networks import BLOCKS_PER_YEAR
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.operations import Register
-from indexer.registrar import wishes
-from indexer.registrar.plan import make_plan
-from indexer.registrar.refusals import PlanRefused, Reason
-from indexer.registrar.steps import (
+from indexer.registrar.planning import wishes
+from indexer.registrar.planning.plan import make_plan
+from indexer.registrar.planning.refusals import PlanRefused, Reason
+from indexer.registrar.planning.steps import (
     Parties,
     StepKind,
     dry_run,
@@ -20,7 +20,7 @@ from indexer.registrar.steps import (
     next_view,
     operation_for,
 )
-from indexer.registrar.wishes import Wish
+from indexer.registrar.planning.wishes import Wish
 from indexer.wallet.coins import DUST
 from tests.indexer.protocol.ledger import (
     ALICE,
@@ -38,7 +38,7 @@ from tests.indexer.protocol.ledger import (
     register,
     revoke,
 )
-from tests.indexer.registrar.world import (
+from tests.indexer.registrar.planning.world import (
     BY_ALICE,
     CHAINS,
     CHILD,

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from indexer.bitcoin.transactions import script_address
 from indexer.networks import Network
-from indexer.registrar import wishes
-from indexer.registrar.plan import Plan, PlannedStep
-from indexer.registrar.steps import StepKind
-from indexer.registrar.wishes import wish_json
+from indexer.registrar.planning import wishes
+from indexer.registrar.planning.plan import Plan, PlannedStep
+from indexer.registrar.planning.steps import StepKind
+from indexer.registrar.planning.wishes import wish_json
 
 _IN_BITCOIN = 1_000_000
 

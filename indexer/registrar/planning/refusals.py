@@ -12,10 +12,10 @@ from indexer.networks import MAX_NAMES_PER_SENDER
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.records import NameRecord, NameStatus, Phase, status_at
 from indexer.protocol.view import BlockView
-from indexer.registrar import wishes
-from indexer.registrar.dates import Tip, When, when
-from indexer.registrar.steps import Parties, StepKind
-from indexer.registrar.wishes import Wish
+from indexer.registrar.planning import wishes
+from indexer.registrar.planning.dates import Tip, When, when
+from indexer.registrar.planning.steps import Parties, StepKind
+from indexer.registrar.planning.wishes import Wish
 
 
 class Reason(Enum):
