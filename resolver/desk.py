@@ -17,16 +17,16 @@ from indexer.bitcoin.transactions import hash_hex
 from indexer.networks import Network
 from indexer.node.node import BitcoinNode, NodeError
 from indexer.protocol.records import Phase
-from indexer.registrar.jobs import Job
-from indexer.registrar.journal import Journal, JournalError
-from indexer.registrar.orders import CannotOrder, NoSuchJob, Orders, Planned
 from indexer.registrar.planning.plan_text import plan_json, plan_lines
 from indexer.registrar.planning.quote import name_payment
 from indexer.registrar.planning.refusals import PlanRefused, Reason
 from indexer.registrar.planning.steps import next_view
 from indexer.registrar.planning.wishes import RenewName, Wish, read_wish, wish_json
-from indexer.registrar.renewals import Lapsing, names_due
-from indexer.registrar.runner import Runner
+from indexer.registrar.work.jobs import Job
+from indexer.registrar.work.journal import Journal, JournalError
+from indexer.registrar.work.orders import CannotOrder, NoSuchJob, Orders, Planned
+from indexer.registrar.work.renewals import Lapsing, names_due
+from indexer.registrar.work.runner import Runner
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.signers import SignerError
 from resolver.refusals import Refusal, Refused

@@ -27,7 +27,7 @@ from indexer.networks import NETWORKS
 from indexer.node.announcements import Announcements
 from indexer.node.node import BitcoinNode, NodeError
 from indexer.protocol.records import Phase
-from indexer.registrar.journal import JournalError
+from indexer.registrar.work.journal import JournalError
 from indexer.table.rebuild import mend
 from indexer.table.table import NameTable, Snapshot, TableError
 from indexer.wallet.signers import SignerError

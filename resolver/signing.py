@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from indexer.bitcoin.scripts import address_script, script_address
 from indexer.networks import Network
 from indexer.node.node import BitcoinNode
-from indexer.registrar.orders import Purse
+from indexer.registrar.work.orders import Purse
 from indexer.wallet.key_file import KeyFile
 from indexer.wallet.key_storage import is_encrypted, load_keys, read_passphrase
 from indexer.wallet.node_coins import NodeCoins

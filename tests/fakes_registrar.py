@@ -18,14 +18,14 @@ from indexer.networks import SANDBOX, Network
 from indexer.node.node import BitcoinNode, NodeUnavailable
 from indexer.node.wire import Wire
 from indexer.protocol.operations import Operation
-from indexer.registrar.actions import AskConsent
-from indexer.registrar.decide import consented, decide
-from indexer.registrar.jobs import Job, Step
-from indexer.registrar.journal import Journal
 from indexer.registrar.planning.compose import compose
 from indexer.registrar.planning.steps import Parties, StepKind, steps_of
 from indexer.registrar.planning.wishes import RegisterName, Wish
-from indexer.registrar.runner import Runner
+from indexer.registrar.work.actions import AskConsent
+from indexer.registrar.work.decide import consented, decide
+from indexer.registrar.work.jobs import Job, Step
+from indexer.registrar.work.journal import Journal
+from indexer.registrar.work.runner import Runner
 from indexer.sandbox import SandboxNode
 from indexer.sandbox_store import ChainFile
 from indexer.table.snapshot import Snapshot

@@ -12,8 +12,8 @@ from pathlib import Path
 from indexer.following.follower import Follower
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
-from indexer.registrar.journal import Journal
-from indexer.registrar.runner import Runner
+from indexer.registrar.work.journal import Journal
+from indexer.registrar.work.runner import Runner
 from indexer.table.table import NameTable
 from indexer.wallet.key_file import KeyFile
 from indexer.wallet.keys import KeyRing

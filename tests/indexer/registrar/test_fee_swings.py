@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from indexer.bitcoin.transactions import TxOut
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
-from indexer.registrar.jobs import Job, State
-from indexer.registrar.orders import Orders, Purse
 from indexer.registrar.planning.steps import StepKind
 from indexer.registrar.planning.wishes import RegisterName
+from indexer.registrar.work.jobs import Job, State
+from indexer.registrar.work.orders import Orders, Purse
 from indexer.wallet.key_file import KeyFile
 from indexer.wallet.keys import Key, KeyRing
 from indexer.wallet.node_coins import NodeCoins

@@ -12,7 +12,8 @@ from dataclasses import replace
 from indexer.networks import PREORDER_EXPIRE
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.schema import Verdict
-from indexer.registrar.actions import (
+from indexer.registrar.planning.steps import StepKind
+from indexer.registrar.work.actions import (
     Abandon,
     Action,
     Anew,
@@ -30,9 +31,8 @@ from indexer.registrar.actions import (
     Verify,
     Wait,
 )
-from indexer.registrar.jobs import MAX_ATTEMPTS, Attempt, Job, State, Step
-from indexer.registrar.planning.steps import StepKind
-from indexer.registrar.seen import NOWHERE, CoinState, Seen, Standing
+from indexer.registrar.work.jobs import MAX_ATTEMPTS, Attempt, Job, State, Step
+from indexer.registrar.work.seen import NOWHERE, CoinState, Seen, Standing
 
 FRESH_BLOCKS = 5
 """A transaction whose consensus hash may be named in fewer blocks than this is made anew."""

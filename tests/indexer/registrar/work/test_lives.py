@@ -11,8 +11,6 @@ from indexer.bitcoin.transactions import TxOut
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.protocol.records import Phase
-from indexer.registrar.jobs import State
-from indexer.registrar.orders import Orders, Purse
 from indexer.registrar.planning.wishes import (
     RegisterName,
     RenewName,
@@ -21,6 +19,8 @@ from indexer.registrar.planning.wishes import (
     UpdateName,
     Wish,
 )
+from indexer.registrar.work.jobs import State
+from indexer.registrar.work.orders import Orders, Purse
 from indexer.wallet.key_file import KeyFile
 from indexer.wallet.key_storage import load_keys, make_keys
 from indexer.wallet.node_coins import NodeCoins

@@ -12,14 +12,14 @@ from indexer.bitcoin.transactions import TxOut, parse_transaction
 from indexer.protocol.names import find_bound_name
 from indexer.protocol.operations import NamespacePreorder, Operation, Preorder, Transfer, Update
 from indexer.protocol.view import BlockView
-from indexer.registrar.jobs import Attempt, Job, Step
 from indexer.registrar.planning.compose import compose, take_back
 from indexer.registrar.planning.purse import Purse
 from indexer.registrar.planning.refusals import PlanRefused
 from indexer.registrar.planning.steps import StepKind, operation_for
 from indexer.registrar.planning.wishes import MAX_MONEY
-from indexer.registrar.seen import Seen
-from indexer.registrar.sharing import brought
+from indexer.registrar.work.jobs import Attempt, Job, Step
+from indexer.registrar.work.seen import Seen
+from indexer.registrar.work.sharing import brought
 from indexer.wallet.coins import RELAY_DUST, CannotPay, Coin, FeeTooHigh, Unsigned, transaction_size
 from indexer.wallet.signers import NeedsSignature, Signer
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from indexer.networks import Network
-from indexer.registrar.jobs import BadJob, Job, job_json, read_job
+from indexer.registrar.work.jobs import BadJob, Job, job_json, read_job
 
 if sys.platform == "win32":
     import msvcrt

@@ -10,7 +10,7 @@ from enum import Enum
 
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.schema import Verdict
-from indexer.registrar.jobs import Attempt
+from indexer.registrar.work.jobs import Attempt
 
 INDEX_LAG = 1
 """Blocks that the index may be behind what it can know, and a transaction is still made."""

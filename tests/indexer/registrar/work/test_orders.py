@@ -8,8 +8,6 @@ import pytest
 from embit.hashes import hash160
 
 from indexer.bitcoin.transactions import TxOut
-from indexer.registrar.jobs import State
-from indexer.registrar.orders import CannotOrder, NoSuchJob, Orders
 from indexer.registrar.planning.refusals import PlanRefused, Reason
 from indexer.registrar.planning.steps import StepKind
 from indexer.registrar.planning.wishes import (
@@ -20,7 +18,9 @@ from indexer.registrar.planning.wishes import (
     TransferName,
     UpdateName,
 )
-from indexer.registrar.rivals import Rivals, waiting_operations
+from indexer.registrar.work.jobs import State
+from indexer.registrar.work.orders import CannotOrder, NoSuchJob, Orders
+from indexer.registrar.work.rivals import Rivals, waiting_operations
 from indexer.wallet.coins import Coin
 from indexer.wallet.keys import KeyRing, multisig_script, script_of_redeem_script
 from indexer.wallet.offline import Offline
@@ -352,7 +352,7 @@ def test_a_name_that_somebody_else_is_registering_now_is_told_before_it_is_paid(
 
 def test_a_mempool_that_is_too_large_is_not_looked_through(office, monkeypatch):
     office.orders.begin(RegisterName("eve.id"), signer="own", max_total=10**9)
-    monkeypatch.setattr("indexer.registrar.rivals.MAX_TRANSACTIONS", 0)
+    monkeypatch.setattr("indexer.registrar.work.rivals.MAX_TRANSACTIONS", 0)
     planned = office.orders.plan(RegisterName("adam.id"), signer="own")
     assert not planned.rivals_seen
 

@@ -1,6 +1,6 @@
 """Renewals by themselves: what is due, what is too dear, and what is left alone."""
 
-from indexer.registrar.renewals import ALL, Lapsing, names_due
+from indexer.registrar.work.renewals import ALL, Lapsing, names_due
 
 SOON = Lapsing("soon.id", renewed_at=500, expires_at=1_050, gone_at=1_100, price=2_500)
 LATE = Lapsing("late.id", renewed_at=500, expires_at=5_000, gone_at=5_100, price=2_500)

@@ -18,8 +18,10 @@ from indexer.node.node import ChainInfo
 from indexer.node.wire import NodeError, NodeRpcError, NodeUnavailable
 from indexer.protocol.rules import Refused
 from indexer.protocol.schema import UNDO_BLOCKS
-from indexer.registrar import looking, making, sharing
-from indexer.registrar.actions import (
+from indexer.registrar.planning.fees import FeeRate, ask_fee_rate
+from indexer.registrar.planning.steps import StepKind, next_view
+from indexer.registrar.work import looking, making, sharing
+from indexer.registrar.work.actions import (
     Abandon,
     Action,
     Anew,
@@ -37,15 +39,13 @@ from indexer.registrar.actions import (
     Verify,
     Wait,
 )
-from indexer.registrar.decide import deadline, decide, paid, turned_by_chain
-from indexer.registrar.jobs import Attempt, Job, State, Step
-from indexer.registrar.journal import Journal, JournalError
-from indexer.registrar.making import Means, PriceTooHigh
-from indexer.registrar.planning.fees import FeeRate, ask_fee_rate
-from indexer.registrar.planning.steps import StepKind, next_view
-from indexer.registrar.seen import Seen, Standing
-from indexer.registrar.unindexed import Node as BlockNode
-from indexer.registrar.unindexed import Unindexed
+from indexer.registrar.work.decide import deadline, decide, paid, turned_by_chain
+from indexer.registrar.work.jobs import Attempt, Job, State, Step
+from indexer.registrar.work.journal import Journal, JournalError
+from indexer.registrar.work.making import Means, PriceTooHigh
+from indexer.registrar.work.seen import Seen, Standing
+from indexer.registrar.work.unindexed import Node as BlockNode
+from indexer.registrar.work.unindexed import Unindexed
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.coins import CannotPay, Coin, FeeTooHigh
 from indexer.wallet.signers import InsufficientFunds, Signer, SignerError

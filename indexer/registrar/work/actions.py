@@ -7,7 +7,7 @@ sentence (or part of one) for people. Pure.
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from indexer.registrar.jobs import Attempt
+from indexer.registrar.work.jobs import Attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ Pure.
 from collections.abc import Iterator, Sequence
 
 from indexer.bitcoin.transactions import TxOut
-from indexer.registrar.jobs import Attempt, Job, State
 from indexer.registrar.planning.steps import StepKind
+from indexer.registrar.work.jobs import Attempt, Job, State
 
 MAX_COINS_AT_ONCE = 250
 """Of one payment: 8,500 bytes of outputs."""

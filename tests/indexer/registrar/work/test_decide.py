@@ -8,7 +8,9 @@ import pytest
 from indexer.bitcoin.transactions import TxOut, p2pkh_script
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.schema import Verdict
-from indexer.registrar.actions import (
+from indexer.registrar.planning.steps import Parties, StepKind
+from indexer.registrar.planning.wishes import RegisterName
+from indexer.registrar.work.actions import (
     Abandon,
     Action,
     Anew,
@@ -26,7 +28,7 @@ from indexer.registrar.actions import (
     Verify,
     Wait,
 )
-from indexer.registrar.decide import (
+from indexer.registrar.work.decide import (
     FLAW_PATIENCE,
     FRESH_BLOCKS,
     PATIENCE,
@@ -35,10 +37,8 @@ from indexer.registrar.decide import (
     reopened,
     turned_by_chain,
 )
-from indexer.registrar.jobs import Attempt, Job, State, Step
-from indexer.registrar.planning.steps import Parties, StepKind
-from indexer.registrar.planning.wishes import RegisterName
-from indexer.registrar.seen import CoinState, Seen, Standing
+from indexer.registrar.work.jobs import Attempt, Job, State, Step
+from indexer.registrar.work.seen import CoinState, Seen, Standing
 from indexer.wallet.coins import Coin, Unsigned
 
 OURS = p2pkh_script(b"\x01" * 20)

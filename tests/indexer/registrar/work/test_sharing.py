@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 
 from indexer.bitcoin.transactions import TxOut
-from indexer.registrar.jobs import Job, State, Step
 from indexer.registrar.planning.steps import Parties, StepKind
 from indexer.registrar.planning.wishes import RegisterName
-from indexer.registrar.sharing import MAX_COINS_AT_ONCE, brought, carriers, counts, lacking, lacks
+from indexer.registrar.work.jobs import Job, State, Step
+from indexer.registrar.work.sharing import (
+    MAX_COINS_AT_ONCE,
+    brought,
+    carriers,
+    counts,
+    lacking,
+    lacks,
+)
 from indexer.wallet.coins import Coin
 from indexer.wallet.signers import InsufficientFunds, Payment
 from tests.fakes_registrar import OWNER, PAYER, POOR, World, template

@@ -14,8 +14,15 @@ from hypothesis import strategies as st
 
 from indexer.bitcoin.transactions import TxOut, p2pkh_script, p2sh_script
 from indexer.networks import REGTEST, SANDBOX
-from indexer.registrar import journal as journal_file
-from indexer.registrar.jobs import (
+from indexer.registrar.planning.steps import Parties, StepKind
+from indexer.registrar.planning.wishes import (
+    PreorderNamespace,
+    RegisterName,
+    TransferName,
+    UpdateName,
+)
+from indexer.registrar.work import journal as journal_file
+from indexer.registrar.work.jobs import (
     MAX_ATTEMPTS,
     MAX_EVENTS,
     Attempt,
@@ -27,14 +34,7 @@ from indexer.registrar.jobs import (
     job_json,
     read_job,
 )
-from indexer.registrar.journal import Journal, JournalError, TooManyJobs
-from indexer.registrar.planning.steps import Parties, StepKind
-from indexer.registrar.planning.wishes import (
-    PreorderNamespace,
-    RegisterName,
-    TransferName,
-    UpdateName,
-)
+from indexer.registrar.work.journal import Journal, JournalError, TooManyJobs
 from indexer.wallet.coins import Coin, Unsigned
 
 scripts = st.binary(min_size=20, max_size=20).map(p2pkh_script) | st.binary(

@@ -17,11 +17,6 @@ from indexer.node.wire import NodeError
 from indexer.protocol.records import Phase
 from indexer.protocol.rules import Refused
 from indexer.protocol.view import BlockView
-from indexer.registrar.actions import AskConsent
-from indexer.registrar.decide import consented, decide, reopened
-from indexer.registrar.jobs import Attempt, Job, State, Step
-from indexer.registrar.journal import JournalError
-from indexer.registrar.making import counted_on
 from indexer.registrar.planning import wishes
 from indexer.registrar.planning.dates import Tip
 from indexer.registrar.planning.fees import FeeRate
@@ -30,8 +25,13 @@ from indexer.registrar.planning.quote import namespace_preorder_of, preorder_of
 from indexer.registrar.planning.refusals import refusal
 from indexer.registrar.planning.steps import Parties, StepKind, next_view, sender_of, steps_of
 from indexer.registrar.planning.wishes import Wish
-from indexer.registrar.rivals import NOT_SEEN, Rivals, waiting_operations
-from indexer.registrar.runner import Runner
+from indexer.registrar.work.actions import AskConsent
+from indexer.registrar.work.decide import consented, decide, reopened
+from indexer.registrar.work.jobs import Attempt, Job, State, Step
+from indexer.registrar.work.journal import JournalError
+from indexer.registrar.work.making import counted_on
+from indexer.registrar.work.rivals import NOT_SEEN, Rivals, waiting_operations
+from indexer.registrar.work.runner import Runner
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.coins import Coin
 from indexer.wallet.psbt import BadPsbt, NotYetSigned, combine, signed_transaction

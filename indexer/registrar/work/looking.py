@@ -12,13 +12,13 @@ from indexer.networks import CONSENSUS_WINDOW
 from indexer.node.wire import NodeRpcError
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.view import BlockView
-from indexer.registrar.decide import current
-from indexer.registrar.jobs import Attempt, Job
 from indexer.registrar.planning.fees import FeeRate
 from indexer.registrar.planning.steps import StepKind, dry_run, next_view
 from indexer.registrar.planning.wishes import PreorderNamespace
-from indexer.registrar.seen import CoinState, Seen, Standing
-from indexer.registrar.unindexed import Ahead
+from indexer.registrar.work.decide import current
+from indexer.registrar.work.jobs import Attempt, Job
+from indexer.registrar.work.seen import CoinState, Seen, Standing
+from indexer.registrar.work.unindexed import Ahead
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.coins import Coin
 

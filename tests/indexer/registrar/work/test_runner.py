@@ -14,11 +14,11 @@ from indexer.networks import SANDBOX
 from indexer.node.node import NodeRpcError, NodeUnavailable
 from indexer.protocol.names import hash_name
 from indexer.protocol.operations import Preorder, Register
-from indexer.registrar.jobs import State
-from indexer.registrar.journal import JournalError
 from indexer.registrar.planning.steps import StepKind
 from indexer.registrar.planning.wishes import RegisterName, RenewName, RevokeName, UpdateName
-from indexer.registrar.runner import Runner
+from indexer.registrar.work.jobs import State
+from indexer.registrar.work.journal import JournalError
+from indexer.registrar.work.runner import Runner
 from indexer.sandbox_blocks import serialize
 from indexer.wallet.coins import Unsigned
 from indexer.wallet.psbt import sign_psbt, signed_transaction, write_psbt

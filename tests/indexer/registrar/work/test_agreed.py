@@ -9,12 +9,12 @@ import pytest
 from embit.hashes import hash160
 
 from indexer.networks import PREORDER_EXPIRE, SANDBOX
-from indexer.registrar.jobs import Job, State, job_json, read_job
-from indexer.registrar.journal import JournalError
 from indexer.registrar.planning.wishes import RegisterName, RevokeName, UpdateName
+from indexer.registrar.work.jobs import Job, State, job_json, read_job
+from indexer.registrar.work.journal import JournalError
 from indexer.wallet.signers import WalletLocked
 from tests.fakes_registrar import World, template
-from tests.indexer.registrar.test_orders import Office
+from tests.indexer.registrar.work.test_orders import Office
 
 WISH = RegisterName("bob.id")
 

@@ -12,7 +12,6 @@ import pytest
 
 from indexer.networks import SANDBOX
 from indexer.protocol.operations import Preorder
-from indexer.registrar.jobs import Job, State
 from indexer.registrar.planning.steps import StepKind
 from indexer.registrar.planning.wishes import (
     PreorderNamespace,
@@ -22,6 +21,7 @@ from indexer.registrar.planning.wishes import (
     TransferName,
     UpdateName,
 )
+from indexer.registrar.work.jobs import Job, State
 from indexer.wallet.signers import WalletLocked
 from tests.fakes_registrar import (
     DIGEST,

@@ -1,0 +1,1 @@
+"""Jobs on their way to the chain: the journal, looking, deciding, doing."""
