@@ -28,7 +28,7 @@ from indexer.protocol.operations import (
 )
 from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.registrar.planning.compose import DUST, FINAL_SEQUENCE, Coin, compose
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from indexer.table.table import Snapshot
 from indexer.wallet.keys import Key, KeyRing
 from zonefiles.zonefile import value_hash

@@ -21,7 +21,7 @@ import dns.rdatatype
 
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
-from indexer.sandbox import SandboxNode, StoreError
+from indexer.sandbox.node import SandboxNode, StoreError
 from indexer.table.table import Snapshot
 from resolver import founding
 from resolver.command_line import PID_NAME

@@ -10,7 +10,7 @@ from threading import Event, Thread
 from typing import Any
 
 from indexer.bitcoin.transactions import TxIn, TxOut, parse_transaction
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from indexer.wallet.keys import Key, KeyRing
 
 Reply = tuple[int, bytes]

@@ -26,8 +26,8 @@ from indexer.registrar.work.decide import consented, decide
 from indexer.registrar.work.jobs import Job, Step
 from indexer.registrar.work.journal import Journal
 from indexer.registrar.work.runner import Runner
-from indexer.sandbox import SandboxNode
-from indexer.sandbox_store import ChainFile
+from indexer.sandbox.node import SandboxNode
+from indexer.sandbox.store import ChainFile
 from indexer.table.snapshot import Snapshot
 from indexer.table.table import NameTable
 from indexer.wallet.coins import Coin, Unsigned

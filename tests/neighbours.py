@@ -20,8 +20,8 @@ import dns.rcode
 
 from indexer.bitcoin.scripts import script_address
 from indexer.networks import SANDBOX
-from indexer.sandbox import SandboxNode
-from indexer.sandbox_switches import Switches
+from indexer.sandbox.node import SandboxNode
+from indexer.sandbox.switches import Switches
 from resolver import own_socket
 from resolver.founding import MINER
 from tests.conftest import ROOT

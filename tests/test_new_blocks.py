@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from resolver.founding import MINER
 from tests.fakes_process import Blockstored
 

@@ -18,7 +18,7 @@ from indexer.registrar.planning.steps import Parties, steps_of
 from indexer.registrar.planning.wishes import RegisterName
 from indexer.registrar.work.jobs import Job, State, Step
 from indexer.registrar.work.journal import Journal
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from tests.conftest import ROOT
 from tests.fakes_registrar import CONTENT, DIGEST, PAYER, made_world, person_key
 

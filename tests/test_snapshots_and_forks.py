@@ -16,7 +16,7 @@ from indexer.bitcoin.transactions import hash_bytes
 from indexer.networks import SANDBOX
 from indexer.protocol.operations import Operation
 from indexer.protocol.schema import UNDO_BLOCKS
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from resolver.founding import LARGE_COIN, MINER, SPACING, Purse, sandbox_key
 from tests import fakes
 from tests.fakes_process import DEADLINE, Blockstored

@@ -31,7 +31,7 @@ from indexer.protocol.operations import (
     Update,
 )
 from indexer.protocol.prices import namespace_price
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from indexer.wallet.keys import Key
 from resolver.founding import LARGE_COIN, MINER, PAYER, SMALL_COIN, SPACING, Purse, sandbox_key
 from tests.fakes import BUCKETS

@@ -29,7 +29,7 @@ from indexer.following.follower import Follower
 from indexer.following.lane_process import LaneProcess, make_lanes
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
-from indexer.sandbox_coins import COINBASE_MATURITY
+from indexer.sandbox.coins import COINBASE_MATURITY
 from indexer.table.table import NameTable
 from tests.benchmarks.full_blocks import write_chain
 from tests.conftest import ROOT

@@ -24,11 +24,11 @@ from indexer.bitcoin.transactions import (
 )
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
-from indexer.sandbox import CHAIN_FILE, SandboxNode, Switches
-from indexer.sandbox_blocks import coinbase, mine, subsidy
-from indexer.sandbox_chain import BLOCK
-from indexer.sandbox_coins import COINBASE_MATURITY
-from indexer.sandbox_store import ChainFile
+from indexer.sandbox.blocks import coinbase, mine, subsidy
+from indexer.sandbox.chain import BLOCK
+from indexer.sandbox.coins import COINBASE_MATURITY
+from indexer.sandbox.node import CHAIN_FILE, SandboxNode, Switches
+from indexer.sandbox.store import ChainFile
 
 START = 1_600_000_000
 SPACING = 600

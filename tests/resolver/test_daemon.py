@@ -15,7 +15,7 @@ import plyvel
 import pytest
 from click.testing import CliRunner
 
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from resolver import daemon as program
 from resolver import pidfile
 from resolver.pidfile import AlreadyRunning, PidFile

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from indexer.following.follower import FollowerStatus
 from indexer.following.progress import Progress
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from resolver import progress_bar
 from resolver.progress_bar import MIN_BAR, ProgressBar, is_drawable, sides
 from resolver.status_lines import status_lines

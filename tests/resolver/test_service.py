@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from resolver.daemon import EXIT_CODES
 from resolver.refusals import Refusal, exit_code_rows
 from resolver.service import build

@@ -15,8 +15,8 @@ from indexer.following.lane_process import LaneProcess, make_lanes
 from indexer.following.reading import BadBlock, ReadBlock
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUnavailable
-from indexer.sandbox import SandboxNode, Switches
-from indexer.sandbox_rest import Reply
+from indexer.sandbox.node import SandboxNode, Switches
+from indexer.sandbox.rest import Reply
 from indexer.table.table import NameTable
 from tests.fakes_node import Purse
 

@@ -12,7 +12,7 @@ from indexer.following.follower import Follower
 from indexer.following.lane_process import make_lanes
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from indexer.table.table import NameTable
 from tests.fakes_node import Purse
 

@@ -13,7 +13,7 @@ from indexer.following.follower import Follower
 from indexer.networks import SANDBOX
 from indexer.node.announcements import Announcements, zmq_address
 from indexer.node.node import BitcoinNode
-from indexer.sandbox import SandboxNode, Switches
+from indexer.sandbox.node import SandboxNode, Switches
 from indexer.table.table import NameTable
 
 NEVER = 3600.0

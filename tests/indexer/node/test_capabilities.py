@@ -12,7 +12,7 @@ from indexer.networks import SANDBOX
 from indexer.node.capabilities import RPC_METHODS, Prevouts
 from indexer.node.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUnavailable
 from indexer.node.spent_outputs import CorruptSpentOutputs, parse_spent_outputs, spent_scripts_at
-from indexer.sandbox import SandboxNode, Switches
+from indexer.sandbox.node import SandboxNode, Switches
 from tests.conftest import ROOT
 from tests.fakes_node import Purse
 

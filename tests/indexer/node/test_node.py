@@ -21,7 +21,7 @@ from indexer.node.node import (
     NodeRpcError,
     NodeUnavailable,
 )
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from tests.fakes_node import ErrorReply, FakeNode, Purse
 
 SECRET = "p@ss:w/rd#é%"

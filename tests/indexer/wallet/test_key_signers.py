@@ -14,7 +14,7 @@ from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce
 from indexer.registrar.planning.compose import compose
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from indexer.wallet.coins import Coin, Unsigned
 from indexer.wallet.key_file import KeyFile
 from indexer.wallet.key_storage import load_keys, make_keys, write_keys

@@ -25,7 +25,7 @@ from indexer.networks import MAINNET, REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce
 from indexer.registrar.planning.compose import compose
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from indexer.wallet.coins import Coin, Unsigned
 from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
 from indexer.wallet.node_wallet import NodeWallet

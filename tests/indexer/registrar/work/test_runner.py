@@ -19,7 +19,7 @@ from indexer.registrar.planning.wishes import RegisterName, RenewName, RevokeNam
 from indexer.registrar.work.jobs import State
 from indexer.registrar.work.journal import JournalError
 from indexer.registrar.work.runner import Runner
-from indexer.sandbox_blocks import serialize
+from indexer.sandbox.blocks import serialize
 from indexer.wallet.coins import Unsigned
 from indexer.wallet.psbt import sign_psbt, signed_transaction, write_psbt
 from indexer.wallet.signers import InsufficientFunds, NeedsSignature, WalletLocked

@@ -14,9 +14,18 @@ from indexer.bitcoin.transactions import (
     hash_hex,
     parse_transaction,
 )
-from indexer.sandbox_blocks import BlockNode, BlockRejected, serialize
-from indexer.sandbox_chain import SandboxChain
-from indexer.sandbox_envelope import (
+from indexer.sandbox.blocks import BlockNode, BlockRejected, serialize
+from indexer.sandbox.chain import SandboxChain
+from indexer.sandbox.core_json import (
+    Json,
+    amount,
+    bits_json,
+    block_json,
+    header_json,
+    script_json,
+    transaction_json,
+)
+from indexer.sandbox.envelope import (
     RPC_METHOD_NOT_FOUND,
     RPC_MISC,
     RPC_NOT_FOUND,
@@ -30,18 +39,9 @@ from indexer.sandbox_envelope import (
     satoshis_of,
     script_of,
 )
-from indexer.sandbox_json import (
-    Json,
-    amount,
-    bits_json,
-    block_json,
-    header_json,
-    script_json,
-    transaction_json,
-)
-from indexer.sandbox_mempool import INCREMENTAL_FEE, MempoolEntry
-from indexer.sandbox_policy import MIN_RELAY_FEE, RPC_DESERIALIZATION
-from indexer.sandbox_switches import Switches
+from indexer.sandbox.mempool import INCREMENTAL_FEE, MempoolEntry
+from indexer.sandbox.policy import MIN_RELAY_FEE, RPC_DESERIALIZATION
+from indexer.sandbox.switches import Switches
 
 MAX_GENERATE = 20_000
 DEFAULT_MAX_FEE_RATE = "0.10"

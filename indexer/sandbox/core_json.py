@@ -20,10 +20,10 @@ from indexer.bitcoin.transactions import (
     target_of_bits,
 )
 from indexer.networks import REGTEST
-from indexer.sandbox_blocks import BlockNode, serialize
-from indexer.sandbox_chain import SandboxChain
-from indexer.sandbox_coins import Coin
-from indexer.sandbox_policy import script_kind
+from indexer.sandbox.blocks import BlockNode, serialize
+from indexer.sandbox.chain import SandboxChain
+from indexer.sandbox.coins import Coin
+from indexer.sandbox.policy import script_kind
 
 Json = dict[str, Any]
 

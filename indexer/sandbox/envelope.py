@@ -16,9 +16,9 @@ from embit.script import address_to_scriptpubkey
 
 from indexer.bitcoin.transactions import address_script, hash_bytes
 from indexer.networks import REGTEST
-from indexer.sandbox_json import Json, encode
-from indexer.sandbox_policy import RPC_DESERIALIZATION, Rejected
-from indexer.sandbox_switches import Switches
+from indexer.sandbox.core_json import Json, encode
+from indexer.sandbox.policy import RPC_DESERIALIZATION, Rejected
+from indexer.sandbox.switches import Switches
 
 log = logging.getLogger("blockstore.indexer")
 

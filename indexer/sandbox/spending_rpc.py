@@ -23,10 +23,11 @@ from indexer.bitcoin.transactions import (
     parse_transaction,
 )
 from indexer.registrar.planning import compose
-from indexer.sandbox_blocks import serialize
-from indexer.sandbox_chain import SandboxChain
-from indexer.sandbox_coins import Coin
-from indexer.sandbox_envelope import (
+from indexer.sandbox.blocks import serialize
+from indexer.sandbox.chain import SandboxChain
+from indexer.sandbox.coins import Coin
+from indexer.sandbox.core_json import Json, amount
+from indexer.sandbox.envelope import (
     RPC_PARAMETER,
     RpcError,
     flag,
@@ -38,11 +39,10 @@ from indexer.sandbox_envelope import (
     script_of,
     text_of,
 )
-from indexer.sandbox_json import Json, amount
-from indexer.sandbox_policy import RPC_DESERIALIZATION
-from indexer.sandbox_switches import Switches
-from indexer.sandbox_wallet import SandboxWallet, Wallets, holds
-from indexer.sandbox_wallet_rpc import RPC_WALLET_ERROR, WalletRpc
+from indexer.sandbox.policy import RPC_DESERIALIZATION
+from indexer.sandbox.switches import Switches
+from indexer.sandbox.wallet import SandboxWallet, Wallets, holds
+from indexer.sandbox.wallet_rpc import RPC_WALLET_ERROR, WalletRpc
 from indexer.wallet import psbt
 from indexer.wallet.payment import compose_payment
 from indexer.wallet.signers import InsufficientFunds

@@ -19,19 +19,19 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from indexer.bitcoin.transactions import double_sha256
-from indexer.sandbox_blocks import BlockRejected
-from indexer.sandbox_chain import BLOCK, INVALIDATE, RECONSIDER, TRANSACTION, SandboxChain
-from indexer.sandbox_coin_rpc import CoinRpc
-from indexer.sandbox_coins import Unspent
-from indexer.sandbox_envelope import Envelope
-from indexer.sandbox_mempool import Limits
-from indexer.sandbox_policy import Rejected
-from indexer.sandbox_rest import REST_PREFIX, Reply, reply_to_path
-from indexer.sandbox_rpc import SandboxRpc
-from indexer.sandbox_spending_rpc import SpendingRpc
-from indexer.sandbox_store import ChainFile, StoreError
-from indexer.sandbox_switches import Switches
-from indexer.sandbox_wallet import WALLET, Wallets
+from indexer.sandbox.blocks import BlockRejected
+from indexer.sandbox.chain import BLOCK, INVALIDATE, RECONSIDER, TRANSACTION, SandboxChain
+from indexer.sandbox.coin_rpc import CoinRpc
+from indexer.sandbox.coins import Unspent
+from indexer.sandbox.envelope import Envelope
+from indexer.sandbox.mempool import Limits
+from indexer.sandbox.policy import Rejected
+from indexer.sandbox.rest import REST_PREFIX, Reply, reply_to_path
+from indexer.sandbox.rpc import SandboxRpc
+from indexer.sandbox.spending_rpc import SpendingRpc
+from indexer.sandbox.store import ChainFile, StoreError
+from indexer.sandbox.switches import Switches
+from indexer.sandbox.wallet import WALLET, Wallets
 
 __all__ = ["Limits", "Rejected", "SandboxNode", "StoreError", "Switches", "Unspent"]
 

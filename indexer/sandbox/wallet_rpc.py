@@ -7,10 +7,11 @@ codes and words of Bitcoin Core's; what needs a key fails while the wallet is lo
 from collections.abc import Callable
 
 from indexer.bitcoin.transactions import Transaction, hash_hex, is_p2pkh
-from indexer.sandbox_blocks import serialize
-from indexer.sandbox_chain import SandboxChain
-from indexer.sandbox_coins import Coin, Outpoint
-from indexer.sandbox_envelope import (
+from indexer.sandbox.blocks import serialize
+from indexer.sandbox.chain import SandboxChain
+from indexer.sandbox.coins import Coin, Outpoint
+from indexer.sandbox.core_json import Json, address_of, amount, described
+from indexer.sandbox.envelope import (
     RPC_NOT_FOUND,
     RPC_PARAMETER,
     RpcError,
@@ -23,9 +24,8 @@ from indexer.sandbox_envelope import (
     script_of,
     text_of,
 )
-from indexer.sandbox_json import Json, address_of, amount, described
-from indexer.sandbox_switches import Switches
-from indexer.sandbox_wallet import SandboxWallet, WalletCoin, Wallets
+from indexer.sandbox.switches import Switches
+from indexer.sandbox.wallet import SandboxWallet, WalletCoin, Wallets
 
 RPC_WALLET_ERROR, RPC_LABEL, RPC_KEYPOOL = -4, -11, -12
 RPC_UNLOCK_NEEDED, RPC_PASSPHRASE, RPC_ENCRYPTION_STATE = -13, -14, -15

@@ -14,7 +14,7 @@ from indexer.bitcoin.transactions import (
     parse_block,
     parse_transaction,
 )
-from indexer.sandbox_blocks import (
+from indexer.sandbox.blocks import (
     GENESIS_BLOCK,
     MAX_BLOCK_SIZE,
     BlockNode,
@@ -25,7 +25,7 @@ from indexer.sandbox_blocks import (
     serialize,
     subsidy,
 )
-from indexer.sandbox_coins import (
+from indexer.sandbox.coins import (
     Coin,
     CoinSet,
     Outpoint,
@@ -35,13 +35,8 @@ from indexer.sandbox_coins import (
     sequence_locks_hold,
     spent_by,
 )
-from indexer.sandbox_mempool import Limits, Mempool, MempoolEntry
-from indexer.sandbox_policy import (
-    RPC_ALREADY_KNOWN,
-    RPC_DESERIALIZATION,
-    Rejected,
-    refuse,
-)
+from indexer.sandbox.mempool import Limits, Mempool, MempoolEntry
+from indexer.sandbox.policy import RPC_ALREADY_KNOWN, RPC_DESERIALIZATION, Rejected, refuse
 
 COINBASE_ROOM = 1000
 

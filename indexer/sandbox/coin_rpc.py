@@ -7,8 +7,9 @@ codes and words of Bitcoin Core's; nothing is changed by any of them.
 from embit.descriptor.checksum import add_checksum
 
 from indexer.bitcoin.transactions import CorruptTransaction, hash_hex, parse_transaction
-from indexer.sandbox_chain import SandboxChain
-from indexer.sandbox_envelope import (
+from indexer.sandbox.chain import SandboxChain
+from indexer.sandbox.core_json import Json, amount, script_json
+from indexer.sandbox.envelope import (
     RPC_MISC,
     RPC_NOT_FOUND,
     RPC_PARAMETER,
@@ -20,8 +21,7 @@ from indexer.sandbox_envelope import (
     script_of,
     text_of,
 )
-from indexer.sandbox_json import Json, amount, script_json
-from indexer.sandbox_policy import RPC_DESERIALIZATION, RPC_MISSING_INPUTS, Rejected
+from indexer.sandbox.policy import RPC_DESERIALIZATION, RPC_MISSING_INPUTS, Rejected
 
 MAX_SCANNED, MAX_TRIED = 1_000, 25
 DEFAULT_MAX_FEE_RATE = "0.10"

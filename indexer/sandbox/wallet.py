@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from indexer.bitcoin.spending import ScriptFailed, UnknownScript, verify_input
 from indexer.bitcoin.transactions import Transaction, hash_bytes, hash_hex, serialize_transaction
-from indexer.sandbox_chain import SandboxChain
-from indexer.sandbox_coins import COINBASE_MATURITY, Coin, Outpoint
+from indexer.sandbox.chain import SandboxChain
+from indexer.sandbox.coins import COINBASE_MATURITY, Coin, Outpoint
 from indexer.wallet.keys import Key, KeyRing
 
 WALLET = b"W"

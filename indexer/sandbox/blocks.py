@@ -20,8 +20,8 @@ from indexer.bitcoin.transactions import (
     serialize_transaction,
     target_of_bits,
 )
-from indexer.sandbox_coins import Coin
-from indexer.sandbox_policy import Rejected, check_transaction, is_final
+from indexer.sandbox.coins import Coin
+from indexer.sandbox.policy import Rejected, check_transaction, is_final
 
 REGTEST_BITS = 0x207FFFFF
 REGTEST_TARGET = 0x7FFFFF << 232

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from indexer.bitcoin.transactions import Transaction, hash_hex, is_coinbase_input
-from indexer.sandbox_coins import (
+from indexer.sandbox.coins import (
     Coin,
     CoinSet,
     Outpoint,
@@ -18,7 +18,7 @@ from indexer.sandbox_coins import (
     sequence_locks_hold,
     spent_by,
 )
-from indexer.sandbox_policy import (
+from indexer.sandbox.policy import (
     MIN_RELAY_FEE,
     RPC_MISSING_INPUTS,
     Rejected,

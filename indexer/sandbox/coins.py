@@ -9,12 +9,7 @@ from typing import NamedTuple
 
 from indexer.bitcoin.spending import ScriptFailed, UnknownScript, verify_input
 from indexer.bitcoin.transactions import Transaction
-from indexer.sandbox_policy import (
-    MAX_MONEY,
-    RPC_MISSING_INPUTS,
-    Rejected,
-    refuse,
-)
+from indexer.sandbox.policy import MAX_MONEY, RPC_MISSING_INPUTS, Rejected, refuse
 
 COINBASE_MATURITY = 100
 SEQUENCE_NO_LOCK = 1 << 31

@@ -7,10 +7,10 @@ What must stay true: paths, formats, HTTP statuses and words are those of Bitcoi
 import json
 
 from indexer.bitcoin.transactions import compact_size, hash_bytes
-from indexer.sandbox_blocks import BlockNode
-from indexer.sandbox_chain import SandboxChain
-from indexer.sandbox_json import amount, block_json, encode, script_json
-from indexer.sandbox_switches import Switches
+from indexer.sandbox.blocks import BlockNode
+from indexer.sandbox.chain import SandboxChain
+from indexer.sandbox.core_json import amount, block_json, encode, script_json
+from indexer.sandbox.switches import Switches
 
 REST_PREFIX = "/rest/"
 SPENT_SINCE = 300000

@@ -20,7 +20,7 @@ from indexer.bitcoin.transactions import (
 )
 from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode, NodeRpcError
-from indexer.sandbox import SandboxNode
+from indexer.sandbox.node import SandboxNode
 from tests.fakes_node import Purse
 
 NOW = 1_700_000_000

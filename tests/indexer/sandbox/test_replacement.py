@@ -3,7 +3,7 @@
 import pytest
 
 from indexer.bitcoin.transactions import TxIn, TxOut, parse_transaction
-from indexer.sandbox import Rejected, SandboxNode
+from indexer.sandbox.node import Rejected, SandboxNode
 from tests.fakes_node import Purse
 
 SIGNALS = 0xFFFFFFFD

@@ -26,9 +26,9 @@ from indexer.bitcoin.transactions import (
 )
 from indexer.networks import REGTEST, SANDBOX
 from indexer.node.node import BitcoinNode, NodeRefused, NodeRpcError, NodeUnavailable
-from indexer.sandbox import Limits, Rejected, SandboxNode, StoreError
-from indexer.sandbox_blocks import BlockRejected, coinbase, mine, subsidy
-from indexer.sandbox_chain import SandboxChain
+from indexer.sandbox.blocks import BlockRejected, coinbase, mine, subsidy
+from indexer.sandbox.chain import SandboxChain
+from indexer.sandbox.node import Limits, Rejected, SandboxNode, StoreError
 from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
 from tests.fakes_node import Purse
 
