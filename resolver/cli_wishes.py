@@ -161,7 +161,7 @@ def checked_data(file: Path | None, name: str, raw: bool) -> bytes | None:
 
 def check_data(data: bytes, name: str, raw: bool, where: str) -> None:
     """Ends the program where ``data`` is neither a zone file of ``name`` nor JSON."""
-    from zonefiles.zonefile import ZonefileError, parse_zonefile
+    from zonefiles.text.zonefile import ZonefileError, parse_zonefile
 
     if not data:
         fail(refusals.USAGE, f"{where} is empty", "leave it away to register without data")
@@ -248,7 +248,7 @@ def update(
 
     What changes is shown, line by line, before anything is paid.
     """
-    from zonefiles.edits import EditError, difference, edit_zonefile
+    from zonefiles.text.edits import EditError, difference, edit_zonefile
 
     name = whole_name(name)
     if (file is None) == (not records and not deletions):

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from resolver.answer import NameData
-from zonefiles.zonefile import ZonefileError, parse_zonefile
+from zonefiles.text.zonefile import ZonefileError, parse_zonefile
 
 MAX_ENTRIES = 1_024
 """Reading a small zone file costs little more than a look in here, and what is kept is looked at by

@@ -33,7 +33,7 @@ from resolver.refusals import Refusal, Refused
 from resolver.rest_registrar import Order
 from resolver.settings import Settings
 from resolver.signing import OWN, Signers, offline_name
-from zonefiles.zonefile import MAX_BYTES, value_hash
+from zonefiles.text.zonefile import MAX_BYTES, value_hash
 
 log = logging.getLogger("blockstore.registrar")
 

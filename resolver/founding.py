@@ -31,7 +31,7 @@ from indexer.registrar.planning.compose import DUST, FINAL_SEQUENCE, Coin, compo
 from indexer.sandbox.node import SandboxNode
 from indexer.table.table import Snapshot
 from indexer.wallet.keys import Key, KeyRing
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 log = logging.getLogger("blockstore.sandbox")
 

@@ -27,7 +27,7 @@ from resolver.rest_values import (
     tag_header,
 )
 from resolver.rest_walks import Walks
-from zonefiles.zonefile import MAX_BYTES
+from zonefiles.text.zonefile import MAX_BYTES
 
 __all__ = ["MAX_BODY", "Behind", "Json", "Page", "Pages", "refusal_page"]
 

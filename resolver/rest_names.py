@@ -24,7 +24,7 @@ from resolver.rest_shapes import (
 from resolver.rest_values import Asked, Json, Told, not_on_chain, owner_script
 from resolver.settings import VERSION
 from resolver.value import Value, fetch_value, find_value, require_live
-from zonefiles.zonefile import MAX_BYTES, ZonefileError, parse_zonefile, value_hash
+from zonefiles.text.zonefile import MAX_BYTES, ZonefileError, parse_zonefile, value_hash
 
 _RESOLVER = b"_resolver"
 _URI = 256  # RFC 7553

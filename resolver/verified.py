@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from indexer.networks import Network
 from indexer.protocol.proofs import BadProof, Proof, verify_proof
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 NAME_OPERATIONS = (":", ";", "+", ">", "~")
 

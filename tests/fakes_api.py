@@ -17,7 +17,7 @@ from indexer.table.snapshot import PAGE, Holder, Snapshot
 from resolver.chase import Freshness
 from resolver.pages import Behind, Pages
 from tests.fakes_resolver import BLOCK_TIME, name_record
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 HEIGHT = 1000
 TOKEN = "Bearer right"

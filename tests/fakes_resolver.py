@@ -23,7 +23,7 @@ from resolver.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.resolve import Resolver
 from resolver.zones import Zones
 from zonefiles.sources import Found, Missing, MissingReason
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 HEIGHT = 1_000
 BLOCK_TIME = 1_767_225_600  # 2026-01-01 00:00 UTC

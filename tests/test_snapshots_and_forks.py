@@ -20,7 +20,7 @@ from indexer.sandbox.node import SandboxNode
 from resolver.founding import LARGE_COIN, MINER, SPACING, Purse, sandbox_key
 from tests import fakes
 from tests.fakes_process import DEADLINE, Blockstored
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 

@@ -37,7 +37,7 @@ from resolver.founding import LARGE_COIN, MINER, PAYER, SMALL_COIN, SPACING, Pur
 from tests.fakes import BUCKETS
 from tests.fakes_process import Blockstored
 from zonefiles.dht import DHT_MAX_VALUE
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 pytestmark = [pytest.mark.data, pytest.mark.live, pytest.mark.timeout(170)]
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import plyvel
 
 from zonefiles.archive_writer import ArchiveWriter, Record
-from zonefiles.zonefile import MAX_BYTES, value_hash
+from zonefiles.text.zonefile import MAX_BYTES, value_hash
 
 SCHEMA_VERSION = 1
 DIGEST_BYTES = 20

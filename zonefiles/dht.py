@@ -30,7 +30,7 @@ from zonefiles.dht_messages import (
 )
 from zonefiles.dht_protocol import REPLY_TIMEOUT, REQUESTS_A_SECOND, DhtStats, GuardedProtocol
 from zonefiles.dht_state import DhtState, read_state, write_state
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 __all__ = ["DHT_MAX_VALUE", "DhtError", "DhtNode", "DhtStats", "Fetched", "TooLargeForDht"]
 

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from zonefiles.archive import Archive, ArchiveError
 from zonefiles.replicator import Replicator
-from zonefiles.zonefile import MAX_BYTES, value_hash
+from zonefiles.text.zonefile import MAX_BYTES, value_hash
 
 __all__ = ["DataSource", "Found", "Missing", "MissingReason", "Replicator", "SourceStats"]
 

@@ -33,7 +33,7 @@ from tests.benchmarks.dns_servers import address_of  # noqa: E402
 from tests.fakes_resolver import HEIGHT, name_record  # noqa: E402
 from zonefiles.archive import Archive  # noqa: E402
 from zonefiles.sources import DataSource  # noqa: E402
-from zonefiles.zonefile import value_hash  # noqa: E402
+from zonefiles.text.zonefile import value_hash  # noqa: E402
 
 BATCH = 1_000
 """Records put into the archive at a time."""

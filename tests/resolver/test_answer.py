@@ -29,7 +29,7 @@ from resolver.lookup import (
     TtlLimits,
 )
 from resolver.zones import name_wire
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 ANCHOR = (b"alice", b"bs")
 TTLS = TtlLimits(60, 86_400)

@@ -21,7 +21,7 @@ from resolver.web import MAX_DISCARDED
 from tests.fakes_api import BYTES, HEIGHT, SWIFT, World
 from tests.fakes_process import serving_world
 from tests.openapi_check import check_reply
-from zonefiles.zonefile import MAX_BYTES, value_hash
+from zonefiles.text.zonefile import MAX_BYTES, value_hash
 
 
 def ask(path: str, method: str = "GET", body: bytes = b"", world: World | None = None) -> Page:

@@ -18,7 +18,7 @@ from resolver.refusals import Refusal
 from tests.conftest import ROOT
 from tests.fakes_api import BYTES, HEIGHT, SWIFT
 from tests.fakes_process import environment, run_module, serving_world
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 LOOKUP = """{
     "data": "{\\"name\\":{\\"formatted\\": \\"Taylor Swift\\"}}"

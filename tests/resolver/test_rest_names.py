@@ -26,7 +26,7 @@ from tests.indexer.protocol.ledger import (
     register,
     revoke,
 )
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 FIRST = b"$ORIGIN alice.id\n$TTL 3600\nwww A 192.0.2.1\n"
 SECOND = b'$ORIGIN alice.id\n$TTL 60\n_resolver URI 10 1 "https://registrar.example/v1"\n'

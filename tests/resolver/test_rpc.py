@@ -23,7 +23,7 @@ from tests.fakes_api import SWIFT, World
 from tests.indexer.protocol.ledger import ALICE, BOB, Ledger
 from tests.openapi_check import document
 from tests.resolver.test_rest_chain import ONE, TWO, pages_of, story
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 
 @pytest.fixture(scope="module")

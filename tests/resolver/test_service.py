@@ -14,7 +14,7 @@ from resolver.service import build
 from resolver.settings import load
 from tests.conftest import ROOT
 from tests.fakes_process import run_module
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 
 @pytest.mark.live

@@ -20,7 +20,7 @@ from resolver.zones import Zones
 from tests.fakes_resolver import FakeSource, checked, errors
 from tests.indexer.following.test_follower import _NEVER, ALICE, World
 from tests.indexer.following.test_reorganisations import branch
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 HOUR = 3_600.0
 STALE, NOT_READY = 3, 14

@@ -8,7 +8,7 @@ from indexer.protocol.proofs import BadProof, build_proof
 from indexer.table.snapshot import Snapshot
 from resolver.verified import Trusted, VerifiedName, verify_data, verify_name
 from tests.indexer.protocol.ledger import ALICE, BOB, PAYER, THIRD, Ledger, opened, register, revoke
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 DATA = b"what alice says"
 NAME = "alice.id"

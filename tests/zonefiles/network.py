@@ -10,7 +10,7 @@ import umsgpack
 
 from zonefiles.archive import Archive
 from zonefiles.dht import DhtNode
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 HOST = "127.0.0.1"
 

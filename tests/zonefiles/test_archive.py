@@ -22,7 +22,7 @@ from zonefiles.archive import (
     TooLarge,
     WrongHash,
 )
-from zonefiles.zonefile import MAX_BYTES, value_hash
+from zonefiles.text.zonefile import MAX_BYTES, value_hash
 
 
 def stored(archive: Archive, data: bytes) -> bytes:
@@ -264,7 +264,7 @@ import resource
 import sys
 from pathlib import Path
 from zonefiles.archive import Archive, ArchiveUnusable
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 archive = Archive(Path(sys.argv[1]), max_bytes=1 << 30)
 (log,) = Path(sys.argv[1]).glob("*.log")
@@ -314,7 +314,7 @@ import asyncio
 import sys
 from pathlib import Path
 from zonefiles.archive import Archive
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 archive = Archive(Path(sys.argv[1]), max_bytes=1 << 30)
 n = 0
 def data():

@@ -15,7 +15,7 @@ from zonefiles.archive import Archive
 from zonefiles.replicator import BATCH
 from zonefiles.schedule import Schedule
 from zonefiles.sources import DataSource, Found, Missing, MissingReason, Replicator
-from zonefiles.zonefile import value_hash
+from zonefiles.text.zonefile import value_hash
 
 
 @dataclass

@@ -25,8 +25,8 @@ import dns.tokenizer
 import dns.ttl
 from embit.hashes import hash160
 
-from zonefiles.plain_lines import read_plain_lines
-from zonefiles.recordsets import (
+from zonefiles.text.plain_lines import read_plain_lines
+from zonefiles.text.recordsets import (
     DEFAULT_TTL,
     MAX_NAME_OCTETS,
     MAX_NAME_WORK,

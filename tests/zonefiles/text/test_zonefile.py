@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import DATA
-from zonefiles.zonefile import MAX_BYTES, ZonefileError, parse_zonefile, value_hash
+from zonefiles.text.zonefile import MAX_BYTES, ZonefileError, parse_zonefile, value_hash
 
 A, NS, CNAME, SOA, MX, TXT, SRV, AAAA, HTTPS, URI = 1, 2, 5, 6, 15, 16, 33, 28, 65, 256
 ANCHOR = (b"alice", b"bs")

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zonefiles.edits import EditError, difference, edit_zonefile, record_sets
-from zonefiles.zonefile import parse_zonefile
+from zonefiles.text.edits import EditError, difference, edit_zonefile, record_sets
+from zonefiles.text.zonefile import parse_zonefile
 
 NAME = "alice.id"
 OLD = b"""$ORIGIN alice.id

@@ -23,7 +23,7 @@ from typing import Final
 import dns.exception
 import dns.ipv6
 
-from zonefiles.recordsets import (
+from zonefiles.text.recordsets import (
     DEFAULT_TTL,
     MAX_NAME_OCTETS,
     MAX_NAME_WORK,

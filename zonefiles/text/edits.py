@@ -16,8 +16,8 @@ import dns.exception
 import dns.name
 import dns.rdatatype
 
-from zonefiles.recordsets import Labels, RRset, Zonefile
-from zonefiles.zonefile import ZonefileError, parse_zonefile
+from zonefiles.text.recordsets import Labels, RRset, Zonefile
+from zonefiles.text.zonefile import ZonefileError, parse_zonefile
 
 MAX_EDITS = 256
 _ANCHOR = (b"anchor", b"invalid")

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.zonefiles.test_zonefile import HOSTILE, read, real_zonefiles
-from zonefiles.plain_lines import read_plain_lines
-from zonefiles.recordsets import MAX_RECORDS, RRset, Zonefile
-from zonefiles.zonefile import MAX_BYTES, ZonefileError, read_all_lines
+from tests.zonefiles.text.test_zonefile import HOSTILE, read, real_zonefiles
+from zonefiles.text.plain_lines import read_plain_lines
+from zonefiles.text.recordsets import MAX_RECORDS, RRset, Zonefile
+from zonefiles.text.zonefile import MAX_BYTES, ZonefileError, read_all_lines
 
 NAME = "alice.id"
 ANCHORS = ((b"alice", b"bs"), (b"a", b"podcast", b"net"), (b"x" * 63,) * 3 + (b"y" * 50,))

@@ -1,0 +1,1 @@
+"""Zone files: bytes to record sets and back; pure."""
