@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from indexer.table.snapshot import Snapshot
 from resolver.refusals import Refusal, Refused
-from zonefiles.archive import Archive, ArchiveError, ArchiveFull, TooLarge
+from zonefiles.archive.archive import Archive, ArchiveError, ArchiveFull, TooLarge
 from zonefiles.dht import DhtError, DhtNode
 
 log = logging.getLogger("blockstore.service")

@@ -29,7 +29,7 @@ from resolver.places import usual_dirs
 from resolver.run import run as run_process
 from resolver.service import Service, StartError, build
 from resolver.settings import Settings
-from zonefiles.archive import Archive, ArchiveError
+from zonefiles.archive.archive import Archive, ArchiveError
 from zonefiles.dht import DhtNode
 
 log = logging.getLogger("blockstore.sandbox")

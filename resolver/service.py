@@ -59,7 +59,7 @@ from resolver.tcp import TcpDoor, open_tcp
 from resolver.transfers import Transfers
 from resolver.udp import UdpDoor, open_udp
 from resolver.zones import Zones
-from zonefiles.archive import Archive, ArchiveError
+from zonefiles.archive.archive import Archive, ArchiveError
 from zonefiles.dht import DhtError, DhtNode
 from zonefiles.sources import DataSource, Replicator
 

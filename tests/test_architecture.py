@@ -130,7 +130,7 @@ PURE = frozenset(
 """Files that take and give values only; ``.ci/run`` checks their types strictly."""
 
 OWNERS = {
-    "plyvel": {"indexer/table/table.py", "zonefiles/archive.py"},
+    "plyvel": {"indexer/table/table.py", "zonefiles/archive/archive.py"},
     "dnslib": {"resolver/message.py"},
     "bitcoinrpc": {"indexer/node/node.py", "indexer/node/wire.py"},
 }

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zonefiles.archive import Archive, ArchiveError
+from zonefiles.archive.archive import Archive, ArchiveError
 from zonefiles.dht_limits import Allowance, Shunned
 from zonefiles.dht_lookup import Found, Reply, look_up
 from zonefiles.dht_messages import (

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from zonefiles.archive import Archive, ArchiveError
+from zonefiles.archive.archive import Archive, ArchiveError
 from zonefiles.replicator import Replicator
 from zonefiles.text.zonefile import MAX_BYTES, value_hash
 

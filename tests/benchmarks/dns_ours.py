@@ -31,7 +31,7 @@ from resolver.udp import open_udp  # noqa: E402
 from resolver.zones import Zones  # noqa: E402
 from tests.benchmarks.dns_servers import address_of  # noqa: E402
 from tests.fakes_resolver import HEIGHT, name_record  # noqa: E402
-from zonefiles.archive import Archive  # noqa: E402
+from zonefiles.archive.archive import Archive  # noqa: E402
 from zonefiles.sources import DataSource  # noqa: E402
 from zonefiles.text.zonefile import value_hash  # noqa: E402
 

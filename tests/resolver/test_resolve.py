@@ -19,7 +19,7 @@ from resolver.answer import NameData
 from resolver.contents import Contents, read_data
 from resolver.message import STREAM_LIMIT, UDP_LIMIT
 from tests.fakes_resolver import World, checked, errors, lines
-from zonefiles.archive import Archive
+from zonefiles.archive.archive import Archive
 from zonefiles.sources import DataSource, Missing, MissingReason
 
 WEB = """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import umsgpack
 
-from zonefiles.archive import Archive
+from zonefiles.archive.archive import Archive
 from zonefiles.dht import DhtNode
 from zonefiles.text.zonefile import value_hash
 

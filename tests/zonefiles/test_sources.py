@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.zonefiles.network import SlowDisk, record
-from zonefiles.archive import Archive
+from zonefiles.archive.archive import Archive
 from zonefiles.replicator import BATCH
 from zonefiles.schedule import Schedule
 from zonefiles.sources import DataSource, Found, Missing, MissingReason, Replicator

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.zonefiles.network import SlowDisk
-from zonefiles.archive import (
+from zonefiles.archive.archive import (
     Archive,
     ArchiveBusy,
     ArchiveError,
@@ -213,7 +213,7 @@ def test_what_is_new_on_disk_is_told_whoever_brought_it_and_nothing_else_is(tmp_
 def test_what_waits_for_the_disk_is_bounded_and_written_before_the_archive_closes(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("zonefiles.archive_writer.MAX_WAITING", 3)
+    monkeypatch.setattr("zonefiles.archive.writer.MAX_WAITING", 3)
 
     async def story():
         archive = Archive(tmp_path, max_bytes=1000)
@@ -263,7 +263,7 @@ FULL = """
 import resource
 import sys
 from pathlib import Path
-from zonefiles.archive import Archive, ArchiveUnusable
+from zonefiles.archive.archive import Archive, ArchiveUnusable
 from zonefiles.text.zonefile import value_hash
 
 archive = Archive(Path(sys.argv[1]), max_bytes=1 << 30)
@@ -313,7 +313,7 @@ WRITER = """
 import asyncio
 import sys
 from pathlib import Path
-from zonefiles.archive import Archive
+from zonefiles.archive.archive import Archive
 from zonefiles.text.zonefile import value_hash
 archive = Archive(Path(sys.argv[1]), max_bytes=1 << 30)
 n = 0

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import plyvel
 
-from zonefiles.archive_writer import ArchiveWriter, Record
+from zonefiles.archive.writer import ArchiveWriter, Record
 from zonefiles.text.zonefile import MAX_BYTES, value_hash
 
 SCHEMA_VERSION = 1
