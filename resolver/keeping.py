@@ -10,7 +10,7 @@ from collections.abc import Callable
 from indexer.table.snapshot import Snapshot
 from resolver.refusals import Refusal, Refused
 from zonefiles.archive.archive import Archive, ArchiveError, ArchiveFull, TooLarge
-from zonefiles.dht import DhtError, DhtNode
+from zonefiles.dht.node import DhtError, DhtNode
 
 log = logging.getLogger("blockstore.service")
 

@@ -30,7 +30,7 @@ from resolver.run import run as run_process
 from resolver.service import Service, StartError, build
 from resolver.settings import Settings
 from zonefiles.archive.archive import Archive, ArchiveError
-from zonefiles.dht import DhtNode
+from zonefiles.dht.node import DhtNode
 
 log = logging.getLogger("blockstore.sandbox")
 

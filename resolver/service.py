@@ -60,7 +60,7 @@ from resolver.transfers import Transfers
 from resolver.udp import UdpDoor, open_udp
 from resolver.zones import Zones
 from zonefiles.archive.archive import Archive, ArchiveError
-from zonefiles.dht import DhtError, DhtNode
+from zonefiles.dht.node import DhtError, DhtNode
 from zonefiles.sources import DataSource, Replicator
 
 log = logging.getLogger("blockstore.service")

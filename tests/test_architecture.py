@@ -68,7 +68,7 @@ PURE = frozenset(
         "indexer/registrar/planning/steps.py",
         "indexer/wallet/keys.py",
         "indexer/registrar/planning/wishes.py",
-        "zonefiles/dht_messages.py",
+        "zonefiles/dht/messages.py",
         "zonefiles/text/plain_lines.py",
         "zonefiles/text/recordsets.py",
         "zonefiles/text/edits.py",
@@ -164,7 +164,7 @@ def test_a_file_imports_only_what_its_room_may(path: Path) -> None:
     if package == "indexer":
         assert "twisted" not in roots
     if "kademlia" in roots or "rpcudp" in roots:
-        assert re.fullmatch(r"zonefiles/dht(_\w+)?\.py", inside(path))
+        assert re.fullmatch(r"zonefiles/dht/\w+\.py", inside(path))
 
 
 @pytest.mark.parametrize("name", sorted(PURE))

@@ -36,7 +36,7 @@ from indexer.wallet.keys import Key
 from resolver.founding import LARGE_COIN, MINER, PAYER, SMALL_COIN, SPACING, Purse, sandbox_key
 from tests.fakes import BUCKETS
 from tests.fakes_process import Blockstored
-from zonefiles.dht import DHT_MAX_VALUE
+from zonefiles.dht.node import DHT_MAX_VALUE
 from zonefiles.text.zonefile import value_hash
 
 pytestmark = [pytest.mark.data, pytest.mark.live, pytest.mark.timeout(170)]

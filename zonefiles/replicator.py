@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from zonefiles.dht_messages import DHT_MAX_VALUE
+from zonefiles.dht.messages import DHT_MAX_VALUE
 from zonefiles.schedule import Schedule
 
 QUEUE_SIZE = 250_000
@@ -41,7 +41,7 @@ class Source(Protocol):
 
 
 class Publisher(Protocol):
-    """The members of ``zonefiles.dht.DhtNode`` that are used here."""
+    """The members of ``zonefiles.dht.node.DhtNode`` that are used here."""
 
     def publish(self, digest: bytes, data: bytes) -> Awaitable[int]: ...
 

@@ -72,7 +72,7 @@ _TOO_BUSY = Missing(MissingReason.BUSY, 0, 0)
 
 
 class Answer(Protocol):
-    """What a look-up in the network comes to (``zonefiles.dht.Fetched``)."""
+    """What a look-up in the network comes to (``zonefiles.dht.node.Fetched``)."""
 
     @property
     def data(self) -> bytes | None: ...
@@ -85,7 +85,7 @@ class Answer(Protocol):
 
 
 class Network(Protocol):
-    """The members of ``zonefiles.dht.DhtNode`` that are used here."""
+    """The members of ``zonefiles.dht.node.DhtNode`` that are used here."""
 
     def fetch(self, digest: bytes, deadline: float) -> Awaitable[Answer]: ...
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.zonefiles.network import Network, lie, record, silence
+from tests.zonefiles.dht.network import Network, lie, record, silence
 
 
 async def measure(nodes: int, records: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.zonefiles.network import SlowDisk, record
+from tests.zonefiles.dht.network import SlowDisk, record
 from zonefiles.archive.archive import Archive
 from zonefiles.replicator import BATCH
 from zonefiles.schedule import Schedule

@@ -10,7 +10,7 @@ import plyvel
 import pytest
 
 from tests.conftest import ROOT
-from tests.zonefiles.network import SlowDisk
+from tests.zonefiles.dht.network import SlowDisk
 from zonefiles.archive.archive import (
     Archive,
     ArchiveBusy,

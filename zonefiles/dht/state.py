@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from zonefiles.dht_messages import ID_BYTES, is_reachable
+from zonefiles.dht.messages import ID_BYTES, is_reachable
 
 MAX_NEIGHBOURS = 50
 _MAX_FILE = 64 * 1024

@@ -9,7 +9,7 @@ from pathlib import Path
 import umsgpack
 
 from zonefiles.archive.archive import Archive
-from zonefiles.dht import DhtNode
+from zonefiles.dht.node import DhtNode
 from zonefiles.text.zonefile import value_hash
 
 HOST = "127.0.0.1"

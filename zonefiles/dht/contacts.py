@@ -11,7 +11,7 @@ from itertools import chain
 from kademlia.node import Node
 from kademlia.routing import KBucket, RoutingTable
 
-from zonefiles.dht_messages import Contact, K
+from zonefiles.dht.messages import Contact, K
 
 PER_SEGMENT = 2
 """Nodes of one /24 in one bucket; loopback and private networks are not counted."""

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zonefiles.archive.archive import Archive, ArchiveError
-from zonefiles.dht_limits import Allowance, Shunned
-from zonefiles.dht_lookup import Found, Reply, look_up
-from zonefiles.dht_messages import (
+from zonefiles.dht.limits import Allowance, Shunned
+from zonefiles.dht.lookup import Found, Reply, look_up
+from zonefiles.dht.messages import (
     DHT_MAX_VALUE,
     ID_BYTES,
     Contact,
@@ -28,8 +28,8 @@ from zonefiles.dht_messages import (
     read_id,
     read_stored,
 )
-from zonefiles.dht_protocol import REPLY_TIMEOUT, REQUESTS_A_SECOND, DhtStats, GuardedProtocol
-from zonefiles.dht_state import DhtState, read_state, write_state
+from zonefiles.dht.protocol import REPLY_TIMEOUT, REQUESTS_A_SECOND, DhtStats, GuardedProtocol
+from zonefiles.dht.state import DhtState, read_state, write_state
 from zonefiles.text.zonefile import value_hash
 
 __all__ = ["DHT_MAX_VALUE", "DhtError", "DhtNode", "DhtStats", "Fetched", "TooLargeForDht"]

@@ -11,10 +11,10 @@ from kademlia.crawling import ValueSpiderCrawl
 from kademlia.network import Server
 from kademlia.node import Node
 
-from tests.zonefiles.network import HOST, SlowDisk, lie, network, record, silence, stranger
+from tests.zonefiles.dht.network import HOST, SlowDisk, lie, network, record, silence, stranger
 from zonefiles.archive.archive import Archive
-from zonefiles.dht import DHT_MAX_VALUE, DhtError, DhtNode, TooLargeForDht
-from zonefiles.dht_state import DhtState, parse_state, read_state, write_state
+from zonefiles.dht.node import DHT_MAX_VALUE, DhtError, DhtNode, TooLargeForDht
+from zonefiles.dht.state import DhtState, parse_state, read_state, write_state
 from zonefiles.sources import DataSource, Replicator
 
 ID = b"s" * 20

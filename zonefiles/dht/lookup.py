@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from zonefiles.dht_messages import Contact, K
+from zonefiles.dht.messages import Contact, K
 
 ALPHA: Final = 4
 """Questions under way at once."""

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zonefiles.dht_contacts import PER_SEGMENT, Contacts
-from zonefiles.dht_lookup import ALPHA, MAX_QUESTIONS, distance, look_up
-from zonefiles.dht_messages import Contact, K
+from zonefiles.dht.contacts import PER_SEGMENT, Contacts
+from zonefiles.dht.lookup import ALPHA, MAX_QUESTIONS, distance, look_up
+from zonefiles.dht.messages import Contact, K
 
 VALUE = b"the value"
 TARGET = hashlib.sha1(VALUE).digest()

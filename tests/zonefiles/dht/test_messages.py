@@ -7,8 +7,8 @@ import umsgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zonefiles.dht_limits import Allowance, Shunned
-from zonefiles.dht_messages import (
+from zonefiles.dht.limits import Allowance, Shunned
+from zonefiles.dht.messages import (
     DHT_MAX_VALUE,
     Contact,
     K,

@@ -20,9 +20,9 @@ from functools import partial
 from kademlia.node import Node
 from kademlia.protocol import KademliaProtocol
 
-from zonefiles.dht_contacts import Contacts
-from zonefiles.dht_limits import Allowance
-from zonefiles.dht_messages import (
+from zonefiles.dht.contacts import Contacts
+from zonefiles.dht.limits import Allowance
+from zonefiles.dht.messages import (
     DHT_MAX_VALUE,
     Contact,
     Datagram,

@@ -1,0 +1,1 @@
+"""The Kademlia node that trusts nobody."""
