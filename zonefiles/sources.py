@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Protocol
 
 from zonefiles.archive.archive import Archive, ArchiveError
-from zonefiles.replicator import Replicator
+from zonefiles.replication.replicator import Replicator
 from zonefiles.text.zonefile import MAX_BYTES, value_hash
 
 __all__ = ["DataSource", "Found", "Missing", "MissingReason", "Replicator", "SourceStats"]

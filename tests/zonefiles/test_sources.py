@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.zonefiles.dht.network import SlowDisk, record
 from zonefiles.archive.archive import Archive
-from zonefiles.replicator import BATCH
-from zonefiles.schedule import Schedule
+from zonefiles.replication.replicator import BATCH
+from zonefiles.replication.schedule import Schedule
 from zonefiles.sources import DataSource, Found, Missing, MissingReason, Replicator
 from zonefiles.text.zonefile import value_hash
 

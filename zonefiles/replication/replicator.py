@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Protocol
 
 from zonefiles.dht.messages import DHT_MAX_VALUE
-from zonefiles.schedule import Schedule
+from zonefiles.replication.schedule import Schedule
 
 QUEUE_SIZE = 250_000
 AT_ONCE = 8

@@ -1,0 +1,1 @@
+"""What is due where: fetching what is missing, publishing what is here."""
