@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from resolver import own_socket
 from resolver.api import ApiFactory, HostNames
 from resolver.export import Exports
-from resolver.own_socket import NoPlace
 from resolver.pages import Pages
+from resolver.process import own_socket
+from resolver.process.own_socket import NoPlace
 from resolver.web import BoundedChannel
 
 log = logging.getLogger("blockstore.api")

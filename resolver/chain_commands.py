@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from resolver import pidfile
 from resolver.command_line import (
     CONSENSUS_HEX,
     CONTEXT,
@@ -19,6 +18,7 @@ from resolver.command_line import (
     ReadSettings,
     SettingFlags,
 )
+from resolver.process import pidfile
 from resolver.settings import Settings
 
 DIFFERENT, UNUSABLE = 1, 2

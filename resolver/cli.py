@@ -14,7 +14,7 @@ from resolver import cli_doctor, cli_keys, cli_names, cli_proof, cli_wishes, ref
 from resolver.cli_daemon import Daemon, PrintingGroup, fail
 from resolver.cli_place import HOST, PORT, AtPort, Door, OwnDaemon
 from resolver.command_line import CONTEXT
-from resolver.places import NETWORKS, PLACES, env_name
+from resolver.process.places import NETWORKS, PLACES, env_name
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(
     f"  {code:>2}  {meaning}" for code, meaning in refusals.exit_code_rows()

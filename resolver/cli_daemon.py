@@ -18,7 +18,7 @@ import click
 from resolver import refusals
 from resolver.cli_place import BadPlace, Door, NobodyThere
 from resolver.command_line import CONTEXT
-from resolver.own_socket import Busy
+from resolver.process.own_socket import Busy
 from resolver.refusals import Refusal
 
 MAX_REPLY = 4 * 2**20

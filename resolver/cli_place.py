@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from resolver import own_socket, pidfile
 from resolver.command_line import PID_NAME
-from resolver.own_socket import Unreachable
-from resolver.places import (
+from resolver.process import own_socket, pidfile
+from resolver.process.own_socket import Unreachable
+from resolver.process.places import (
     CONFIG_NAME,
     PLACES,
     SettingsError,

@@ -19,10 +19,11 @@ from typing import Any, NoReturn
 
 import click
 
-from resolver import chain_commands, own_socket, pidfile, settings_text, table_commands
+from resolver import chain_commands, settings_text, table_commands
 from resolver.command_line import CONTEXT, PID_NAME, Command
-from resolver.own_socket import Busy, Unreachable
-from resolver.places import ENV_PREFIX, SettingsError, config_path, env_name
+from resolver.process import own_socket, pidfile
+from resolver.process.own_socket import Busy, Unreachable
+from resolver.process.places import ENV_PREFIX, SettingsError, config_path, env_name
 from resolver.settings import (
     VERSION,
     Settings,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from resolver.command_line import unwritable
 from resolver.interpreter import settle
 from resolver.logs import ReopeningFile, bridge_twisted, open_log
-from resolver.pidfile import AlreadyRunning, PidFile
+from resolver.process.pidfile import AlreadyRunning, PidFile
 from resolver.settings import VERSION, Settings
 
 if TYPE_CHECKING:

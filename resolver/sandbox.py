@@ -25,7 +25,7 @@ from indexer.sandbox.node import SandboxNode, StoreError
 from indexer.table.table import Snapshot
 from resolver import founding
 from resolver.command_line import PID_NAME
-from resolver.places import usual_dirs
+from resolver.process.places import usual_dirs
 from resolver.run import run as run_process
 from resolver.service import Service, StartError, build
 from resolver.settings import Settings

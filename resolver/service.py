@@ -50,8 +50,8 @@ from resolver.keeping import Keeping
 from resolver.listening import PortUnavailable, make_room
 from resolver.lookup import TtlLimits
 from resolver.meta import NodeStatus
-from resolver.own_socket import NoPlace
 from resolver.pages import Behind, Json, Pages
+from resolver.process.own_socket import NoPlace
 from resolver.rates import Rates, ReplyRates, WorkBudget
 from resolver.resolve import Resolver
 from resolver.settings import VERSION, Settings

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from indexer.networks import NETWORKS
 from resolver.command_line import TOKEN_NAME
-from resolver.places import (
+from resolver.process.places import (
     CONFIG_NAME,
     ENV_PREFIX,
     SettingsError,

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from resolver.places import SettingsError
+from resolver.process.places import SettingsError
 
 MAX_BYTES = 2**20
 

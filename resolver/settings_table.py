@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from resolver.places import CONFIG_NAME
+from resolver.process.places import CONFIG_NAME
 from resolver.settings_types import (
     Address,
     Duration,

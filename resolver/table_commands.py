@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from resolver import own_socket
 from resolver.command_line import (
     CONSENSUS_HEX,
     CONTEXT,
@@ -28,8 +27,9 @@ from resolver.command_line import (
     SettingFlags,
     unwritable,
 )
-from resolver.own_socket import Busy, Unreachable
-from resolver.pidfile import AlreadyRunning, PidFile, owner
+from resolver.process import own_socket
+from resolver.process.own_socket import Busy, Unreachable
+from resolver.process.pidfile import AlreadyRunning, PidFile, owner
 from resolver.settings import Settings
 
 if TYPE_CHECKING:

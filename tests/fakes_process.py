@@ -15,7 +15,7 @@ from typing import Any
 import dns.message
 import dns.query
 
-from resolver import pidfile
+from resolver.process import pidfile
 from tests.conftest import ROOT
 
 DEADLINE = 30.0

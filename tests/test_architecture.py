@@ -96,7 +96,7 @@ PURE = frozenset(
         "resolver/onward.py",
         "resolver/outline.py",
         "resolver/openapi.py",
-        "resolver/places.py",
+        "resolver/process/places.py",
         "resolver/rates.py",
         "resolver/command_line.py",
         "resolver/refusals.py",

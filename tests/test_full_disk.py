@@ -9,7 +9,7 @@ from pathlib import Path
 import dns.rcode
 import pytest
 
-from resolver import pidfile
+from resolver.process import pidfile
 from tests.benchmarks.chain import MinedBlock, SyntheticChain
 from tests.conftest import ROOT
 from tests.fakes_process import DEADLINE, Blockstored

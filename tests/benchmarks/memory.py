@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resolver.pidfile import owner
+from resolver.process.pidfile import owner
 from tests.benchmarks.catch_up import serving
 from tests.benchmarks.chain import SyntheticChain
 from tests.benchmarks.full_blocks import write_chain

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from resolver import own_socket
-from resolver.own_socket import NAME, Connection
+from resolver.process import own_socket
+from resolver.process.own_socket import NAME, Connection
 from tests.conftest import ROOT
 from tests.fakes_api import TOKEN
 from tests.fakes_process import environment, serving_world

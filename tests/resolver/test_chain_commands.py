@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from indexer.networks import REGTEST
 from resolver import daemon as program
-from resolver.pidfile import PidFile
+from resolver.process.pidfile import PidFile
 from tests.conftest import DATA
 from tests.indexer.following.test_follower import World, _transactions
 from tests.indexer.following.test_replay import chain_file

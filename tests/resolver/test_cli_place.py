@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from resolver import cli_place, own_socket
+from resolver import cli_place
 from resolver.cli import cli
-from resolver.pidfile import PidFile
+from resolver.process import own_socket
+from resolver.process.pidfile import PidFile
 from tests.servers import serving
 
 pytestmark = pytest.mark.skipif(not own_socket.IS_HERE, reason="no Unix sockets here")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from resolver import own_socket
-from resolver.own_socket import NAME, NoPlace, Place, Unreachable
+from resolver.process import own_socket
+from resolver.process.own_socket import NAME, NoPlace, Place, Unreachable
 
 pytestmark = pytest.mark.skipif(not own_socket.IS_HERE, reason="no Unix sockets here")
 

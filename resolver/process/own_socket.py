@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from resolver.places import usual_dirs
+from resolver.process.places import usual_dirs
 
 NAME = "blockstored.sock"
 MAX_ADDRESS = 103

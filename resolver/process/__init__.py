@@ -1,0 +1,1 @@
+"""Who runs where on this machine: folders, the pid file, the socket of the daemon."""
