@@ -10,12 +10,12 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from resolver.answer import Answer, ExtendedError
-from resolver.codes import ErrorCode, Rcode, Rtype
+from resolver.dns.answer import Answer, ExtendedError
+from resolver.dns.codes import ErrorCode, Rcode, Rtype
+from resolver.dns.lookup import RecordSet, lower
+from resolver.dns.reply import BadReply, first_name
+from resolver.dns.zones import Labels, name_text
 from resolver.forward_query import Question
-from resolver.lookup import RecordSet, lower
-from resolver.reply import BadReply, first_name
-from resolver.zones import Labels, name_text
 
 MAX_SERVERS = 3
 MAX_NAMELESS = 2

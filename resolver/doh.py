@@ -18,8 +18,8 @@ from twisted.internet.protocol import Protocol
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from resolver.asker import UNKNOWN, Asker
 from resolver.certificate import Certificate, Encryption
+from resolver.dns.asker import UNKNOWN, Asker
 from resolver.doh_pages import MAX_MESSAGE, Begin, answer, error_reply, too_large
 from resolver.http2 import Asked, Http2
 from resolver.http_values import HttpReply, HttpRequest

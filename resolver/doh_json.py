@@ -16,10 +16,10 @@ import dns.rdata
 import dns.rdatatype
 from dns.rdataclass import RdataClass
 
-from resolver.codes import IN, Rtype
-from resolver.message import UDP_LIMIT
-from resolver.reply import AD, CD, RA, RD, TC, read_reply
-from resolver.zones import Labels, name_wire
+from resolver.dns.codes import IN, Rtype
+from resolver.dns.message import UDP_LIMIT
+from resolver.dns.reply import AD, CD, RA, RD, TC, read_reply
+from resolver.dns.zones import Labels, name_wire
 
 MAX_FIELDS = 16
 MAX_NAME_TEXT = 1_100  # 255 octets, each written \DDD, and some dots

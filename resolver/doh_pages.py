@@ -14,11 +14,11 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-from resolver.asker import Asker
+from resolver.dns.asker import Asker
+from resolver.dns.message import STREAM_LIMIT
+from resolver.dns.reply import BadReply, least_ttl, read_reply
 from resolver.doh_json import BadQuestion, query_packet, read_fields, reply_json
 from resolver.http_values import HttpReply, HttpRequest
-from resolver.message import STREAM_LIMIT
-from resolver.reply import BadReply, least_ttl, read_reply
 
 WIRE = "application/dns-message"
 JSON = "application/dns-json"

@@ -22,9 +22,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from resolver.answer import Answer, ExtendedError
-from resolver.asker import Network, is_public, is_within
-from resolver.codes import ErrorCode, Rcode, Rtype
+from resolver.dns.answer import Answer, ExtendedError
+from resolver.dns.asker import Network, is_public, is_within
+from resolver.dns.codes import ErrorCode, Rcode, Rtype
+from resolver.dns.reply import AA, Reply, least_ttl
+from resolver.dns.zones import name_text
 from resolver.forward_cache import ForwardCache
 from resolver.forward_health import Health
 from resolver.forward_names import kept_answer
@@ -38,10 +40,8 @@ from resolver.forward_query import (
 )
 from resolver.forward_tls import CertificateRefused, NoReply, TlsUpstream, client_context
 from resolver.onward import as_answer
-from resolver.reply import AA, Reply, least_ttl
 from resolver.settings import Settings
 from resolver.upstreams import Upstream
-from resolver.zones import name_text
 
 log = logging.getLogger("blockstore.resolver")
 

@@ -9,10 +9,10 @@ what was asked for longest ago goes first.
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
-from resolver.answer import Answer, Basis, ExtendedError
-from resolver.codes import ErrorCode, Rcode
+from resolver.dns.answer import Answer, Basis, ExtendedError
+from resolver.dns.codes import ErrorCode, Rcode
+from resolver.dns.lookup import RecordSet
 from resolver.forward_query import Question
-from resolver.lookup import RecordSet
 
 MOST_TTL = 86_400
 MOST_NEGATIVE_TTL = 10_800  # RFC 2308 5

@@ -6,10 +6,10 @@ upstream says; the served suffixes are no part of it, for they are looked up bef
 
 from collections.abc import Iterator, Mapping
 
-from resolver.answer import Answer, ExtendedError
-from resolver.codes import ErrorCode, Rcode, Rtype
-from resolver.lookup import RecordSet, lower
-from resolver.zones import Labels, name_text, name_wire
+from resolver.dns.answer import Answer, ExtendedError
+from resolver.dns.codes import ErrorCode, Rcode, Rtype
+from resolver.dns.lookup import RecordSet, lower
+from resolver.dns.zones import Labels, name_text, name_wire
 
 TTL = 10_800  # RFC 6303 3
 NOBODY = (b"nobody", b"invalid")

@@ -9,10 +9,10 @@ import struct
 from dataclasses import dataclass
 from enum import Enum
 
-from resolver.codes import IN, Option, Rcode, Rtype
-from resolver.message import UDP_LIMIT
-from resolver.reply import AD, CD, RD, BadReply, Reply, read_reply
-from resolver.zones import Labels, name_wire
+from resolver.dns.codes import IN, Option, Rcode, Rtype
+from resolver.dns.message import UDP_LIMIT
+from resolver.dns.reply import AD, CD, RD, BadReply, Reply, read_reply
+from resolver.dns.zones import Labels, name_wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+from resolver.dns.reply import Reply
 from resolver.forward_query import Question, Sent, compose, match
-from resolver.reply import Reply
 from resolver.upstreams import Upstream
 
 OPEN_WAIT = 2.0

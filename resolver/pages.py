@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from resolver.answer import stale
+from resolver.dns.answer import stale
 from resolver.refusals import Refusal, Refused
 from resolver.rest_routes import Route, read_arguments
 from resolver.rest_table import ROUTES

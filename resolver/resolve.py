@@ -22,17 +22,10 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from resolver.answer import (
-    Answer,
-    Basis,
-    NameData,
-    ServerIdentity,
-    chaos_answer,
-    overloaded,
-)
-from resolver.asker import UNKNOWN, Asker
-from resolver.cache import ReplyCache
-from resolver.chase import (
+from resolver.dns.answer import Answer, Basis, NameData, ServerIdentity, chaos_answer, overloaded
+from resolver.dns.asker import UNKNOWN, Asker
+from resolver.dns.cache import ReplyCache
+from resolver.dns.chase import (
     Chase,
     Delivery,
     Facts,
@@ -44,12 +37,11 @@ from resolver.chase import (
     Wanted,
     chase,
 )
-from resolver.codes import CH, IN, Rcode, Rtype
-from resolver.contents import Contents
-from resolver.cookies import CLIENT_SIZE, ServerCookies
-from resolver.forward_query import Question
-from resolver.lookup import TtlLimits, lower
-from resolver.message import (
+from resolver.dns.codes import CH, IN, Rcode, Rtype
+from resolver.dns.contents import Contents
+from resolver.dns.cookies import CLIENT_SIZE, ServerCookies
+from resolver.dns.lookup import TtlLimits, lower
+from resolver.dns.message import (
     STREAM_LIMIT,
     UDP_LIMIT,
     CookieQuery,
@@ -59,13 +51,14 @@ from resolver.message import (
     write_reply,
     write_short,
 )
-from resolver.meta import NodeStatus
+from resolver.dns.meta import NodeStatus
+from resolver.dns.outline import PLAIN_ROOM, Outline, outline
+from resolver.dns.rates import Cost, Rates, WorkBudget
+from resolver.dns.reply import CD, RA, RD
+from resolver.dns.zones import Labels, NotOurs, Zones, name_text
+from resolver.forward_query import Question
 from resolver.onward import Answering, answering, prohibited, without_going_on
-from resolver.outline import PLAIN_ROOM, Outline, outline
-from resolver.rates import Cost, Rates, WorkBudget
-from resolver.reply import CD, RA, RD
 from resolver.transfers import Transfers
-from resolver.zones import Labels, NotOurs, Zones, name_text
 from zonefiles.sources import Found, Missing, MissingReason
 
 log = logging.getLogger("blockstore.resolver")

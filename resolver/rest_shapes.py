@@ -17,7 +17,7 @@ from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Ph
 from indexer.protocol.schema import Verdict
 from indexer.protocol.serialized import Serialized
 from indexer.table.snapshot import Creation, Snapshot, State
-from resolver.answer import about_date
+from resolver.dns.answer import about_date
 from resolver.rest_values import Json
 from resolver.rest_walks import Ending
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from indexer.bitcoin.scripts import address_script
 from indexer.table.snapshot import Snapshot
-from resolver.chase import Freshness, StalenessLimits
+from resolver.dns.chase import Freshness, StalenessLimits
 from resolver.refusals import Refusal, Refused
 from resolver.rest_walks import Walks
 from resolver.value import Fetch, require_fresh

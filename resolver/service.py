@@ -32,33 +32,33 @@ from indexer.table.rebuild import mend
 from indexer.table.table import NameTable, Snapshot, TableError
 from indexer.wallet.signers import SignerError
 from resolver import figures
-from resolver.answer import ServerIdentity
 from resolver.api import ApiDoor, LetsIn, nobody
 from resolver.api_socket import SocketDoor
 from resolver.api_token import Token, TokenError
-from resolver.cache import ReplyCache
 from resolver.certificate import CertificateError
-from resolver.chase import Freshness, StalenessLimits
 from resolver.command_line import STATUS_NAME
-from resolver.contents import Contents
-from resolver.cookies import ServerCookies
 from resolver.desk import Desk
+from resolver.dns.answer import ServerIdentity
+from resolver.dns.cache import ReplyCache
+from resolver.dns.chase import Freshness, StalenessLimits
+from resolver.dns.contents import Contents
+from resolver.dns.cookies import ServerCookies
+from resolver.dns.lookup import TtlLimits
+from resolver.dns.meta import NodeStatus
+from resolver.dns.rates import Rates, ReplyRates, WorkBudget
+from resolver.dns.zones import Zones
 from resolver.encrypted import EncryptedDoors
 from resolver.export import Exports
 from resolver.forward import Forwarder, ForwardError, forwarder_of
 from resolver.keeping import Keeping
 from resolver.listening import PortUnavailable, make_room
-from resolver.lookup import TtlLimits
-from resolver.meta import NodeStatus
 from resolver.pages import Behind, Json, Pages
 from resolver.process.own_socket import NoPlace
-from resolver.rates import Rates, ReplyRates, WorkBudget
 from resolver.resolve import Resolver
 from resolver.settings import VERSION, Settings
 from resolver.tcp import TcpDoor, open_tcp
 from resolver.transfers import Transfers
 from resolver.udp import UdpDoor, open_udp
-from resolver.zones import Zones
 from zonefiles.archive.archive import Archive, ArchiveError
 from zonefiles.dht.node import DhtError, DhtNode
 from zonefiles.sources import DataSource, Replicator

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from resolver.dns.zones import Zones
 from resolver.upstreams import Upstream, read_upstream
-from resolver.zones import Zones
 
 HIDDEN = "******"
 

@@ -23,9 +23,9 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
-from resolver.asker import Asker
+from resolver.dns.asker import Asker
+from resolver.dns.message import STREAM_LIMIT
 from resolver.listening import tcp_socket
-from resolver.message import STREAM_LIMIT
 from resolver.resolve import LaterReply, Reply, Resolver
 
 log = logging.getLogger("blockstore.resolver")

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from indexer.protocol.records import Phase
-from resolver import meta
-from resolver.answer import DATA_TTL, NameData, apex_answer, character_strings
-from resolver.chase import TableSnapshot
-from resolver.codes import UNSERVED_TYPES, Rtype
-from resolver.lookup import WILDCARD, RecordSet, StoredSet, TtlLimits, lower
-from resolver.zones import APEX_TTL, Labels, Zone, name_wire
+from resolver.dns import meta
+from resolver.dns.answer import DATA_TTL, NameData, apex_answer, character_strings
+from resolver.dns.chase import TableSnapshot
+from resolver.dns.codes import UNSERVED_TYPES, Rtype
+from resolver.dns.lookup import WILDCARD, RecordSet, StoredSet, TtlLimits, lower
+from resolver.dns.zones import APEX_TTL, Labels, Zone, name_wire
 
 NAMES_A_PIECE = 8
 MESSAGE_OCTETS = 16_000

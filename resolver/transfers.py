@@ -10,16 +10,16 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from resolver import answer as say
-from resolver.answer import Answer, NameData
-from resolver.asker import Asker, Network, is_within
-from resolver.chase import Freshness, StalenessLimits, TableSnapshot
-from resolver.codes import Rcode, Rtype
-from resolver.contents import read_data
-from resolver.lookup import RecordSet, TtlLimits
-from resolver.message import STREAM_LIMIT, Query, write_reply
+from resolver.dns import answer as say
+from resolver.dns.answer import Answer, NameData
+from resolver.dns.asker import Asker, Network, is_within
+from resolver.dns.chase import Freshness, StalenessLimits, TableSnapshot
+from resolver.dns.codes import Rcode, Rtype
+from resolver.dns.contents import read_data
+from resolver.dns.lookup import RecordSet, TtlLimits
+from resolver.dns.message import STREAM_LIMIT, Query, write_reply
+from resolver.dns.zones import ZoneApex, Zones, name_text
 from resolver.transfer import messages_of
-from resolver.zones import ZoneApex, Zones, name_text
 
 log = logging.getLogger("blockstore.resolver")
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from indexer.protocol.names import parse_name
 from indexer.protocol.records import NameRecord, NameStatus, Phase
-from resolver.chase import Freshness
+from resolver.dns.chase import Freshness
 from resolver.refusals import Refusal, Refused
 
 DEFAULT_NAMESPACE = "id"

@@ -14,7 +14,7 @@ from indexer.following.replay import MemoryStore
 from indexer.networks import REGTEST
 from indexer.protocol.records import NameRecord, NameStatus, Phase
 from indexer.table.snapshot import PAGE, Holder, Snapshot
-from resolver.chase import Freshness
+from resolver.dns.chase import Freshness
 from resolver.pages import Behind, Pages
 from tests.fakes_resolver import BLOCK_TIME, name_record
 from zonefiles.text.zonefile import value_hash

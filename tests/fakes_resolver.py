@@ -16,12 +16,12 @@ import dns.rcode
 from indexer.networks import REGTEST, Network
 from indexer.protocol.records import NameRecord, NameStatus, Phase
 from indexer.table.snapshot import Page
-from resolver.answer import ServerIdentity
-from resolver.asker import Asker
-from resolver.chase import Freshness
-from resolver.message import STREAM_LIMIT, UDP_LIMIT
+from resolver.dns.answer import ServerIdentity
+from resolver.dns.asker import Asker
+from resolver.dns.chase import Freshness
+from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
+from resolver.dns.zones import Zones
 from resolver.resolve import Resolver
-from resolver.zones import Zones
 from zonefiles.sources import Found, Missing, MissingReason
 from zonefiles.text.zonefile import value_hash
 

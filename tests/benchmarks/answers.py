@@ -24,9 +24,9 @@ import dns.message
 from twisted.internet import udp
 from twisted.internet.protocol import DatagramProtocol
 
-from resolver.cache import ReplyCache
+from resolver.dns.cache import ReplyCache
+from resolver.dns.message import UDP_LIMIT
 from resolver.listening import udp_socket
-from resolver.message import UDP_LIMIT
 from resolver.udp import UdpDoor
 from tests.fakes_resolver import World
 

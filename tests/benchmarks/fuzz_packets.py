@@ -20,9 +20,9 @@ from collections import Counter
 import dns.edns
 import dns.message
 
-from resolver.asker import Asker
-from resolver.cache import ReplyCache
-from resolver.message import STREAM_LIMIT, UDP_LIMIT
+from resolver.dns.asker import Asker
+from resolver.dns.cache import ReplyCache
+from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from tests.fakes_resolver import World
 
 LONGEST_CPU = 0.005

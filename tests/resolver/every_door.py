@@ -53,18 +53,18 @@ def main() -> None:
 
     reactor = install_reactor()
     from resolver.api import ApiDoor
-    from resolver.cache import ReplyCache
     from resolver.certificate import Certificate
+    from resolver.dns.cache import ReplyCache
+    from resolver.dns.lookup import TtlLimits
+    from resolver.dns.zones import Zones
     from resolver.doh import open_https
     from resolver.forward import Forwarder
     from resolver.listening import PortUnavailable
-    from resolver.lookup import TtlLimits
     from resolver.tcp import open_tcp
     from resolver.tls import open_tls
     from resolver.transfers import Transfers
     from resolver.udp import open_udp
     from resolver.upstreams import Upstream
-    from resolver.zones import Zones
     from tests.fakes_api import World as ApiWorld
     from tests.fakes_resolver import FakeSource, World
 

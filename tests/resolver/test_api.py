@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from indexer.protocol.records import Phase
 from resolver.api import HostNames
-from resolver.chase import Freshness
+from resolver.dns.chase import Freshness
 from resolver.pages import MAX_BODY, Page
 from resolver.refusals import Refusal, Refused
 from resolver.rest_values import JSON

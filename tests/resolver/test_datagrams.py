@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from resolver.datagrams import DatagramBatch, batch_over
+from resolver.dns.message import UDP_LIMIT
 from resolver.listening import udp_socket
-from resolver.message import UDP_LIMIT
 from resolver.udp import UdpDoor, _as_source
 from tests.resolver.test_udp import Readers
 

@@ -15,17 +15,17 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.answer import Answer
-from resolver.asker import Asker, is_public
-from resolver.cache import ReplyCache
-from resolver.codes import Rcode, Rtype
 from resolver.delegation import delegation_of, end_of, within_cut
+from resolver.dns.answer import Answer
+from resolver.dns.asker import Asker, is_public
+from resolver.dns.cache import ReplyCache
+from resolver.dns.codes import Rcode, Rtype
+from resolver.dns.lookup import RecordSet
+from resolver.dns.message import UDP_LIMIT
+from resolver.dns.zones import name_wire
 from resolver.forward import Forwarder
 from resolver.forward_query import Question
-from resolver.lookup import RecordSet
-from resolver.message import UDP_LIMIT
 from resolver.upstreams import Upstream
-from resolver.zones import name_wire
 from tests.authority import serving
 from tests.fakes_resolver import World, errors, lines
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.asker import Asker
+from resolver.dns.asker import Asker
 from resolver.doh_json import BadQuestion, query_packet, read_fields, reply_json
 from resolver.doh_pages import JSON, WIRE, answer
 from resolver.http_values import HttpReply, HttpRequest

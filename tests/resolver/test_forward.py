@@ -12,14 +12,14 @@ import dns.rcode
 import pytest
 import uvloop
 
-from resolver.answer import Answer
-from resolver.asker import Asker
-from resolver.cache import ReplyCache
-from resolver.codes import Rcode
+from resolver.dns.answer import Answer
+from resolver.dns.asker import Asker
+from resolver.dns.cache import ReplyCache
+from resolver.dns.codes import Rcode
+from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.forward import MAX_STRANGE, Forwarder
 from resolver.forward_query import Question
 from resolver.listening import udp_socket
-from resolver.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.udp import UdpDoor
 from resolver.upstreams import Upstream
 from tests.authority import Authority, serving, silent_port
@@ -343,7 +343,7 @@ def test_no_more_questions_are_under_way_than_allowed():
 @contextlib.asynccontextmanager
 async def world(zones=None, chain_first=(), cache=None, **options):
     """A resolver with names of its own that forwards the rest."""
-    from resolver.zones import Zones
+    from resolver.dns.zones import Zones
 
     async with upstream(**options) as (authority, forwarder):
         made = World(zones, forwarder=forwarder, cache=cache)

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from resolver.answer import Answer
-from resolver.codes import Rcode
+from resolver.dns.answer import Answer
+from resolver.dns.codes import Rcode
+from resolver.dns.lookup import RecordSet
+from resolver.dns.reply import Reply, read_reply
 from resolver.forward_cache import (
     FAILURE_TTL,
     MOST_NEGATIVE_TTL,
@@ -31,9 +33,7 @@ from resolver.forward_query import (
     random_octets_needed,
     throw_case,
 )
-from resolver.lookup import RecordSet
 from resolver.onward import as_answer, cut_at_ours
-from resolver.reply import Reply, read_reply
 
 
 def labels(text: str) -> tuple[bytes, ...]:

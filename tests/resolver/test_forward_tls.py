@@ -9,7 +9,7 @@ import dns.rcode
 import pytest
 import uvloop
 
-from resolver.codes import Rcode
+from resolver.dns.codes import Rcode
 from resolver.forward import Forwarder
 from resolver.forward_query import Question
 from resolver.forward_tls import TlsUpstream, client_context

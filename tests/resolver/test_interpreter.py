@@ -8,7 +8,7 @@ import sys
 def test_what_is_there_at_the_start_is_never_looked_at_again():
     """In a process of its own: the settings are the whole interpreter's."""
     script = (
-        "import gc, sys, resolver.message\n"
+        "import gc, sys, resolver.dns.message\n"
         "from resolver.interpreter import settle\n"
         "settle()\n"
         "print(gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 100, gc.isenabled(),\n"

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.protocol.records import Phase
-from resolver.answer import NameData
-from resolver.contents import Contents, read_data
-from resolver.message import STREAM_LIMIT, UDP_LIMIT
+from resolver.dns.answer import NameData
+from resolver.dns.contents import Contents, read_data
+from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from tests.fakes_resolver import World, checked, errors, lines
 from zonefiles.archive.archive import Archive
 from zonefiles.sources import DataSource, Missing, MissingReason

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from indexer.networks import EPOCH_3
 from indexer.protocol.proofs import read_proof, verify_proof
 from indexer.table.snapshot import Snapshot
-from resolver.chase import Freshness
+from resolver.dns.chase import Freshness
 from resolver.pages import Page, Pages
 from resolver.refusals import Refusal
 from tests.fakes_api import World

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from icalendar import Calendar
 
 from indexer.table.snapshot import PAGE, Page, Snapshot
-from resolver.chase import Freshness
+from resolver.dns.chase import Freshness
 from resolver.pages import MAX_WALKS, Pages
 from resolver.refusals import Refusal
 from resolver.rest_walks import Walks

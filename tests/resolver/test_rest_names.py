@@ -10,7 +10,7 @@ import pytest
 from indexer.networks import EPOCH_3
 from indexer.protocol.records import Phase
 from indexer.table.snapshot import Snapshot
-from resolver.chase import Freshness
+from resolver.dns.chase import Freshness
 from resolver.pages import Page, Pages
 from resolver.refusals import Refusal
 from resolver.rest_names import registrar_url

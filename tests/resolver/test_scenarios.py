@@ -32,8 +32,8 @@ import dns.rrset
 import pytest
 
 from indexer.protocol.records import NameStatus, Phase
-from resolver.cache import ReplyCache
-from resolver.chase import Freshness
+from resolver.dns.cache import ReplyCache
+from resolver.dns.chase import Freshness
 from tests.fakes_resolver import World, errors, lines
 
 FOLDER = Path(__file__).resolve().parent.parent / "scenarios"

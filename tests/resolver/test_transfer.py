@@ -20,13 +20,13 @@ import dns.zone
 import pytest
 
 from indexer.protocol.records import Phase
-from resolver.asker import Asker, is_within
-from resolver.chase import Freshness
-from resolver.lookup import TtlLimits
-from resolver.message import STREAM_LIMIT, UDP_LIMIT
+from resolver.dns.asker import Asker, is_within
+from resolver.dns.chase import Freshness
+from resolver.dns.lookup import TtlLimits
+from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
+from resolver.dns.zones import Zones
 from resolver.tcp import DnsConnections
 from resolver.transfers import MAX_AT_ONCE, Transfers
-from resolver.zones import Zones
 from tests.certificates import make_certificate
 from tests.fakes_resolver import HEIGHT, World, errors
 from tests.resolver.every_door import doors

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from resolver.chase import Freshness
+from resolver.dns.chase import Freshness
 from resolver.refusals import Refusal, Refused
 from resolver.value import chain_name, find_value
 from tests.fakes_api import SWIFT, HasNot, World

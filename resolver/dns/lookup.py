@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from resolver.codes import IN, UNSERVED_TYPES, Rtype
-from resolver.zones import Labels, name_wire
+from resolver.dns.codes import IN, UNSERVED_TYPES, Rtype
+from resolver.dns.zones import Labels, name_wire
 
 WILDCARD = b"*"
 MAX_NAME_OCTETS = 255

@@ -16,10 +16,10 @@ from typing import Protocol
 
 from indexer.bitcoin.transactions import hash_hex
 from indexer.protocol.records import NameRecord, NameStatus, Phase
-from resolver.answer import about_date
-from resolver.codes import Rtype
-from resolver.lookup import RecordSet
-from resolver.zones import AtName, Labels
+from resolver.dns.answer import about_date
+from resolver.dns.codes import Rtype
+from resolver.dns.lookup import RecordSet
+from resolver.dns.zones import AtName, Labels
 
 ABOUT_NAME = b"_blockstore"
 STATUS = b"_status"

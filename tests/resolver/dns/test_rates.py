@@ -9,10 +9,19 @@ import dns.message
 import dns.rcode
 import pytest
 
-from resolver.asker import Asker
-from resolver.cache import ReplyCache
-from resolver.message import STREAM_LIMIT, UDP_LIMIT
-from resolver.rates import IN_ALL, Buckets, Cost, Rates, ReplyRates, Verdict, WorkBudget, network_of
+from resolver.dns.asker import Asker
+from resolver.dns.cache import ReplyCache
+from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
+from resolver.dns.rates import (
+    IN_ALL,
+    Buckets,
+    Cost,
+    Rates,
+    ReplyRates,
+    Verdict,
+    WorkBudget,
+    network_of,
+)
 from resolver.udp import UdpDoor
 from tests.fakes_resolver import World
 

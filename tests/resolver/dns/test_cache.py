@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.protocol.records import Phase
-from resolver.answer import Basis
-from resolver.cache import FAILURE_SECONDS, ReplyCache
-from resolver.chase import Freshness
-from resolver.message import STREAM_LIMIT, UDP_LIMIT
-from resolver.outline import outline
+from resolver.dns.answer import Basis
+from resolver.dns.cache import FAILURE_SECONDS, ReplyCache
+from resolver.dns.chase import Freshness
+from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
+from resolver.dns.outline import outline
 from resolver.resolve import MAX_TOLD
 from tests.fakes_resolver import HEIGHT, World, errors, lines
 

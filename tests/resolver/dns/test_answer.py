@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver import answer as say
-from resolver.answer import (
+from resolver.dns import answer as say
+from resolver.dns.answer import (
     Answer,
     Basis,
     NameData,
@@ -17,9 +17,9 @@ from resolver.answer import (
     character_strings,
     expires_soon,
 )
-from resolver.codes import Rcode, Rtype
-from resolver.contents import Contents, read_data
-from resolver.lookup import (
+from resolver.dns.codes import Rcode, Rtype
+from resolver.dns.contents import Contents, read_data
+from resolver.dns.lookup import (
     Alias,
     AliasTooLong,
     Found,
@@ -28,7 +28,7 @@ from resolver.lookup import (
     Referral,
     TtlLimits,
 )
-from resolver.zones import name_wire
+from resolver.dns.zones import name_wire
 from zonefiles.text.zonefile import value_hash
 
 ANCHOR = (b"alice", b"bs")

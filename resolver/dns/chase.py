@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from indexer.protocol.records import NameRecord, NameStatus, Phase
-from resolver import answer as say
-from resolver import meta
-from resolver.answer import Answer, ExtendedError, NameData
-from resolver.codes import Rcode, Rtype
-from resolver.lookup import (
+from resolver.dns import answer as say
+from resolver.dns import meta
+from resolver.dns.answer import Answer, ExtendedError, NameData
+from resolver.dns.codes import Rcode, Rtype
+from resolver.dns.lookup import (
     Alias,
     Found,
     NoSuchNode,
@@ -29,7 +29,7 @@ from resolver.lookup import (
     TtlLimits,
     lower,
 )
-from resolver.zones import AtName, Labels, NeverAName, NotOurs, ZoneApex, Zones
+from resolver.dns.zones import AtName, Labels, NeverAName, NotOurs, ZoneApex, Zones
 
 MAX_STEPS = 8
 """Aliases followed for one question; a resolver that wants more asks for the last target."""

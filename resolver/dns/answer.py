@@ -11,8 +11,8 @@ The states of a name and what each answers are functions here, one a state. What
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from resolver.codes import CH, ErrorCode, Rcode, Rtype
-from resolver.lookup import (
+from resolver.dns.codes import CH, ErrorCode, Rcode, Rtype
+from resolver.dns.lookup import (
     AliasTooLong,
     Found,
     NoSuchNode,
@@ -24,7 +24,7 @@ from resolver.lookup import (
     ZoneRecords,
     look_up,
 )
-from resolver.zones import APEX_TTL, SOA_MINIMUM, Labels, Zone, name_text, name_wire
+from resolver.dns.zones import APEX_TTL, SOA_MINIMUM, Labels, Zone, name_text, name_wire
 
 DATA_TTL = 300
 """TTL of data shown as TXT, in seconds: it has none of its own, and a block may change it."""

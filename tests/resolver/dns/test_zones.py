@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.zones import (
+from resolver.dns.zones import (
     AtName,
     BadZone,
     NeverAName,

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-from resolver.codes import Rcode
-from resolver.cookies import address_octets
+from resolver.dns.codes import Rcode
+from resolver.dns.cookies import address_octets
 
 BURST_SECONDS = 2.0
 """So many seconds' worth may come at once."""

@@ -13,7 +13,7 @@ recognise every lawful query: what it does not know is read the long way. What m
 
 from typing import NamedTuple
 
-from resolver.codes import Option
+from resolver.dns.codes import Option
 
 PLAIN_ROOM = 512
 """RFC 1035 4.2.1: a datagram without EDNS."""

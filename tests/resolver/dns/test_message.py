@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.answer import Answer, ExtendedError
-from resolver.asker import Asker
-from resolver.codes import Rcode
-from resolver.lookup import RecordSet
-from resolver.message import (
+from resolver.dns.answer import Answer, ExtendedError
+from resolver.dns.asker import Asker
+from resolver.dns.codes import Rcode
+from resolver.dns.lookup import RecordSet
+from resolver.dns.message import (
     STREAM_LIMIT,
     UDP_LIMIT,
     Query,

@@ -16,9 +16,9 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from resolver.answer import Basis
-from resolver.codes import Option, Rcode, Rtype
-from resolver.outline import COOKIE_OPTION_SIZE, Outline
+from resolver.dns.answer import Basis
+from resolver.dns.codes import Option, Rcode, Rtype
+from resolver.dns.outline import COOKIE_OPTION_SIZE, Outline
 
 NEGATIVE_SHARE = 4
 """Of the bytes, one part in so many may be answers that say no."""

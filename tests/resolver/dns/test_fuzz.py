@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resolver.asker import Asker
-from resolver.message import STREAM_LIMIT, UDP_LIMIT
-from resolver.outline import outline
+from resolver.dns.asker import Asker
+from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
+from resolver.dns.outline import outline
 from tests.benchmarks.fuzz_packets import Fuzz, a_world, good_packets
 
 GOOD = good_packets()

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resolver.reply import BadReply, Reply, least_ttl, read_name, read_reply
-from resolver.zones import name_wire
+from resolver.dns.reply import BadReply, Reply, least_ttl, read_name, read_reply
+from resolver.dns.zones import name_wire
 
 RECORDS = {
     "A": "192.0.2.1", "AAAA": "2001:db8::1", "NS": "ns.a.example.", "CNAME": "b.a.example.",

@@ -15,12 +15,12 @@ from functools import lru_cache
 from dnslib.dns import EDNS0, EDNSOption
 from dnslib.label import DNSBuffer
 
-from resolver.answer import Answer, ExtendedError
-from resolver.asker import UNKNOWN, Asker
-from resolver.codes import QUERY, Option, Rcode, Rtype
-from resolver.lookup import RecordSet
-from resolver.outline import MAX_OPTIONS, PLAIN_ROOM, lawful_cookie
-from resolver.zones import Labels, name_wire
+from resolver.dns.answer import Answer, ExtendedError
+from resolver.dns.asker import UNKNOWN, Asker
+from resolver.dns.codes import QUERY, Option, Rcode, Rtype
+from resolver.dns.lookup import RecordSet
+from resolver.dns.outline import MAX_OPTIONS, PLAIN_ROOM, lawful_cookie
+from resolver.dns.zones import Labels, name_wire
 
 UDP_LIMIT = 1_232
 """What a datagram of ours may hold (the DNS flag day 2020 size); also what OPT offers."""

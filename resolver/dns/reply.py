@@ -9,10 +9,10 @@ may be compressed), so that it can be put into another message; what has no sens
 import struct
 from dataclasses import dataclass
 
-from resolver.answer import ExtendedError
-from resolver.codes import IN, META_TYPES, Option, Rcode, Rtype
-from resolver.lookup import RecordSet, lower
-from resolver.zones import Labels, name_wire
+from resolver.dns.answer import ExtendedError
+from resolver.dns.codes import IN, META_TYPES, Option, Rcode, Rtype
+from resolver.dns.lookup import RecordSet, lower
+from resolver.dns.zones import Labels, name_wire
 
 QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 

@@ -6,9 +6,9 @@ import dns.message
 import dns.rcode
 import pytest
 
-from resolver.asker import Asker
-from resolver.cookies import MAX_AGE, MAX_AHEAD, RENEW_AFTER, SECRET_LIFETIME, ServerCookies
-from resolver.message import UDP_LIMIT
+from resolver.dns.asker import Asker
+from resolver.dns.cookies import MAX_AGE, MAX_AHEAD, RENEW_AFTER, SECRET_LIFETIME, ServerCookies
+from resolver.dns.message import UDP_LIMIT
 from tests.fakes_resolver import World
 
 octets = bytes.fromhex

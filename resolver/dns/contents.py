@@ -7,7 +7,7 @@ name it is read for), so it never goes stale; the least recently asked goes firs
 from collections import OrderedDict
 from collections.abc import Callable
 
-from resolver.answer import NameData
+from resolver.dns.answer import NameData
 from zonefiles.text.zonefile import ZonefileError, parse_zonefile
 
 MAX_ENTRIES = 1_024

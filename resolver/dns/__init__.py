@@ -1,0 +1,1 @@
+"""A question and its answer: zones, messages, look-up, cache, cookies, rates; pure."""
