@@ -58,7 +58,7 @@ from resolver.dns.reply import CD, RA, RD
 from resolver.dns.zones import Labels, NotOurs, Zones, name_text
 from resolver.forward_query import Question
 from resolver.onward import Answering, answering, prohibited, without_going_on
-from resolver.transfers import Transfers
+from resolver.transfers.transfers import Transfers
 from zonefiles.sources import Found, Missing, MissingReason
 
 log = logging.getLogger("blockstore.resolver")

@@ -57,7 +57,7 @@ from resolver.process.own_socket import NoPlace
 from resolver.resolve import Resolver
 from resolver.settings import VERSION, Settings
 from resolver.tcp import TcpDoor, open_tcp
-from resolver.transfers import Transfers
+from resolver.transfers.transfers import Transfers
 from resolver.udp import UdpDoor, open_udp
 from zonefiles.archive.archive import Archive, ArchiveError
 from zonefiles.dht.node import DhtError, DhtNode

@@ -121,7 +121,7 @@ PURE = frozenset(
         "resolver/settings_table.py",
         "resolver/settings_text.py",
         "resolver/settings_types.py",
-        "resolver/transfer.py",
+        "resolver/transfers/messages.py",
         "resolver/upstreams.py",
         "resolver/value.py",
         "resolver/dns/zones.py",

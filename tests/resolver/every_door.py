@@ -62,7 +62,7 @@ def main() -> None:
     from resolver.listening import PortUnavailable
     from resolver.tcp import open_tcp
     from resolver.tls import open_tls
-    from resolver.transfers import Transfers
+    from resolver.transfers.transfers import Transfers
     from resolver.udp import open_udp
     from resolver.upstreams import Upstream
     from tests.fakes_api import World as ApiWorld

@@ -19,7 +19,7 @@ from resolver.dns.contents import read_data
 from resolver.dns.lookup import RecordSet, TtlLimits
 from resolver.dns.message import STREAM_LIMIT, Query, write_reply
 from resolver.dns.zones import ZoneApex, Zones, name_text
-from resolver.transfer import messages_of
+from resolver.transfers.messages import messages_of
 
 log = logging.getLogger("blockstore.resolver")
 

@@ -26,7 +26,7 @@ from resolver.dns.lookup import TtlLimits
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.dns.zones import Zones
 from resolver.tcp import DnsConnections
-from resolver.transfers import MAX_AT_ONCE, Transfers
+from resolver.transfers.transfers import MAX_AT_ONCE, Transfers
 from tests.certificates import make_certificate
 from tests.fakes_resolver import HEIGHT, World, errors
 from tests.resolver.every_door import doors

@@ -1,0 +1,1 @@
+"""Whole zones to those who may have them."""
