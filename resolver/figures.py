@@ -13,7 +13,7 @@ from resolver.settings import VERSION
 
 if TYPE_CHECKING:
     from indexer.following.progress import Progress
-    from resolver.forward import Forwarder
+    from resolver.forwarding.forwarder import Forwarder
     from resolver.service import Service
 
 

@@ -56,8 +56,8 @@ from resolver.dns.outline import PLAIN_ROOM, Outline, outline
 from resolver.dns.rates import Cost, Rates, WorkBudget
 from resolver.dns.reply import CD, RA, RD
 from resolver.dns.zones import Labels, NotOurs, Zones, name_text
-from resolver.forward_query import Question
-from resolver.onward import Answering, answering, prohibited, without_going_on
+from resolver.forwarding.onward import Answering, answering, prohibited, without_going_on
+from resolver.forwarding.query import Question
 from resolver.transfers.transfers import Transfers
 from zonefiles.sources import Found, Missing, MissingReason
 

@@ -49,7 +49,7 @@ from resolver.dns.rates import Rates, ReplyRates, WorkBudget
 from resolver.dns.zones import Zones
 from resolver.encrypted import EncryptedDoors
 from resolver.export import Exports
-from resolver.forward import Forwarder, ForwardError, forwarder_of
+from resolver.forwarding.forwarder import Forwarder, ForwardError, forwarder_of
 from resolver.keeping import Keeping
 from resolver.listening import PortUnavailable, make_room
 from resolver.pages import Behind, Json, Pages

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from resolver.dns.zones import Zones
-from resolver.upstreams import Upstream, read_upstream
+from resolver.forwarding.upstreams import Upstream, read_upstream
 
 HIDDEN = "******"
 

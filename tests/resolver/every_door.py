@@ -58,13 +58,13 @@ def main() -> None:
     from resolver.dns.lookup import TtlLimits
     from resolver.dns.zones import Zones
     from resolver.doh import open_https
-    from resolver.forward import Forwarder
+    from resolver.forwarding.forwarder import Forwarder
+    from resolver.forwarding.upstreams import Upstream
     from resolver.listening import PortUnavailable
     from resolver.tcp import open_tcp
     from resolver.tls import open_tls
     from resolver.transfers.transfers import Transfers
     from resolver.udp import open_udp
-    from resolver.upstreams import Upstream
     from tests.fakes_api import World as ApiWorld
     from tests.fakes_resolver import FakeSource, World
 

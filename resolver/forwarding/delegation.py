@@ -15,7 +15,7 @@ from resolver.dns.codes import ErrorCode, Rcode, Rtype
 from resolver.dns.lookup import RecordSet, lower
 from resolver.dns.reply import BadReply, first_name
 from resolver.dns.zones import Labels, name_text
-from resolver.forward_query import Question
+from resolver.forwarding.query import Question
 
 MAX_SERVERS = 3
 MAX_NAMELESS = 2

@@ -27,21 +27,14 @@ from resolver.dns.asker import Network, is_public, is_within
 from resolver.dns.codes import ErrorCode, Rcode, Rtype
 from resolver.dns.reply import AA, Reply, least_ttl
 from resolver.dns.zones import name_text
-from resolver.forward_cache import ForwardCache
-from resolver.forward_health import Health
-from resolver.forward_names import kept_answer
-from resolver.forward_query import (
-    Question,
-    Sent,
-    Verdict,
-    compose,
-    match,
-    random_octets_needed,
-)
-from resolver.forward_tls import CertificateRefused, NoReply, TlsUpstream, client_context
-from resolver.onward import as_answer
+from resolver.forwarding.cache import ForwardCache
+from resolver.forwarding.health import Health
+from resolver.forwarding.onward import as_answer
+from resolver.forwarding.query import Question, Sent, Verdict, compose, match, random_octets_needed
+from resolver.forwarding.special_use import kept_answer
+from resolver.forwarding.tls import CertificateRefused, NoReply, TlsUpstream, client_context
+from resolver.forwarding.upstreams import Upstream
 from resolver.settings import Settings
-from resolver.upstreams import Upstream
 
 log = logging.getLogger("blockstore.resolver")
 

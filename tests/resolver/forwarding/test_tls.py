@@ -10,10 +10,10 @@ import pytest
 import uvloop
 
 from resolver.dns.codes import Rcode
-from resolver.forward import Forwarder
-from resolver.forward_query import Question
-from resolver.forward_tls import TlsUpstream, client_context
-from resolver.upstreams import Upstream
+from resolver.forwarding.forwarder import Forwarder
+from resolver.forwarding.query import Question
+from resolver.forwarding.tls import TlsUpstream, client_context
+from resolver.forwarding.upstreams import Upstream
 from tests.authority import Authority, serving, serving_tls
 from tests.certificates import make_certificate
 

@@ -13,14 +13,14 @@ is sent what was found. What must stay true:
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
-from resolver.delegation import delegation_of, end_of, servers_of, stranded, within_cut
 from resolver.dns.answer import Answer, Basis, ExtendedError
 from resolver.dns.chase import Chase, Delivery, Wanted
 from resolver.dns.codes import ErrorCode, Rcode, Rtype
 from resolver.dns.lookup import RecordSet, lower
 from resolver.dns.reply import AD, BadReply, Reply, first_name
 from resolver.dns.zones import Labels
-from resolver.forward_query import Question
+from resolver.forwarding.delegation import delegation_of, end_of, servers_of, stranded, within_cut
+from resolver.forwarding.query import Question
 
 MAX_TURNS = 6
 MAX_CHAIN = 16

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.upstreams import Upstream, read_upstream
+from resolver.forwarding.upstreams import Upstream, read_upstream
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resolver.dns.reply import Reply
-from resolver.forward_query import Question, Sent, compose, match
-from resolver.upstreams import Upstream
+from resolver.forwarding.query import Question, Sent, compose, match
+from resolver.forwarding.upstreams import Upstream
 
 OPEN_WAIT = 2.0
 """Seconds for TCP and TLS to be established: three round trips, and not the whole patience."""

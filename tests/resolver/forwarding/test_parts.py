@@ -14,7 +14,7 @@ from resolver.dns.answer import Answer
 from resolver.dns.codes import Rcode
 from resolver.dns.lookup import RecordSet
 from resolver.dns.reply import Reply, read_reply
-from resolver.forward_cache import (
+from resolver.forwarding.cache import (
     FAILURE_TTL,
     MOST_NEGATIVE_TTL,
     MOST_STALE,
@@ -23,9 +23,9 @@ from resolver.forward_cache import (
     STALE_TTL,
     ForwardCache,
 )
-from resolver.forward_health import LEAST_WAIT, LONGEST_PAUSE, MOST_WAIT, Health
-from resolver.forward_names import kept_answer, kept_zone
-from resolver.forward_query import (
+from resolver.forwarding.health import LEAST_WAIT, LONGEST_PAUSE, MOST_WAIT, Health
+from resolver.forwarding.onward import as_answer, cut_at_ours
+from resolver.forwarding.query import (
     Question,
     Verdict,
     compose,
@@ -33,7 +33,7 @@ from resolver.forward_query import (
     random_octets_needed,
     throw_case,
 )
-from resolver.onward import as_answer, cut_at_ours
+from resolver.forwarding.special_use import kept_answer, kept_zone
 
 
 def labels(text: str) -> tuple[bytes, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from resolver.dns.answer import Answer, Basis, ExtendedError
 from resolver.dns.codes import ErrorCode, Rcode
 from resolver.dns.lookup import RecordSet
-from resolver.forward_query import Question
+from resolver.forwarding.query import Question
 
 MOST_TTL = 86_400
 MOST_NEGATIVE_TTL = 10_800  # RFC 2308 5

@@ -15,7 +15,6 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.delegation import delegation_of, end_of, within_cut
 from resolver.dns.answer import Answer
 from resolver.dns.asker import Asker, is_public
 from resolver.dns.cache import ReplyCache
@@ -23,9 +22,10 @@ from resolver.dns.codes import Rcode, Rtype
 from resolver.dns.lookup import RecordSet
 from resolver.dns.message import UDP_LIMIT
 from resolver.dns.zones import name_wire
-from resolver.forward import Forwarder
-from resolver.forward_query import Question
-from resolver.upstreams import Upstream
+from resolver.forwarding.delegation import delegation_of, end_of, within_cut
+from resolver.forwarding.forwarder import Forwarder
+from resolver.forwarding.query import Question
+from resolver.forwarding.upstreams import Upstream
 from tests.authority import serving
 from tests.fakes_resolver import World, errors, lines
 

@@ -1,0 +1,1 @@
+"""Names that are not ours, and parts of our names that others serve."""
