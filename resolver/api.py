@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from resolver.doh import answer_request, asker_behind
-from resolver.doh_pages import Begin, is_doh
+from resolver.doors.doh import answer_request, asker_behind
+from resolver.doors.doh_pages import Begin, is_doh
+from resolver.doors.http_values import HttpReply
+from resolver.doors.web import BoundedFactory, BoundedRequest
 from resolver.export import SNAPSHOT_PATH, Exports
-from resolver.http_values import HttpReply
 from resolver.pages import MAX_BODY, Page, Pages, refusal_page
 from resolver.refusals import Refusal, Refused
 from resolver.rest_values import JSON
-from resolver.web import BoundedFactory, BoundedRequest
 
 log = logging.getLogger("blockstore.api")
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from resolver.api import ApiFactory, HostNames
+from resolver.doors.web import BoundedChannel
 from resolver.export import Exports
 from resolver.pages import Pages
 from resolver.process import own_socket
 from resolver.process.own_socket import NoPlace
-from resolver.web import BoundedChannel
 
 log = logging.getLogger("blockstore.api")
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from indexer.table.snapshot_file import Table, write_snapshot
+from resolver.doors.web import BoundedRequest
 from resolver.refusals import Refusal, Refused
-from resolver.web import BoundedRequest
 
 log = logging.getLogger("blockstore.api")
 

@@ -35,7 +35,6 @@ from resolver import figures
 from resolver.api import ApiDoor, LetsIn, nobody
 from resolver.api_socket import SocketDoor
 from resolver.api_token import Token, TokenError
-from resolver.certificate import CertificateError
 from resolver.command_line import STATUS_NAME
 from resolver.desk import Desk
 from resolver.dns.answer import ServerIdentity
@@ -47,18 +46,19 @@ from resolver.dns.lookup import TtlLimits
 from resolver.dns.meta import NodeStatus
 from resolver.dns.rates import Rates, ReplyRates, WorkBudget
 from resolver.dns.zones import Zones
-from resolver.encrypted import EncryptedDoors
+from resolver.doors.certificate import CertificateError
+from resolver.doors.encrypted import EncryptedDoors
+from resolver.doors.listening import PortUnavailable, make_room
+from resolver.doors.tcp import TcpDoor, open_tcp
+from resolver.doors.udp import UdpDoor, open_udp
 from resolver.export import Exports
 from resolver.forwarding.forwarder import Forwarder, ForwardError, forwarder_of
 from resolver.keeping import Keeping
-from resolver.listening import PortUnavailable, make_room
 from resolver.pages import Behind, Json, Pages
 from resolver.process.own_socket import NoPlace
 from resolver.resolve import Resolver
 from resolver.settings import VERSION, Settings
-from resolver.tcp import TcpDoor, open_tcp
 from resolver.transfers.transfers import Transfers
-from resolver.udp import UdpDoor, open_udp
 from zonefiles.archive.archive import Archive, ArchiveError
 from zonefiles.dht.node import DhtError, DhtNode
 from zonefiles.sources import DataSource, Replicator

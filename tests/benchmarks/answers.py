@@ -26,8 +26,8 @@ from twisted.internet.protocol import DatagramProtocol
 
 from resolver.dns.cache import ReplyCache
 from resolver.dns.message import UDP_LIMIT
-from resolver.listening import udp_socket
-from resolver.udp import UdpDoor
+from resolver.doors.listening import udp_socket
+from resolver.doors.udp import UdpDoor
 from tests.fakes_resolver import World
 
 BURST = 64

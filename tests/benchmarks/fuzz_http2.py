@@ -6,8 +6,8 @@ import socket
 import ssl
 import struct
 
-from resolver.hpack import HeaderReader, write_headers
-from resolver.http2 import PREFACE
+from resolver.doors.hpack import HeaderReader, write_headers
+from resolver.doors.http2 import PREFACE
 
 DATA, HEADERS, RST, SETTINGS, GOAWAY, WINDOW = 0, 1, 3, 4, 7, 8
 END_STREAM, END_HEADERS = 0x1, 0x4

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from indexer.protocol.records import Phase
 from resolver.api import HostNames
 from resolver.dns.chase import Freshness
+from resolver.doors.web import MAX_DISCARDED
 from resolver.pages import MAX_BODY, Page
 from resolver.refusals import Refusal, Refused
 from resolver.rest_values import JSON
-from resolver.web import MAX_DISCARDED
 from tests.fakes_api import BYTES, HEIGHT, SWIFT, World
 from tests.fakes_process import serving_world
 from tests.openapi_check import check_reply

@@ -25,7 +25,7 @@ def port(request, tmp_path_factory):
     log = tmp_path_factory.mktemp("doors") / "log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.resolver.doors_process", request.param],
+            [sys.executable, "-m", "tests.resolver.doors.doors_process", request.param],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

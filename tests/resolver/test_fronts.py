@@ -12,7 +12,7 @@ import pytest
 from tests.authority import Authority, serving_in_thread
 from tests.conftest import ROOT
 from tests.fronts import FRONTS, program, running
-from tests.resolver.every_door import doors
+from tests.resolver.doors.every_door import doors
 
 pytestmark = pytest.mark.live
 

@@ -22,7 +22,7 @@ from resolver.dns.rates import (
     WorkBudget,
     network_of,
 )
-from resolver.udp import UdpDoor
+from resolver.doors.udp import UdpDoor
 from tests.fakes_resolver import World
 
 STRANGER = "198.51.100.7"

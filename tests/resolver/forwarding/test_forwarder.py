@@ -17,11 +17,11 @@ from resolver.dns.asker import Asker
 from resolver.dns.cache import ReplyCache
 from resolver.dns.codes import Rcode
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
+from resolver.doors.listening import udp_socket
+from resolver.doors.udp import UdpDoor
 from resolver.forwarding.forwarder import MAX_STRANGE, Forwarder
 from resolver.forwarding.query import Question
 from resolver.forwarding.upstreams import Upstream
-from resolver.listening import udp_socket
-from resolver.udp import UdpDoor
 from tests.authority import Authority, serving, silent_port
 from tests.fakes_resolver import World, errors, lines
 

@@ -25,11 +25,11 @@ from resolver.dns.chase import Freshness
 from resolver.dns.lookup import TtlLimits
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.dns.zones import Zones
-from resolver.tcp import DnsConnections
+from resolver.doors.tcp import DnsConnections
 from resolver.transfers.transfers import MAX_AT_ONCE, Transfers
 from tests.certificates import make_certificate
 from tests.fakes_resolver import HEIGHT, World, errors
-from tests.resolver.every_door import doors
+from tests.resolver.doors.every_door import doors
 
 FRIENDS = [ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("127.0.0.0/8")]
 

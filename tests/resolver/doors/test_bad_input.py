@@ -13,9 +13,9 @@ import dns.query
 import dns.rcode
 import pytest
 
-from resolver.tcp import MAX_CONNECTIONS, MAX_PER_LOOPBACK
+from resolver.doors.tcp import MAX_CONNECTIONS, MAX_PER_LOOPBACK
 from tests.benchmarks.fuzz_doors import DOORS, doors_under_fire
-from tests.resolver.every_door import doors
+from tests.resolver.doors.every_door import doors
 
 pytestmark = [
     pytest.mark.live,

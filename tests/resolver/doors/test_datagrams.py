@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from resolver.datagrams import DatagramBatch, batch_over
 from resolver.dns.message import UDP_LIMIT
-from resolver.listening import udp_socket
-from resolver.udp import UdpDoor, _as_source
-from tests.resolver.test_udp import Readers
+from resolver.doors.datagrams import DatagramBatch, batch_over
+from resolver.doors.listening import udp_socket
+from resolver.doors.udp import UdpDoor, _as_source
+from tests.resolver.doors.test_udp import Readers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the calls are Linux's")
 

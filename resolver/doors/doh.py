@@ -18,15 +18,15 @@ from twisted.internet.protocol import Protocol
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from resolver.certificate import Certificate, Encryption
 from resolver.dns.asker import UNKNOWN, Asker
-from resolver.doh_pages import MAX_MESSAGE, Begin, answer, error_reply, too_large
-from resolver.http2 import Asked, Http2
-from resolver.http_values import HttpReply, HttpRequest
-from resolver.listening import tcp_socket
-from resolver.tcp import MAX_UNSENT
-from resolver.tls import TlsFactory
-from resolver.web import IDLE_TIMEOUT, LINGER, BoundedFactory, BoundedRequest
+from resolver.doors.certificate import Certificate, Encryption
+from resolver.doors.doh_pages import MAX_MESSAGE, Begin, answer, error_reply, too_large
+from resolver.doors.http2 import Asked, Http2
+from resolver.doors.http_values import HttpReply, HttpRequest
+from resolver.doors.listening import tcp_socket
+from resolver.doors.tcp import MAX_UNSENT
+from resolver.doors.tls import TlsFactory
+from resolver.doors.web import IDLE_TIMEOUT, LINGER, BoundedFactory, BoundedRequest
 
 log = logging.getLogger("blockstore.resolver")
 

@@ -29,7 +29,12 @@ def doors(folder: Path, **options: Any) -> Iterator[SimpleNamespace]:
     log = folder / "doors.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.resolver.every_door", json.dumps(options, default=str)],
+            [
+                sys.executable,
+                "-m",
+                "tests.resolver.doors.every_door",
+                json.dumps(options, default=str),
+            ],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -53,18 +58,18 @@ def main() -> None:
 
     reactor = install_reactor()
     from resolver.api import ApiDoor
-    from resolver.certificate import Certificate
     from resolver.dns.cache import ReplyCache
     from resolver.dns.lookup import TtlLimits
     from resolver.dns.zones import Zones
-    from resolver.doh import open_https
+    from resolver.doors.certificate import Certificate
+    from resolver.doors.doh import open_https
+    from resolver.doors.listening import PortUnavailable
+    from resolver.doors.tcp import open_tcp
+    from resolver.doors.tls import open_tls
+    from resolver.doors.udp import open_udp
     from resolver.forwarding.forwarder import Forwarder
     from resolver.forwarding.upstreams import Upstream
-    from resolver.listening import PortUnavailable
-    from resolver.tcp import open_tcp
-    from resolver.tls import open_tls
     from resolver.transfers.transfers import Transfers
-    from resolver.udp import open_udp
     from tests.fakes_api import World as ApiWorld
     from tests.fakes_resolver import FakeSource, World
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from resolver.certificate import Certificate, Encryption
-from resolver.listening import tcp_socket
+from resolver.doors.certificate import Certificate, Encryption
+from resolver.doors.listening import tcp_socket
+from resolver.doors.tcp import DnsConnections, TcpDoor
 from resolver.resolve import Resolver
-from resolver.tcp import DnsConnections, TcpDoor
 
 log = logging.getLogger("blockstore.resolver")
 

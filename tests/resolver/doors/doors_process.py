@@ -21,9 +21,9 @@ asyncioreactor.install(LOOP)
 def main() -> None:
     from twisted.internet import reactor
 
-    from resolver.listening import PortUnavailable
-    from resolver.tcp import open_tcp
-    from resolver.udp import open_udp
+    from resolver.doors.listening import PortUnavailable
+    from resolver.doors.tcp import open_tcp
+    from resolver.doors.udp import open_udp
     from tests.fakes_resolver import World
 
     logging.basicConfig(level=logging.WARNING)

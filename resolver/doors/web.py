@@ -14,8 +14,8 @@ from typing import Any
 from twisted.internet.protocol import Protocol
 from twisted.web import http
 
-from resolver.http_values import HttpReply
-from resolver.tcp import peer_key
+from resolver.doors.http_values import HttpReply
+from resolver.doors.tcp import peer_key
 
 log = logging.getLogger("blockstore.api")
 

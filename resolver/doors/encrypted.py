@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 from typing import Any
 
-from resolver.certificate import Certificate
-from resolver.doh import HttpsDoor, open_https
+from resolver.doors.certificate import Certificate
+from resolver.doors.doh import HttpsDoor, open_https
+from resolver.doors.tcp import TcpDoor
+from resolver.doors.tls import open_tls
 from resolver.resolve import Resolver
 from resolver.settings import Settings
-from resolver.tcp import TcpDoor
-from resolver.tls import open_tls
 
 
 class EncryptedDoors:

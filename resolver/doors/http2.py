@@ -12,8 +12,8 @@ send. What must stay true:
 import struct
 from dataclasses import dataclass, field
 
-from resolver.hpack import BadHeaders, Field, HeaderReader, write_headers
-from resolver.http_values import HttpReply, HttpRequest
+from resolver.doors.hpack import BadHeaders, Field, HeaderReader, write_headers
+from resolver.doors.http_values import HttpReply, HttpRequest
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAX_STREAMS = 100

@@ -14,19 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver import hpack
-from resolver.hpack import TABLE_SIZE, BadHeaders, HeaderReader, write_headers
-from resolver.http2 import (
-    MAX_BOTHER,
-    MAX_STREAMS,
-    PREFACE,
-    Asked,
-    GivenUp,
-    Http2,
-)
-from resolver.http_values import HttpReply, HttpRequest
+from resolver.doors import hpack
+from resolver.doors.hpack import TABLE_SIZE, BadHeaders, HeaderReader, write_headers
+from resolver.doors.http2 import MAX_BOTHER, MAX_STREAMS, PREFACE, Asked, GivenUp, Http2
+from resolver.doors.http_values import HttpReply, HttpRequest
 from tests.certificates import make_certificate
-from tests.resolver.every_door import doors
+from tests.resolver.doors.every_door import doors
 
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
 GET = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a"), (b":path", b"/x")]

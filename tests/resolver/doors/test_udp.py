@@ -9,8 +9,8 @@ import dns.message
 import dns.rcode
 import pytest
 
-from resolver.listening import PortUnavailable, allow_open_files, make_room, udp_socket
-from resolver.udp import BURST, open_udp
+from resolver.doors.listening import PortUnavailable, allow_open_files, make_room, udp_socket
+from resolver.doors.udp import BURST, open_udp
 from tests.fakes_resolver import World, errors
 
 

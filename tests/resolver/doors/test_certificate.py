@@ -7,7 +7,7 @@ import time
 import pytest
 from OpenSSL import SSL
 
-from resolver.certificate import MAX_FILE, Certificate, CertificateError, Encryption
+from resolver.doors.certificate import MAX_FILE, Certificate, CertificateError, Encryption
 from tests.certificates import make_certificate
 
 

@@ -32,11 +32,11 @@ from typing import Any
 from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
-from resolver.datagrams import DatagramBatch, batch_over, is_link_local
 from resolver.dns.asker import Asker
 from resolver.dns.message import UDP_LIMIT
 from resolver.dns.rates import ReplyRates, Verdict
-from resolver.listening import udp_socket
+from resolver.doors.datagrams import DatagramBatch, batch_over, is_link_local
+from resolver.doors.listening import udp_socket
 from resolver.resolve import Reply, Resolver
 
 log = logging.getLogger("blockstore.resolver")

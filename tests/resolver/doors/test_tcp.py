@@ -10,8 +10,8 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from resolver.listening import PortUnavailable, tcp_socket
-from resolver.tcp import BURST, DnsConnections
+from resolver.doors.listening import PortUnavailable, tcp_socket
+from resolver.doors.tcp import BURST, DnsConnections
 from tests.fakes_resolver import World
 
 QUERY = dns.message.make_query("alice.bs", "TXT", id=4242).to_wire()

@@ -14,7 +14,7 @@ import dns.query
 import pytest
 
 from tests.certificates import make_certificate
-from tests.resolver.every_door import doors
+from tests.resolver.doors.every_door import doors
 
 ALICE = dns.message.make_query("alice.bs", "TXT", use_edns=0)
 

@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from resolver.dns.asker import Asker
 from resolver.dns.message import STREAM_LIMIT
-from resolver.listening import tcp_socket
+from resolver.doors.listening import tcp_socket
 from resolver.resolve import LaterReply, Reply, Resolver
 
 log = logging.getLogger("blockstore.resolver")

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.dns.asker import Asker
-from resolver.doh_json import BadQuestion, query_packet, read_fields, reply_json
-from resolver.doh_pages import JSON, WIRE, answer
-from resolver.http_values import HttpReply, HttpRequest
+from resolver.doors.doh_json import BadQuestion, query_packet, read_fields, reply_json
+from resolver.doors.doh_pages import JSON, WIRE, answer
+from resolver.doors.http_values import HttpReply, HttpRequest
 from tests.certificates import make_certificate
 from tests.fakes_resolver import World
-from tests.resolver.every_door import doors
+from tests.resolver.doors.every_door import doors
 
 ALICE = dns.message.make_query("alice.bs", "TXT", use_edns=0, id=0)
 ASKER = Asker("192.0.2.7", encrypted=True)

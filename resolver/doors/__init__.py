@@ -1,0 +1,1 @@
+"""Sockets that questions come in by: UDP, TCP, TLS and HTTPS."""
