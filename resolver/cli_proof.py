@@ -84,8 +84,8 @@ def verify(
     asked of anybody. Exit code 16 where the proof or the data is not what it should be.
     """
     from indexer.networks import NETWORKS
+    from resolver.api.value import chain_name
     from resolver.refusals import Refused
-    from resolver.value import chain_name
 
     try:
         name = chain_name(name)

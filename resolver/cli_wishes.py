@@ -189,8 +189,8 @@ def check_data(data: bytes, name: str, raw: bool, where: str) -> None:
 
 def whole_name(name: str) -> str:
     """The chain name that is meant; ends the program where none is."""
+    from resolver.api.value import chain_name
     from resolver.refusals import Refused
-    from resolver.value import chain_name
 
     try:
         return chain_name(name)

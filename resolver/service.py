@@ -31,12 +31,15 @@ from indexer.registrar.work.journal import JournalError
 from indexer.table.rebuild import mend
 from indexer.table.table import NameTable, Snapshot, TableError
 from indexer.wallet.signers import SignerError
-from resolver import figures
-from resolver.api import ApiDoor, LetsIn, nobody
-from resolver.api_socket import SocketDoor
-from resolver.api_token import Token, TokenError
+from resolver.api import figures
+from resolver.api.desk import Desk
+from resolver.api.door import ApiDoor, LetsIn, nobody
+from resolver.api.export import Exports
+from resolver.api.keeping import Keeping
+from resolver.api.pages import Behind, Json, Pages
+from resolver.api.socket_door import SocketDoor
+from resolver.api.token import Token, TokenError
 from resolver.command_line import STATUS_NAME
-from resolver.desk import Desk
 from resolver.dns.answer import ServerIdentity
 from resolver.dns.cache import ReplyCache
 from resolver.dns.chase import Freshness, StalenessLimits
@@ -51,10 +54,7 @@ from resolver.doors.encrypted import EncryptedDoors
 from resolver.doors.listening import PortUnavailable, make_room
 from resolver.doors.tcp import TcpDoor, open_tcp
 from resolver.doors.udp import UdpDoor, open_udp
-from resolver.export import Exports
 from resolver.forwarding.forwarder import Forwarder, ForwardError, forwarder_of
-from resolver.keeping import Keeping
-from resolver.pages import Behind, Json, Pages
 from resolver.process.own_socket import NoPlace
 from resolver.resolve import Resolver
 from resolver.settings import VERSION, Settings

@@ -14,8 +14,8 @@ from indexer.following.replay import MemoryStore
 from indexer.networks import REGTEST
 from indexer.protocol.records import NameRecord, NameStatus, Phase
 from indexer.table.snapshot import PAGE, Holder, Snapshot
+from resolver.api.pages import Behind, Pages
 from resolver.dns.chase import Freshness
-from resolver.pages import Behind, Pages
 from tests.fakes_resolver import BLOCK_TIME, name_record
 from zonefiles.text.zonefile import value_hash
 
@@ -136,8 +136,8 @@ def main() -> None:
     from resolver.run import install_reactor
 
     reactor = install_reactor()
-    from resolver.api import ApiDoor
-    from resolver.api_socket import SocketDoor
+    from resolver.api.door import ApiDoor
+    from resolver.api.socket_door import SocketDoor
 
     async def live() -> None:
         pages = World().pages()

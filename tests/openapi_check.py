@@ -7,9 +7,9 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from resolver.openapi import write_document
-from resolver.rest_routes import Route
-from resolver.rest_table import ROUTES
+from resolver.api.openapi import write_document
+from resolver.api.route_table import ROUTES
+from resolver.api.routes import Route
 
 
 @lru_cache(maxsize=1)

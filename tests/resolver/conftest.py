@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from resolver.pages import Page, Pages
+from resolver.api.pages import Page, Pages
 from tests.openapi_check import check_reply
 
 _reply = Pages.reply

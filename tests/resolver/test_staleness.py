@@ -9,6 +9,7 @@ import dns.rcode
 import pytest
 
 from indexer.networks import SANDBOX
+from resolver.api.value import require_fresh
 from resolver.dns.cache import ReplyCache
 from resolver.dns.chase import StalenessLimits
 from resolver.dns.zones import Zones
@@ -16,7 +17,6 @@ from resolver.refusals import Refusal, Refused
 from resolver.resolve import Resolver
 from resolver.service import Service
 from resolver.settings import load
-from resolver.value import require_fresh
 from tests.fakes_resolver import FakeSource, checked, errors
 from tests.indexer.following.test_follower import _NEVER, ALICE, World
 from tests.indexer.following.test_reorganisations import branch

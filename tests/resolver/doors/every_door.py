@@ -57,7 +57,7 @@ def main() -> None:
     from resolver.run import install_reactor
 
     reactor = install_reactor()
-    from resolver.api import ApiDoor
+    from resolver.api.door import ApiDoor
     from resolver.dns.cache import ReplyCache
     from resolver.dns.lookup import TtlLimits
     from resolver.dns.zones import Zones

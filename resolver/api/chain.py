@@ -1,0 +1,142 @@
+"""What the HTTP API says of blocks and transactions, of their consensus hashes, and of prices.
+
+What must stay true: whatever is said holds at the block it names; a consensus hash that is not
+known to be everybody's is never given as one; a price is that of the next block.
+"""
+
+from collections.abc import Iterator
+
+from indexer.bitcoin.transactions import hash_bytes, hash_hex
+from indexer.protocol.names import parse_name
+from indexer.protocol.prices import name_price_satoshis, namespace_price
+from indexer.protocol.serialized import read_serialized
+from indexer.table.snapshot import PAGE, Judged, Snapshot
+from resolver.api.names import not_known
+from resolver.api.shapes import operation_json, verdict_json
+from resolver.api.values import Asked, Json, Told, not_on_chain
+
+
+def operations(asked: Asked) -> Told:
+    """The operations of a block that took effect, in order; with ``all`` the refused ones too."""
+    seen, height, page = asked.seen, indexed(asked.seen, asked["height"]), asked["page"]
+    texts = {one.txid: one for one in map(read_serialized, seen.operations(height))}
+    found = [
+        (txid, verdict)
+        for txid, verdict in _judged(seen, height)
+        if asked["all"] or verdict.flaw is None
+    ]
+    told = [
+        operation_json(txid, verdict, texts.get(hash_hex(txid)))
+        for txid, verdict in found[page * PAGE : (page + 1) * PAGE]
+    ]
+    every = "all=true&" if asked["all"] else ""
+    further = f"{asked.path}?{every}page={page + 1}" if len(found) > (page + 1) * PAGE else ""
+    return Told(told, next=further)
+
+
+def _judged(seen: Snapshot, height: int) -> Iterator[Judged]:
+    skip = 0
+    while found := seen.verdicts_of_block(height, skip):
+        yield from found
+        skip += len(found)
+
+
+def consensus(asked: Asked) -> Told:
+    """The consensus hash of the last block."""
+    return Told(consensus_json(asked.seen, indexed(asked.seen, asked.seen.height)))
+
+
+def consensus_at(asked: Asked) -> Told:
+    """The consensus hash of a block; after the freeze none, and what is computed under its name."""
+    return Told(consensus_json(asked.seen, indexed(asked.seen, asked["height"])))
+
+
+def consensus_json(seen: Snapshot, height: int) -> Json:
+    """The hashes of an indexed block."""
+    recorded, computed = seen.consensus_hash(height), seen.computed_consensus_hash(height)
+    ops_hash = seen.ops_hash(height)
+    body: Json = {
+        "consensus_hash": recorded.hex() if recorded else None,
+        "height": height,
+        "ops_hash": ops_hash.hex() if ops_hash else None,
+    }
+    if recorded is None:
+        body["consensus"] = f"frozen at {seen.network.frozen_at}"
+        body["consensus_frozen_at"] = seen.network.frozen_at
+        body["computed_here"] = computed.hex() if computed else None
+    return body
+
+
+def block_of_consensus(asked: Asked) -> Told:
+    """The block of a consensus hash."""
+    height = asked.seen.height_of_consensus_hash(bytes.fromhex(asked["hash"]))
+    if height is None:
+        raise not_on_chain(f"no block up to {asked.seen.height} has the consensus hash given")
+    return Told({"block_height": height})
+
+
+def transaction(asked: Asked) -> Told:
+    """What became of the operation that a transaction carries."""
+    txid = hash_bytes(asked["txid"])
+    verdict = asked.seen.verdict(txid)
+    if verdict is None:
+        raise not_on_chain(
+            f"no block up to {asked.seen.height} has a transaction {asked['txid']}"
+            " with an operation"
+        )
+    return Told(verdict_json(txid, verdict))
+
+
+def indexed(seen: Snapshot, height: int) -> int:
+    """``height`` itself, of an indexed block. Raises ``Refused``."""
+    if height < seen.network.first_block:
+        raise not_on_chain(
+            f"the names of {seen.network.name} begin at block {seen.network.first_block}"
+        )
+    if height > seen.height:
+        raise not_known(seen, height)
+    return height
+
+
+# --- prices
+
+
+def price_of_name(asked: Asked) -> Told:
+    """What a name costs in the next block, as the first release of the path gave it."""
+    price = name_price_json(asked.seen, asked["name"])
+    if price["units"] == "BTC":
+        price["satoshis"] = int(price["amount"])
+    return Told({"name_price": price})
+
+
+def price_of_name_2(asked: Asked) -> Told:
+    """What a name costs in the next block."""
+    return Told({"name_price": name_price_json(asked.seen, asked["name"])})
+
+
+def price_of_namespace(asked: Asked) -> Told:
+    """What a namespace costs in the next block, as the first release of the path gave it."""
+    price = namespace_price_json(asked.seen, asked["namespace"])
+    return Told(price | {"satoshis": int(price["amount"])})
+
+
+def price_of_namespace_2(asked: Asked) -> Told:
+    """What a namespace costs in the next block."""
+    return Told(namespace_price_json(asked.seen, asked["namespace"]))
+
+
+def name_price_json(seen: Snapshot, name: str) -> Json:
+    """The least whole fee for a name in the next block. Raises ``Refused``."""
+    label, namespace_id = parse_name(name)
+    namespace = seen.namespace(namespace_id)
+    if namespace is None:
+        raise not_on_chain(f"there is no namespace {namespace_id}, and so no price in it")
+    amount = name_price_satoshis(label, namespace, seen.network.epoch(seen.height + 1))
+    # Names of namespaces of version 3 are paid for in the other ledger (spec section 2.4).
+    return {"units": "STACKS" if namespace.version == 3 else "BTC", "amount": str(amount)}
+
+
+def namespace_price_json(seen: Snapshot, namespace_id: str) -> Json:
+    """The price of a namespace in the next block."""
+    amount = namespace_price(namespace_id, seen.network.epoch(seen.height + 1))
+    return {"units": "BTC", "amount": str(amount)}

@@ -1,0 +1,393 @@
+"""The registrar inside the daemon: orders from the API, jobs carried on in a thread of its own.
+
+What must stay true: a slow node or wallet holds up nothing but the registrar; the thread ends with
+the service, and whatever it left half done is in the journal; no reply and no log holds a key.
+"""
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from indexer.bitcoin.scripts import address_script
+from indexer.bitcoin.transactions import hash_hex
+from indexer.networks import Network
+from indexer.node.node import BitcoinNode, NodeError
+from indexer.protocol.records import Phase
+from indexer.registrar.planning.plan_text import plan_json, plan_lines
+from indexer.registrar.planning.quote import name_payment
+from indexer.registrar.planning.refusals import PlanRefused, Reason
+from indexer.registrar.planning.steps import next_view
+from indexer.registrar.planning.wishes import RenewName, Wish, read_wish, wish_json
+from indexer.registrar.work.jobs import Job
+from indexer.registrar.work.journal import Journal, JournalError
+from indexer.registrar.work.orders import CannotOrder, NoSuchJob, Orders, Planned
+from indexer.registrar.work.renewals import Lapsing, names_due
+from indexer.registrar.work.runner import Runner
+from indexer.table.snapshot import Snapshot
+from indexer.wallet.signers import SignerError
+from resolver.api.payer import OWN, Signers, offline_name
+from resolver.api.registrar import Order
+from resolver.refusals import Refusal, Refused
+from resolver.settings import Settings
+from zonefiles.text.zonefile import MAX_BYTES, value_hash
+
+log = logging.getLogger("blockstore.registrar")
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+TURN_SECONDS = 10.0
+"""Between two passes over the open jobs where no block comes."""
+RENEW_SECONDS = 600.0
+"""Between two looks at what lapses."""
+STOP_SECONDS = 5.0
+OFF_CHAIN_SECONDS = 60.0
+"""The most that publishing or resolving may take."""
+
+
+class Desk:
+    """Takes orders, as ``rest_registrar`` puts them, and has them carried on.
+
+    ``publish`` hands data to other nodes and says to how many; ``verify`` resolves a name as a
+    stranger does; both run on the event loop of ``start``.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        network: Network,
+        node: BitcoinNode,
+        snapshot: Callable[[], Snapshot],
+        *,
+        publish: Callable[[bytes, bytes], Awaitable[int]],
+        verify: Callable[[str, bytes | None], Awaitable[bool]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Raises JournalError and SignerError, each a line for people."""
+        self._settings = settings
+        self._network = network
+        self._snapshot = snapshot
+        self._publish = publish
+        self._verify = verify
+        self._clock = clock
+        self._node = node
+        signers = Signers(settings, self._node, network, self._owns_names)
+        self.journal = Journal(settings.working_dir / "registrar", network)
+        for sentence in self.journal.set_aside:
+            log.error("%s", sentence)
+        self.runner = Runner(
+            self.journal,
+            self._node,
+            snapshot,
+            network,
+            signers,
+            publish=self._publish_and_wait,
+            verify=self._verify_and_wait,
+            confirmations=settings.confirmations,
+            clock=clock,
+        )
+        self._orders = Orders(self.runner, signers, max_fee_rate=settings.max_fee_rate, clock=clock)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="registrar", daemon=True)
+        self._threads = concurrent.futures.ThreadPoolExecutor(4, thread_name_prefix="orders")
+        self._looked_at: int | None = None
+        self._renewed = 0.0
+        self._too_dear: frozenset[str] = frozenset()
+
+    def start(self) -> None:
+        """Carry on what is open, from now on. To be called on the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End the thread; what is open goes on with the next start."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join, STOP_SECONDS)
+        if self._thread.is_alive():
+            log.warning("The node does not answer; what the registrar did last is in its journal.")
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.journal.close()
+        self._node.close()
+
+    def blocks_came(self) -> None:
+        """There is something new to look at. From any thread."""
+        self._wake.set()
+
+    def figures(self) -> Json:
+        """What ``/v1/info`` tells of it."""
+        return {
+            "signer": self._settings.signer,
+            "pending": len(self.runner.pending()),
+            "looked_at_block": self._looked_at,
+            "error": self.runner.trouble,
+        }
+
+    # --- the thread
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            height = self._snapshot().height
+            self.runner.turn()
+            self._looked_at = height
+            if self._settings.auto_renew and self._clock() - self._renewed >= RENEW_SECONDS:
+                self._renewed = self._clock()
+                try:
+                    self._renew()
+                except (SignerError, NodeError, JournalError, CannotOrder) as failure:
+                    log.warning("What lapses could not be looked at: %s", failure)
+                except Exception:
+                    log.exception("What lapses could not be looked at.")
+            self._wake.wait(TURN_SECONDS)
+            self._wake.clear()
+
+    def _renew(self) -> None:
+        settings, seen = self._settings, self._snapshot()
+        spacing = self._network.target_spacing
+        owned = [one for one in map(self._lapsing, self._orders.owned(OWN)) if one is not None]
+        due = names_due(
+            owned,
+            seen.height,
+            wanted=settings.auto_renew,
+            within=round(settings.auto_renew_before / spacing),
+            ceiling=settings.auto_renew_max_price,
+            busy={job.subject for job in self.runner.pending()},
+        )
+        for name in due.now:
+            wish = RenewName(name, max_price=settings.auto_renew_max_price)
+            try:
+                planned = self._orders.plan(wish, signer=OWN)
+                job = self._orders.begin(wish, signer=OWN, max_total=planned.plan.total)
+            except (PlanRefused, CannotOrder, SignerError) as refused:
+                log.warning("%s should be renewed now, but: %s", name, refused)
+                continue
+            log.info("%s is renewed before it lapses (%s).", name, job.id)
+        for dear in due.too_dear:
+            if dear.name not in self._too_dear:
+                log.warning(
+                    "%s lapses at block %d and is not renewed: it costs %d satoshis, and"
+                    " auto_renew_max_price is %d.",
+                    dear.name,
+                    dear.gone_at,
+                    dear.price,
+                    settings.auto_renew_max_price,
+                )
+        self._too_dear = frozenset(one.name for one in due.too_dear)
+
+    def _lapsing(self, name: str) -> Lapsing | None:
+        seen = self._snapshot()
+        standing = seen.name_status(name)
+        if standing is None:
+            return None
+        record, status = standing
+        if status.phase not in (Phase.LIVE, Phase.GRACE):
+            return None
+        if status.expires_at is None or status.gone_at is None:
+            return None
+        view = next_view(seen, self._network, seen.height, seen.height)
+        price = name_payment(name, view).satoshis
+        return Lapsing(name, record.last_renewed, status.expires_at, status.gone_at, price)
+
+    def _publish_and_wait(self, digest: bytes, data: bytes) -> int:
+        return self._on_loop(self._publish(digest, data))
+
+    def _verify_and_wait(self, name: str, digest: bytes | None) -> bool:
+        return self._on_loop(self._verify(name, digest))
+
+    def _on_loop(self, work: Awaitable[T]) -> T:
+        assert self._loop is not None, "started before anything is published"
+
+        async def waited() -> T:
+            return await asyncio.wait_for(work, OFF_CHAIN_SECONDS)
+
+        future = asyncio.run_coroutine_threadsafe(waited(), self._loop)
+        while True:
+            try:
+                return future.result(timeout=0.5)
+            except concurrent.futures.TimeoutError:
+                if future.done():
+                    raise
+                if self._stopping.is_set():
+                    future.cancel()
+                    raise
+
+    def _owns_names(self, script: bytes) -> bool:
+        return bool(self._snapshot().owned_by(script, limit=1, live_only=False).entries)
+
+    # --- orders (``rest_registrar.Desk``)
+
+    async def plan(self, order: Order) -> Json:
+        """What would be done, as JSON and as text."""
+
+        def make() -> Planned:
+            wish, signer, payer = self._read(order)
+            return self._orders.plan(
+                wish,
+                signer=signer,
+                has_data=order.data is not None,
+                payer=payer,
+                fee_rate=order.fee_rate,
+            )
+
+        planned = await self._told(make)
+        lines = plan_lines(planned.plan, self._network)
+        ceiling = self._orders.fee_ceiling(planned.fee.rate)
+        lines.append(
+            f"Miner's fee: {planned.fee.rate:g} satoshis a byte, {planned.fee.says};"
+            f" while it waits it may rise to {ceiling:g}."
+        )
+        if not planned.rivals_seen:
+            lines.append(
+                "Note: too much waits to be mined to see whether somebody else is after the same."
+            )
+        return {"plan": plan_json(planned.plan, self._network), "text": lines}
+
+    async def begin(self, order: Order, max_total: int) -> Json:
+        """Begin it; the job."""
+
+        def make() -> Job:
+            wish, signer, payer = self._read(order)
+            return self._orders.begin(
+                wish,
+                signer=signer,
+                max_total=max_total,
+                content=order.data,
+                payer=payer,
+                fee_rate=order.fee_rate,
+            )
+
+        return self._page(await self._told(make))
+
+    async def jobs(self, everything: bool, first: int, count: int) -> Sequence[Json]:
+        """What was begun; a PSBT that waits is on the page of its job."""
+        found = self._orders.jobs(everything=everything)[first : first + count]
+        pages = (self._page(job) for job in found)
+        return [{key: page[key] for key in page if key != "psbt"} for page in pages]
+
+    async def job(self, job_id: str) -> Json:
+        """One job; asks nobody, and so waits for nobody."""
+        try:
+            return self._page(self._orders.job(job_id))
+        except NoSuchJob as refused:
+            raise Refused(Refusal.NO_SUCH_JOB, str(refused), refused.hint) from None
+
+    async def resume(self, job_id: str) -> Json:
+        """Carry it on now."""
+        return self._page(await self._told(lambda: self._orders.resume(job_id), _NO_MORE))
+
+    async def consent(self, job_id: str) -> Json:
+        """Agree to pay anew."""
+        return self._page(await self._told(lambda: self._orders.consent(job_id), _NO_MORE))
+
+    async def abandon(self, job_id: str) -> Json:
+        """Give it up."""
+        return self._page(await self._told(lambda: self._orders.abandon(job_id), _NO_MORE))
+
+    async def hand_in(self, job_id: str, psbt: str) -> Json:
+        """Take a signed PSBT."""
+        return self._page(await self._told(lambda: self._orders.hand_in(job_id, psbt), _NO_MORE))
+
+    async def owned(self) -> Sequence[str]:
+        """The names of the signer of the settings."""
+        return await self._told(lambda: self._orders.owned(OWN))
+
+    def _read(self, order: Order) -> tuple[Wish, str, bytes | None]:
+        """The wish, the name of who signs, and the payer's script. Raises Refused."""
+        document: dict[str, object] = dict(order.wish)
+        if order.data is not None:
+            if not 0 < len(order.data) <= MAX_BYTES:
+                raise Refused(
+                    Refusal.TOO_LARGE, f"a name holds 1 to {MAX_BYTES} bytes of data, not this many"
+                )
+            document["value_hash"] = value_hash(order.data).hex()
+        try:
+            wish = read_wish(document, self._network)
+            payer = None if order.payer is None else address_script(order.payer, self._network)
+            scripts = [address_script(one, self._network) for one in order.scripts]
+        except ValueError as bad:  # ``BadWish`` is one
+            hint = "check what was typed"
+            if "address" in str(bad):
+                hint = f"{hint}; names belong to legacy addresses (p2pkh, p2sh) of the network"
+            raise Refused(Refusal.BAD_REQUEST, f"{bad}; nothing was paid", hint) from None
+        if not order.offline:
+            return wish, OWN, payer
+        if payer is not None:
+            scripts.insert(0, payer)
+        if not scripts and not order.redeem_scripts:
+            raise Refused(
+                Refusal.BAD_REQUEST,
+                "whoever signs elsewhere must say for which addresses; nothing was paid",
+                "name the payer: --payer ADDRESS",
+            )
+        return wish, offline_name(scripts, order.redeem_scripts, self._network), payer
+
+    async def _told(self, ask: Callable[[], T], paid: str = "nothing was paid") -> T:
+        """What ``ask`` says, in a thread; its refusals as those of the API. ``paid``: what is said
+        of money where the node or the journal fails."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, ask)
+        except PlanRefused as refused:
+            raise Refused(
+                _REFUSALS.get(refused.reason, Refusal.NOT_POSSIBLE),
+                f"{refused}; nothing was paid",
+                refused.hint,
+            ) from None
+        except NoSuchJob as refused:
+            raise Refused(Refusal.NO_SUCH_JOB, str(refused), refused.hint) from None
+        except CannotOrder as refused:
+            raise Refused(Refusal.NOT_POSSIBLE, str(refused), refused.hint) from None
+        except SignerError as refused:
+            raise Refused(Refusal.NODE_AWAY, str(refused)) from None
+        except (NodeError, JournalError) as failure:
+            raise Refused(Refusal.NODE_AWAY, f"{failure}; {paid}") from None
+
+    def _page(self, job: Job) -> Json:
+        """A job for people and programs: no raw transaction, and its PSBT where one is wanted."""
+        waiting = [a.psbt for a in job.attempts() if a.raw is None and a.psbt is not None]
+        psbt = {"psbt": waiting[-1]} if waiting and job.state.is_open else {}
+        return {
+            "id": job.id,
+            "wish": wish_json(job.wish, self._network),
+            "subject": job.subject,
+            "state": job.state.value,
+            "note": job.note,
+            "signer": job.signer,
+            "created": job.created,
+            "steps": [
+                {
+                    "step": step.kind.value,
+                    "transactions": [
+                        {
+                            "txid": None if attempt.txid is None else hash_hex(attempt.txid),
+                            "fee": attempt.unsigned.fee,
+                            "price": attempt.price,
+                            "made_at": attempt.made_at,
+                            "cancels": attempt.cancels,
+                            "refusal": attempt.refusal,
+                        }
+                        for attempt in step.tried
+                    ],
+                }
+                for step in job.steps
+            ],
+            "history": [{"time": event.time, "says": event.says} for event in job.history],
+            **psbt,
+        }
+
+
+_NO_MORE = "nothing more was paid"
+
+_REFUSALS: Mapping[Reason, Refusal] = {
+    Reason.NAME_NOT_REGISTERED: Refusal.NOT_REGISTERED,
+    Reason.NAME_EXPIRED: Refusal.EXPIRED,
+    Reason.INDEX_BEHIND: Refusal.INDEX_BEHIND,
+}
+"""The rest is ``NOT_POSSIBLE``."""

@@ -1,0 +1,293 @@
+"""What the HTTP API says of one name and of data: records, zone files, histories, proofs.
+
+What must stay true: of the present nothing is said while the index is behind; only data whose hash
+is on the chain is given; a name whose data cannot be had is described all the same.
+"""
+
+import json
+
+from indexer.bitcoin.transactions import hash_hex
+from indexer.protocol.proofs import BadProof, build_proof, write_proof
+from indexer.protocol.records import NameRecord, NameStatus, Phase
+from indexer.protocol.serialized import read_serialized
+from indexer.table.snapshot import Snapshot
+from resolver.api.shapes import (
+    content,
+    did_json,
+    did_text,
+    name_json,
+    record_json,
+    state_json,
+    verdict_json,
+)
+from resolver.api.value import Value, fetch_value, find_value, require_live
+from resolver.api.values import Asked, Json, Told, not_on_chain, owner_script
+from resolver.refusals import Refusal, Refused
+from resolver.settings import VERSION
+from zonefiles.text.zonefile import MAX_BYTES, ZonefileError, parse_zonefile, value_hash
+
+_RESOLVER = b"_resolver"
+_URI = 256  # RFC 7553
+
+
+async def lookup(asked: Asked) -> Told:
+    """The verified data of a name."""
+    value, tag = await _value(asked)
+    body = {
+        "name": value.name,
+        **content(value.data, "data"),
+        "value_hash": value.value_hash.hex(),
+        "source": value.source,
+        "height": value.height,
+    }
+    return Told(body, tag=tag)
+
+
+async def zonefile(asked: Asked) -> Told:
+    """The same, by the name that it has in protocol spec section 7.5."""
+    value, tag = await _value(asked)
+    return Told(content(value.data, "zonefile"), tag=tag)
+
+
+async def _value(asked: Asked) -> tuple[Value, str]:
+    asked.require_fresh()
+    record, _ = require_live(asked["name"], asked.seen)
+    tag = "" if record.value_hash is None else asked.unless_known(record.value_hash.hex())
+    behind = asked.behind
+    value = await find_value(
+        record.name,
+        asked.seen,
+        behind.freshness(),
+        behind.fetch,
+        timeout=behind.query_timeout,
+        refuse_after=behind.staleness.refuse_after,
+    )
+    return value, tag
+
+
+async def old_zonefile(asked: Asked) -> Told:
+    """Data that a name holds, or held once."""
+    name, digest = asked["name"], bytes.fromhex(asked["hash"])
+    if not asked.seen.holds_or_held(name, digest):
+        raise not_on_chain(f"{name} never held the value hash {digest.hex()}")
+    return await _by_hash(asked, digest, name)
+
+
+async def zonefile_of_hash(asked: Asked) -> Told:
+    """Data that some name holds, or held once."""
+    digest = bytes.fromhex(asked["hash"])
+    if not asked.seen.holders(digest, 1):
+        raise not_on_chain(f"no name ever held the value hash {digest.hex()}")
+    return await _by_hash(asked, digest, "")
+
+
+async def _by_hash(asked: Asked, digest: bytes, name: str) -> Told:
+    tag = asked.unless_known(digest.hex())
+    behind = asked.behind
+    found = await fetch_value(digest, behind.fetch, behind.query_timeout, name)
+    return Told(content(found.data, "zonefile"), tag=tag)
+
+
+async def name_record(asked: Asked) -> Told:
+    """A name at present and its zone file, which is null where it cannot be had just now."""
+    asked.require_fresh()
+    record, status = _live_or_revoked(asked.seen, asked["name"])
+    block = asked.block_tag
+    if record.value_hash is None or record.revoked:
+        nothing: Json = {"zonefile": None, "resolver": None}
+        return Told(name_json(asked.seen, record, status) | nothing, tag=block)
+    tag = asked.unless_known(f"{record.value_hash.hex()}-{block}")
+    body = name_json(asked.seen, record, status)
+    behind = asked.behind
+    try:
+        found = await fetch_value(
+            record.value_hash, behind.fetch, behind.query_timeout, record.name
+        )
+    except Refused as refused:
+        missing = {"zonefile": None, "resolver": None, "zonefile_missing": refused.as_json()}
+        return Told(body | missing)  # without a tag: the data may come before the next block
+    resolver = {"resolver": registrar_url(found.data, record.name)}
+    return Told(body | content(found.data, "zonefile") | resolver, tag=tag)
+
+
+def _live_or_revoked(seen: Snapshot, name: str) -> tuple[NameRecord, NameStatus]:
+    try:
+        return require_live(name, seen)
+    except Refused as refused:
+        found = seen.name_status(name)
+        if refused.refusal is not Refusal.REVOKED or found is None:
+            raise
+        return found
+
+
+def registrar_url(data: bytes, name: str) -> str | None:
+    """The URL of the record ``_resolver URI`` in a zone file: who answers for names below it."""
+    if _RESOLVER not in data.lower():
+        return None  # as nearly always, and without reading 40 KB
+    try:
+        found = parse_zonefile(data, name).rrset((_RESOLVER,), _URI)
+    except ZonefileError:
+        return None
+    targets = [] if found is None else [rdata[4:] for rdata in found.to_wire(())]
+    # RFC 7553 section 4.5: priority, weight, and the target without a length
+    return next((target.decode("ascii") for target in targets if target.isascii()), None)
+
+
+def blockchain_record(asked: Asked) -> Told:
+    """The record of a name as the chain has it, live or not."""
+    found = asked.seen.name_status(asked["name"])
+    if found is None:
+        raise never_registered(asked["name"])
+    record, status = found
+    spans = {"expire_block": status.expires_at, "renewal_deadline": status.gone_at}
+    return Told(record_json(record) | spans)
+
+
+def history(asked: Asked) -> Told:
+    """{height: [states]}, the pages of the spec; a page behind the last one is empty."""
+    name, page = asked["name"], asked["page"]
+    found = asked.seen.states(name)
+    for _ in range(page):
+        if not found.next:
+            return Told({})
+        found = asked.seen.states(name, found.next)
+    if not found.entries:
+        raise never_registered(name)
+    heights: Json = {}
+    for state in found.entries:
+        heights.setdefault(str(state.height), []).append(state_json(state))
+    return Told(heights, next=f"{asked.path}?page={page + 1}" if found.next else "")
+
+
+def verdicts(asked: Asked) -> Told:
+    """Every operation about a name, refused ones too."""
+    name = asked["name"]
+    found = asked.seen.verdicts_about(name, asked["after"])
+    told = [verdict_json(txid, verdict) for txid, verdict in found.entries]
+    body = {"name": name, "height": asked.seen.height, "verdicts": told, "next": found.next or None}
+    return Told(body, next=f"{asked.path}?after={found.next}" if found.next else "")
+
+
+def proof(asked: Asked) -> Told:
+    """A proof of the operation that made the state of a name at a height."""
+    seen, name = asked.seen, asked["name"]
+    top = seen.height if seen.consensus_frozen_at is None else seen.consensus_frozen_at
+    under = top if asked["under"] is None else asked["under"]
+    height = under if asked["height"] is None else asked["height"]
+    if max(under, height) > top:
+        raise not_known(seen, max(under, height))
+    state = seen.state_at(name, height)
+    if state is None:
+        raise Refused(Refusal.NOT_REGISTERED, f"{name} was not registered at block {height}")
+    txid = hash_hex(state.record.txid)
+    operations = seen.operations(state.height)
+    text = next(one for one in operations if read_serialized(one).txid == txid)
+    try:
+        built = build_proof(seen, text, state.height, under)
+    except BadProof as error:
+        raise Refused(Refusal.BAD_REQUEST, str(error)) from None
+    trusted = seen.consensus_hash(under)
+    consensus_hash = trusted.hex() if trusted else None
+    return Told(
+        {
+            "name": name,
+            "proof": write_proof(built),
+            "under": {"height": under, "consensus_hash": consensus_hash},
+        }
+    )
+
+
+def did(asked: Asked) -> Told:
+    """What a decentralised identifier stands for (protocol spec section 6.6)."""
+    record, status = creation_of_did(asked.seen, *asked["did"])
+    wanted = did_text(asked.seen.creation_of(record.name), asked.seen.network)
+    return Told(did_json(asked.seen, wanted or "", record, status))
+
+
+def creation_of_did(seen: Snapshot, address: str, number: int) -> tuple[NameRecord, NameStatus]:
+    """The live name that was the ``number``-th created for ``address``. Raises ``Refused``."""
+    creation = seen.creation(owner_script(address, seen), number)
+    if creation is None:
+        raise not_on_chain(f"no name with the number {number} was created for {address}")
+    if seen.creation_of(creation.name) != creation:
+        raise not_on_chain(f"the identifier ended: {creation.name} lapsed and was registered anew")
+    return require_live(creation.name, seen)
+
+
+def not_known(seen: Snapshot, height: int) -> Refused:
+    """Why there is no consensus hash of a block."""
+    if height <= seen.height:
+        frozen = f"consensus: frozen at {seen.consensus_frozen_at}"
+        return not_on_chain(f"block {height} cannot be proven; {frozen}")
+    return Refused(
+        Refusal.INDEX_BEHIND, f"block {height} is not indexed; the last one is {seen.height}"
+    )
+
+
+def never_registered(name: str) -> Refused:
+    """The chain has never had the name."""
+    return Refused(Refusal.NOT_REGISTERED, f"{name} was never registered")
+
+
+# --- data handed in
+
+
+async def put_zonefile(asked: Asked) -> Told:
+    """Take data that comes as text in JSON."""
+    try:
+        text = json.loads(asked.body)["zonefile"]
+        data = text.encode("utf-8")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise Refused(
+            Refusal.BAD_REQUEST, 'the body must be JSON of the form {"zonefile": "text"}'
+        ) from None
+    return await _put(asked, data)
+
+
+async def put_data(asked: Asked) -> Told:
+    """Take data as it is."""
+    return await _put(asked, asked.body)
+
+
+async def _put(asked: Asked, data: bytes) -> Told:
+    if len(data) > MAX_BYTES:
+        sentence = f"{len(data)} bytes are more than the {MAX_BYTES} a name may hold"
+        raise Refused(Refusal.TOO_LARGE, sentence)
+    digest = value_hash(data)
+    if not asked.seen.is_announced(digest):
+        asked.require_fresh()
+        raise Refused(
+            Refusal.NOT_ANNOUNCED,
+            f"no live name announces {digest.hex()}, the hash of this data",
+        )
+    await asked.behind.keep(digest, data)
+    nodes = await asked.behind.publish(digest, data)
+    return Told(
+        {
+            "status": True,
+            "value_hash": digest.hex(),
+            "names": _announcers(asked.seen, digest),
+            "bytes": len(data),
+            "stored_at_nodes": nodes,
+        }
+    )
+
+
+def _announcers(seen: Snapshot, digest: bytes) -> list[str]:
+    """The names that announce ``digest`` now."""
+    found = {name: seen.name_status(name) for name in seen.names_of_value(digest)}
+    phases = (Phase.LIVE, Phase.GRACE)
+    return sorted(name for name, entry in found.items() if entry and entry[1].phase in phases)
+
+
+# --- the node
+
+
+def ping(_asked: Asked) -> Told:
+    """That somebody is there."""
+    return Told({"status": "alive", "version": VERSION})
+
+
+def info(asked: Asked) -> Told:
+    """What the node says of itself."""
+    return Told(asked.behind.figures())

@@ -1,0 +1,180 @@
+"""The parameters that paths and queries of the HTTP API have, each with the text it takes.
+
+What must stay true: what ``read`` takes is what ``schema`` describes; a refusal says what it would
+have taken.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from indexer.protocol.names import BadName, check_namespace
+from resolver.api.routes import Parameter
+from resolver.api.value import chain_name
+from resolver.refusals import Refusal, Refused
+
+MAX_HEIGHT = 2**32 - 2
+MAX_PAGE = 100_000
+MAX_HISTORY_PAGE = 1000
+MAX_DAYS = 36_500
+_MAX_CURSOR = 64
+
+_PLACE = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
+_DID = re.compile(r"did:stack:v0:([1-9A-HJ-NP-Za-km-z]{25,36})-(0|[1-9][0-9]{0,9})")
+
+
+def _whole(name: str, least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        plain = text.isascii() and text.isdecimal() and len(text) <= 10
+        if not plain or not least <= int(text) <= most:
+            raise ValueError(f"{name} is no whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def _number(name: str, about: str, *, most: int, least: int = 0, default: Any = None) -> Parameter:
+    schema = {"type": "integer", "minimum": least, "maximum": most}
+    if default is not None:
+        schema["default"] = default
+    return Parameter(name, about, schema, _whole(name, least, most), default)
+
+
+def _hex(name: str, size: int, about: str) -> Parameter:
+    pattern = re.compile(rf"[0-9a-fA-F]{{{size}}}", re.ASCII)
+
+    def read(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"{name} is not {size} hex digits")
+        return text.lower()
+
+    return Parameter(name, about, {"type": "string", "pattern": f"^[0-9a-fA-F]{{{size}}}$"}, read)
+
+
+def _read_name(text: str) -> str:
+    return chain_name(text)
+
+
+def _read_namespace(text: str) -> str:
+    try:
+        return check_namespace(text)
+    except BadName as error:
+        raise Refused(Refusal.BAD_NAME, str(error)) from None
+
+
+def _read_address(text: str) -> str:
+    if not (text.isascii() and text.isalnum() and 25 <= len(text) <= 36):
+        raise ValueError("the address is no base58 address of 25 to 36 characters")
+    return text
+
+
+def _read_did(text: str) -> tuple[str, int]:
+    found = _DID.fullmatch(text)
+    if found is None:
+        raise ValueError("an identifier of a name is did:stack:v0:ADDRESS-NUMBER")
+    return found[1], int(found[2])
+
+
+def _read_truth(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0", ""):
+        raise ValueError("all is true or false")
+    return text.lower() in ("true", "1", "")
+
+
+def _read_cursor(text: str) -> str:
+    if len(text) > _MAX_CURSOR or not text.isascii() or not text.isprintable():
+        raise ValueError("after is not what a page gave as the beginning of the next one")
+    return text
+
+
+def _read_place(text: str) -> str:
+    found = _PLACE.fullmatch(text)
+    if text and (found is None or max(int(found[1]), int(found[2])) > MAX_HEIGHT):
+        raise ValueError(f"{text[:40]!r} is no place where a page ended, such as 400000-12")
+    return text
+
+
+NAME_SCHEMA = {
+    "type": "string",
+    "pattern": r"^[a-z0-9_-]{1,35}(\.[a-z0-9_-]{1,19})?$",
+    "maxLength": 37,
+}
+NAMESPACE_SCHEMA = {"type": "string", "pattern": "^[a-z0-9_-]{1,19}$"}
+ADDRESS_SCHEMA = {"type": "string", "pattern": "^[1-9A-HJ-NP-Za-km-z]{25,36}$"}
+DID_SCHEMA = {
+    "type": "string",
+    "pattern": "^did:stack:v0:[1-9A-HJ-NP-Za-km-z]{25,36}-(0|[1-9][0-9]{0,9})$",
+}
+
+NAME = Parameter(
+    "name",
+    "A name on the chain; a bare label is in the namespace id.",
+    NAME_SCHEMA,
+    _read_name,
+    example="alice.id",
+)
+NAMESPACE = Parameter(
+    "namespace", "The id of a namespace.", NAMESPACE_SCHEMA, _read_namespace, example="id"
+)
+ADDRESS = Parameter("address", "A p2pkh or p2sh address.", ADDRESS_SCHEMA, _read_address)
+DID = Parameter("did", "did:stack:v0:ADDRESS-NUMBER.", DID_SCHEMA, _read_did)
+HEIGHT = _number("height", "The height of a block.", most=MAX_HEIGHT)
+TXID = _hex("txid", 64, "A transaction, as block explorers write it.")
+VALUE_HASH = _hex("hash", 40, "RIPEMD-160 of SHA-256 of data.")
+CONSENSUS_HASH = _hex("hash", 32, "A consensus hash.")
+
+PAGE = _number("page", "Which page, from 0; behind the last one nothing is.", most=MAX_PAGE)
+HISTORY_PAGE = _number(
+    "page",
+    "Which page, from 0; behind the last one nothing is.",
+    most=MAX_HISTORY_PAGE,
+    default=0,
+)
+AFTER = Parameter(
+    "after",
+    "Where the page before ended; the header Link gives it.",
+    {"type": "string", "pattern": "^[ -~]*$", "maxLength": _MAX_CURSOR, "default": ""},
+    _read_cursor,
+    "",
+)
+PLACE = Parameter(
+    "after",
+    "Where the page before ended: HEIGHT-INDEX; the header Link gives it.",
+    {"type": "string", "pattern": "^([0-9]{1,10}-[0-9]{1,10})?$", "default": ""},
+    _read_place,
+    "",
+)
+ALL = Parameter(
+    "all",
+    "Whether names that lapsed or were revoked belong to it.",
+    {"type": "boolean", "default": False},
+    _read_truth,
+    False,
+)
+ALL_OPERATIONS = Parameter(
+    "all",
+    "Whether refused operations belong to it.",
+    {"type": "boolean", "default": False},
+    _read_truth,
+    False,
+)
+ALL_JOBS = Parameter(
+    "all",
+    "Whether what is done, failed or abandoned belongs to it.",
+    {"type": "boolean", "default": False},
+    _read_truth,
+    False,
+)
+EXPIRING = _number(
+    "expiring",
+    "Only names that expire within so many days, or did and can still be renewed.",
+    least=1,
+    most=MAX_DAYS,
+)
+DAYS = _number("days", "How far the calendar looks ahead.", least=1, most=MAX_DAYS)
+OWNER = Parameter("address", "Only names of this owner.", ADDRESS_SCHEMA, _read_address)
+WITHIN = Parameter("namespace", "Only names in this namespace.", NAMESPACE_SCHEMA, _read_namespace)
+OFFSET = _number("offset", "How many to leave out.", most=MAX_PAGE * 100, default=0)
+COUNT = _number("count", "How many to give, 100 at most.", most=100, default=100)
+STATE_HEIGHT = _number("height", "Of the state that is proven.", most=MAX_HEIGHT)
+UNDER = _number("under", "Of the consensus hash that it is proven under.", most=MAX_HEIGHT)

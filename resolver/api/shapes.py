@@ -1,0 +1,237 @@
+"""Records of the name table as JSON, in the shapes of protocol spec sections 7.2 and 7.5.
+
+What must stay true: an opcode has one name everywhere; txids are as block explorers write them, all
+other hashes as hashed; what the chain leaves empty is null.
+"""
+
+import base64
+from collections.abc import Mapping
+
+from embit.hashes import hash160
+
+from indexer.bitcoin.scripts import is_p2pkh, script_address
+from indexer.bitcoin.transactions import hash_hex
+from indexer.networks import Network
+from indexer.protocol.flaws import Flaw
+from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Phase
+from indexer.protocol.schema import Verdict
+from indexer.protocol.serialized import Serialized
+from indexer.table.snapshot import Creation, Snapshot, State
+from resolver.api.values import Json
+from resolver.api.walks import Ending
+from resolver.dns.answer import about_date
+
+OPCODES: Mapping[str, str] = {
+    "?": "NAME_PREORDER",
+    ":": "NAME_REGISTRATION",
+    "::": "NAME_RENEWAL",
+    "+": "NAME_UPDATE",
+    ">": "NAME_TRANSFER",
+    ">>": "NAME_TRANSFER",
+    ">~": "NAME_TRANSFER",
+    "~": "NAME_REVOKE",
+    ";": "NAME_IMPORT",
+    "*": "NAMESPACE_PREORDER",
+    "&": "NAMESPACE_REVEAL",
+    "!": "NAMESPACE_READY",
+    "#": "ANNOUNCE",
+    "$": "TOKEN_TRANSFER",
+}
+"""Protocol spec section 1.3, and the signs under which operations are stored."""
+
+_NUMBERS = frozenset(
+    [
+        *("block_number", "preorder_block_number", "first_registered", "last_renewed"),
+        *("vtxindex", "version", "reveal_block", "ready_block", "lifetime", "coeff", "base"),
+        *("nonalpha_discount", "no_vowel_discount", "op_fee"),
+    ]
+)
+
+
+def status_word(status: NameStatus) -> str:
+    """What a name is, in one word."""
+    return "grace" if status.phase is Phase.GRACE else status.phase.name.lower()
+
+
+def about(seen: Snapshot, height: int | None) -> str | None:
+    """The day on which a block may come, estimated from the last one; None where it never does."""
+    if height is None:
+        return None
+    return about_date(height, seen.height, seen.block_time, seen.network.target_spacing) or None
+
+
+def name_json(seen: Snapshot, record: NameRecord, status: NameStatus) -> Json:
+    """A name that is live or revoked, in the shape of protocol spec section 7.5.
+
+    Without its zone file, which is fetched.
+    """
+    return {
+        "status": "revoked" if status.phase is Phase.REVOKED else "registered",
+        "name": record.name,
+        "address": record.address,
+        "zonefile_hash": record.value_hash.hex() if record.value_hash else None,
+        "last_txid": hash_hex(record.txid),
+        "blockchain": "bitcoin",
+        "did": did_text(seen.creation_of(record.name), seen.network),
+        "expire_block": status.expires_at,
+        "expires_about": about(seen, status.expires_at),
+        "renewal_deadline": status.gone_at,
+        "gone_about": about(seen, status.gone_at),
+        "grace_period": status.phase is Phase.GRACE,
+        "first_registered": record.first_registered,
+        "last_renewed": record.last_renewed,
+        "preorder_block_number": record.preorder_block_number,
+        "height": seen.height,
+    }
+
+
+def ending_json(seen: Snapshot, ending: Ending, address: str) -> Json:
+    """A name that ends, when, and about on which day."""
+    return {
+        "name": ending.name,
+        "address": address,
+        "phase": "live" if seen.height < ending.expires_at else "grace",
+        "expire_block": ending.expires_at,
+        "expires_about": about(seen, ending.expires_at),
+        "renewal_deadline": ending.gone_at,
+        "gone_about": about(seen, ending.gone_at),
+    }
+
+
+def record_json(record: NameRecord) -> Json:
+    """The record of a name as the first releases gave it (spec section 7.2), without history."""
+    return {
+        "opcode": OPCODES[record.op],
+        "op": record.op,
+        "txid": hash_hex(record.txid),
+        "vtxindex": record.vtxindex,
+        "name": record.name,
+        "namespace_id": record.name.partition(".")[2],
+        "address": record.address,
+        "sender": record.sender.hex(),
+        "sender_pubkey": _hex(record.sender_pubkey),
+        "value_hash": _hex(record.value_hash),
+        "revoked": record.revoked,
+        "block_number": record.block_number,
+        "first_registered": record.first_registered,
+        "last_renewed": record.last_renewed,
+        "preorder_block_number": record.preorder_block_number,
+        "preorder_hash": record.preorder_hash.hex(),
+        "op_fee": record.op_fee,
+        "importer": _hex(record.importer),
+        "importer_address": record.importer_address,
+        "consensus_hash": _hex(record.consensus_hash),
+    }
+
+
+def state_json(state: State) -> Json:
+    """A name after one operation, and the block of it."""
+    return {**record_json(state.record), "block_id": state.height, "vtxindex": state.vtxindex}
+
+
+def namespace_json(record: NamespaceRecord, height: int, network: Network) -> Json:
+    """The record of a namespace, revealed, ready or lapsed."""
+    return {
+        "opcode": OPCODES[record.op],
+        "op": record.op,
+        "txid": hash_hex(record.txid),
+        "vtxindex": record.vtxindex,
+        "namespace_id": record.namespace_id,
+        "version": record.version,
+        "address": record.address,
+        "sender": record.sender.hex(),
+        "sender_pubkey": _hex(record.sender_pubkey),
+        "recipient": record.recipient.hex(),
+        "recipient_address": record.recipient_address,
+        "preorder_hash": record.preorder_hash.hex(),
+        "block_number": record.block_number,
+        "reveal_block": record.reveal_block,
+        "ready_block": record.ready_block if record.is_ready else None,
+        "ready": record.is_ready,
+        "lapsed": not record.is_ready and not record.revealed_at(height, network),
+        "lifetime": record.lifetime,
+        "coeff": record.coeff,
+        "base": record.base,
+        "buckets": list(record.buckets),
+        "nonalpha_discount": record.nonalpha_discount,
+        "no_vowel_discount": record.no_vowel_discount,
+    }
+
+
+def verdict_json(txid: bytes, verdict: Verdict) -> Json:
+    """What became of one operation; ``reason`` is the sentence for who paid."""
+    flaw = None if verdict.flaw is None else Flaw.__members__.get(verdict.flaw)
+    return {
+        "txid": hash_hex(txid),
+        "height": verdict.height,
+        "vtxindex": verdict.vtxindex,
+        "op": verdict.opcode,
+        "opcode": OPCODES.get(verdict.opcode),
+        "subject": verdict.subject or None,
+        "accepted": verdict.flaw is None,
+        "flaw": None if verdict.flaw is None else verdict.flaw.lower(),
+        "reason": None if flaw is None else flaw.value,
+    }
+
+
+def operation_json(txid: bytes, verdict: Verdict, accepted: Serialized | None) -> Json:
+    """One operation of a block: its verdict and, where it took effect, its consensus fields."""
+    if accepted is None:
+        return {**verdict_json(txid, verdict), "serialized": None}
+    fields = {name: _field(name, text) for name, text in accepted.fields.items()}
+    stored = str(fields.get("op") or verdict.opcode)
+    named = {"op": stored, "opcode": OPCODES.get(stored)}
+    return {**fields, **verdict_json(txid, verdict), **named, "serialized": accepted.text}
+
+
+def _field(name: str, text: str) -> object:
+    """A field of a serialised operation, which is text throughout, as what it stands for."""
+    if not text:
+        return None
+    if name in _NUMBERS:
+        return int(text) if text.isdecimal() else float(text)
+    if name in ("revoked", "keep_data"):
+        return text == "True"
+    if name == "buckets":
+        return [int(one) for one in text.strip("[]").split(",")]
+    return text
+
+
+def did_text(creation: Creation | None, network: Network) -> str | None:
+    """The decentralised identifier of a name (spec section 6.6); None: it was never created."""
+    if creation is None:
+        return None
+    return f"did:stack:v0:{script_address(creation.script, network)}-{creation.number}"
+
+
+def did_json(seen: Snapshot, did: str, record: NameRecord, status: NameStatus) -> Json:
+    """What an identifier stands for now. ``public_key`` is null until the owner's key was seen."""
+    key = record.sender_pubkey
+    own = key is not None and is_p2pkh(record.sender) and hash160(key) == record.sender[3:23]
+    public_key = key.hex() if key is not None and own else None
+    named = {"id": did, "type": "secp256k1", "publicKeyHex": public_key}
+    return {
+        "did": did,
+        "name": record.name,
+        "address": record.address,
+        "status": status_word(status),
+        "public_key": public_key,
+        "document": {
+            "@context": "https://w3id.org/did/v1",
+            "id": did,
+            "publicKey": [named] if public_key else [],
+        },
+        "height": seen.height,
+    }
+
+
+def content(data: bytes, key: str) -> Json:
+    """Data as text, or in base64 under ``<key>_base64`` where it is no UTF-8."""
+    try:
+        return {key: data.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {f"{key}_base64": base64.b64encode(data).decode("ascii")}
+
+
+def _hex(value: bytes | None) -> str | None:
+    return value.hex() if value else None

@@ -1,0 +1,111 @@
+"""The data of a name, or the one reason why there is none; in order of precedence."""
+
+import asyncio
+
+import pytest
+
+from resolver.api.value import chain_name, find_value
+from resolver.dns.chase import Freshness
+from resolver.refusals import Refusal, Refused
+from tests.fakes_api import SWIFT, HasNot, World
+from zonefiles.sources import Missing, MissingReason
+
+FRESH = Freshness(True, 1000, 1000, 1.0)
+BEHIND = Freshness(False, 3, 1000, 0.0)
+SILENT = Freshness(True, 1000, 1000, 86_400.0)
+
+
+def find(name: str, freshness: Freshness = FRESH, world: World | None = None):
+    world = world or World()
+    return asyncio.run(
+        find_value(name, world.names, freshness, world.fetch, timeout=1.0, refuse_after=86_400.0)
+    )
+
+
+def refused(name: str, freshness: Freshness = FRESH, world: World | None = None) -> Refused:
+    with pytest.raises(Refused) as caught:
+        find(name, freshness, world)
+    return caught.value
+
+
+def test_a_live_name_gives_its_data_also_in_its_grace_period():
+    assert find("swiftonsecurity.id").data == SWIFT
+    world = World()
+    digest = world.names.names_by_hand["late.id"][0].value_hash
+    assert digest is not None
+    world.held[digest] = b"in its grace period"
+    assert find("late.id", world=world).data == b"in its grace period"
+
+
+@pytest.mark.parametrize("name", ["swiftonsecurity.id", "expired.id", "nobody.id", "nowhere.id"])
+@pytest.mark.parametrize("freshness", [BEHIND, SILENT])
+def test_an_index_that_does_not_know_the_present_comes_before_everything(name, freshness):
+    assert refused(name, freshness).refusal is Refusal.INDEX_BEHIND
+
+
+def test_a_silent_chain_is_borne_until_the_limit():
+    assert find("swiftonsecurity.id", Freshness(True, 1000, 1000, 86_399.0)).data == SWIFT
+
+
+@pytest.mark.parametrize(
+    ("name", "refusal"),
+    [
+        ("nobody.id", Refusal.NOT_REGISTERED),
+        ("expired.id", Refusal.EXPIRED),
+        ("revoked.id", Refusal.REVOKED),
+        ("empty.id", Refusal.NO_DATA),
+        ("nowhere.id", Refusal.DATA_UNAVAILABLE),
+        ("lied.id", Refusal.HASH_MISMATCH),
+    ],
+)
+def test_each_state_of_a_name_has_its_own_refusal(name, refusal):
+    assert refused(name).refusal is refusal
+    assert name in refused(name).sentence
+
+
+@pytest.mark.parametrize("name", ["nobody.id", "expired.id", "revoked.id", "empty.id"])
+def test_nobody_is_asked_for_the_data_of_a_name_that_has_none(name):
+    world = World()
+
+    async def asked(digest: bytes, timeout: float) -> HasNot:
+        raise AssertionError("the network was asked")
+
+    world.fetch = asked  # type: ignore[method-assign,assignment]
+    refused(name, world=world)
+
+
+def test_a_lonely_node_says_that_it_had_nobody_to_ask():
+    world = World()
+
+    async def alone(digest: bytes, timeout: float) -> HasNot:
+        return HasNot(asked=0, wrong=0)
+
+    world.fetch = alone  # type: ignore[method-assign,assignment]
+    assert refused("nowhere.id", world=world).sentence.startswith("no source had the data")
+
+
+def test_a_node_that_is_too_busy_to_ask_says_so_and_blames_nobody():
+    world = World()
+
+    async def busy(digest: bytes, timeout: float) -> Missing:
+        return Missing(MissingReason.BUSY, 0, 0)
+
+    world.fetch = busy  # type: ignore[method-assign,assignment]
+    found = refused("nowhere.id", world=world)
+    assert found.sentence.startswith("too many look-ups are under way")
+    assert "blockstore-cli put" not in found.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("alice", "alice.id"), ("alice.id", "alice.id"), ("a.podcast", "a.podcast")]
+)
+def test_a_bare_label_is_in_the_namespace_id(text, name):
+    assert chain_name(text) == name
+
+
+@pytest.mark.parametrize("text", ["", ".", "a.", ".id", "A", "a.b.c", "ä", "a b", "x" * 38])
+def test_text_that_is_no_name_is_refused_with_a_reason(text):
+    with pytest.raises(Refused) as caught:
+        chain_name(text)
+    assert caught.value.refusal is Refusal.BAD_NAME
+    assert caught.value.sentence
