@@ -19,7 +19,7 @@ from resolver.command_line import (
     SettingFlags,
 )
 from resolver.process import pidfile
-from resolver.settings import Settings
+from resolver.settings.settings import Settings
 
 DIFFERENT, UNUSABLE = 1, 2
 _EPILOG = (

@@ -25,7 +25,7 @@ from resolver.process.places import (
     usual_dirs,
     working_dir,
 )
-from resolver.settings_file import read_toml
+from resolver.settings.file import read_toml
 
 HOST, PORT = "127.0.0.1", 6264
 _SIGNS_OF_USE = ("names", "registrar", CONFIG_NAME, PID_NAME)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
-    from resolver.settings import Settings
+    from resolver.settings.settings import Settings
 
 PID_NAME = "blockstored.pid"
 STATUS_NAME = "blockstored.json"

@@ -19,12 +19,14 @@ from typing import Any, NoReturn
 
 import click
 
-from resolver import chain_commands, settings_text, table_commands
+from resolver import chain_commands, table_commands
 from resolver.command_line import CONTEXT, PID_NAME, Command
 from resolver.process import own_socket, pidfile
 from resolver.process.own_socket import Busy, Unreachable
 from resolver.process.places import ENV_PREFIX, SettingsError, config_path, env_name
-from resolver.settings import (
+from resolver.settings import text as settings_text
+from resolver.settings.file import read_toml
+from resolver.settings.settings import (
     VERSION,
     Settings,
     default_text,
@@ -35,8 +37,7 @@ from resolver.settings import (
     rows,
     takes_many,
 )
-from resolver.settings_file import read_toml
-from resolver.settings_types import as_text
+from resolver.settings.types import as_text
 from resolver.status_lines import status_lines
 
 OK, FAILED, UNUSABLE, NOT_RUNNING = 0, 1, 2, 3

@@ -11,8 +11,8 @@ import re
 import time
 from collections.abc import Callable, Iterable
 
-from resolver.settings import Settings
-from resolver.settings_types import HIDDEN, without_credentials
+from resolver.settings.settings import Settings
+from resolver.settings.types import HIDDEN, without_credentials
 
 REPEATS = 10
 REPEAT_WINDOW = 60.0

@@ -19,7 +19,7 @@ from resolver.command_line import unwritable
 from resolver.interpreter import settle
 from resolver.logs import ReopeningFile, bridge_twisted, open_log
 from resolver.process.pidfile import AlreadyRunning, PidFile
-from resolver.settings import VERSION, Settings
+from resolver.settings.settings import VERSION, Settings
 
 if TYPE_CHECKING:
     from resolver.progress_bar import ProgressBar

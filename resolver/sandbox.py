@@ -28,7 +28,7 @@ from resolver.command_line import PID_NAME
 from resolver.process.places import usual_dirs
 from resolver.run import run as run_process
 from resolver.service import Service, StartError, build
-from resolver.settings import Settings
+from resolver.settings.settings import Settings
 from zonefiles.archive.archive import Archive, ArchiveError
 from zonefiles.dht.node import DhtNode
 

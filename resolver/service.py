@@ -57,7 +57,7 @@ from resolver.doors.udp import UdpDoor, open_udp
 from resolver.forwarding.forwarder import Forwarder, ForwardError, forwarder_of
 from resolver.process.own_socket import NoPlace
 from resolver.resolve import Resolver
-from resolver.settings import VERSION, Settings
+from resolver.settings.settings import VERSION, Settings
 from resolver.transfers.transfers import Transfers
 from zonefiles.archive.archive import Archive, ArchiveError
 from zonefiles.dht.node import DhtError, DhtNode

@@ -30,7 +30,7 @@ from resolver.command_line import (
 from resolver.process import own_socket
 from resolver.process.own_socket import Busy, Unreachable
 from resolver.process.pidfile import AlreadyRunning, PidFile, owner
-from resolver.settings import Settings
+from resolver.settings.settings import Settings
 
 if TYPE_CHECKING:
     from indexer.table.rebuild import OnBlock

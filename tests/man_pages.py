@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from resolver import cli, daemon, refusals
-from resolver.settings import VERSION
+from resolver.settings.settings import VERSION
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "resolver" / "man"

@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from resolver import cli, settings
+from resolver import cli
+from resolver.settings import settings
 from tests.conftest import ROOT
 from tests.man_pages import FOLDER, PROGRAMS, page
 

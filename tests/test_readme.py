@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resolver.settings_text import markdown_table
+from resolver.settings.text import markdown_table
 from tests.conftest import ROOT
 
 README = ROOT / "README.md"

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from resolver.run import install_reactor
-from resolver.settings import Settings, load
+from resolver.settings.settings import Settings, load
 
 DEADLINE = 20.0
 

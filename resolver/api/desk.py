@@ -32,7 +32,7 @@ from indexer.wallet.signers import SignerError
 from resolver.api.payer import OWN, Signers, offline_name
 from resolver.api.registrar import Order
 from resolver.refusals import Refusal, Refused
-from resolver.settings import Settings
+from resolver.settings.settings import Settings
 from zonefiles.text.zonefile import MAX_BYTES, value_hash
 
 log = logging.getLogger("blockstore.registrar")

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from resolver.api.pages import Json
-from resolver.settings import VERSION
+from resolver.settings.settings import VERSION
 
 if TYPE_CHECKING:
     from indexer.following.progress import Progress

@@ -15,7 +15,7 @@ from indexer.wallet.key_storage import is_encrypted, load_keys, read_passphrase
 from indexer.wallet.node_coins import NodeCoins
 from indexer.wallet.node_wallet import NodeWallet
 from indexer.wallet.offline import Offline
-from resolver.settings import Settings
+from resolver.settings.settings import Settings
 
 OWN = "own"
 """The signer of the settings."""

@@ -14,7 +14,7 @@ from resolver.doors.doh import HttpsDoor, open_https
 from resolver.doors.tcp import TcpDoor
 from resolver.doors.tls import open_tls
 from resolver.resolve import Resolver
-from resolver.settings import Settings
+from resolver.settings.settings import Settings
 
 
 class EncryptedDoors:

@@ -34,7 +34,7 @@ from resolver.forwarding.query import Question, Sent, Verdict, compose, match, r
 from resolver.forwarding.special_use import kept_answer
 from resolver.forwarding.tls import CertificateRefused, NoReply, TlsUpstream, client_context
 from resolver.forwarding.upstreams import Upstream
-from resolver.settings import Settings
+from resolver.settings.settings import Settings
 
 log = logging.getLogger("blockstore.resolver")
 

@@ -19,7 +19,7 @@ from indexer.sandbox.node import SandboxNode
 from resolver import daemon as program
 from resolver.process import pidfile
 from resolver.process.pidfile import AlreadyRunning, PidFile
-from resolver.settings import flag_name, is_secret, is_switch, rows
+from resolver.settings.settings import flag_name, is_secret, is_switch, rows
 from tests.conftest import ROOT
 from tests.fakes_process import DEADLINE, Blockstored, environment
 

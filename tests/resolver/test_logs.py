@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from resolver.logs import REPEAT_WINDOW, REPEATS, LineFormatter, RepeatLimit, open_log
-from resolver.settings import load
+from resolver.settings.settings import load
 
 
 def record(message: str, *args: object, level: int = logging.WARNING) -> logging.LogRecord:

@@ -11,7 +11,7 @@ from indexer.sandbox.node import SandboxNode
 from resolver.daemon import EXIT_CODES
 from resolver.refusals import Refusal, exit_code_rows
 from resolver.service import build
-from resolver.settings import load
+from resolver.settings.settings import load
 from tests.conftest import ROOT
 from tests.fakes_process import run_module
 from zonefiles.text.zonefile import value_hash

@@ -16,7 +16,7 @@ from resolver.dns.zones import Zones
 from resolver.refusals import Refusal, Refused
 from resolver.resolve import Resolver
 from resolver.service import Service
-from resolver.settings import load
+from resolver.settings.settings import load
 from tests.fakes_resolver import FakeSource, checked, errors
 from tests.indexer.following.test_follower import _NEVER, ALICE, World
 from tests.indexer.following.test_reorganisations import branch

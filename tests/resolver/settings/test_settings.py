@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.settings import (
+from resolver.settings.settings import (
     ENV_PREFIX,
     VERSION,
     Settings,
@@ -19,8 +19,8 @@ from resolver.settings import (
     load,
     rows,
 )
-from resolver.settings_text import effective, markdown_table, to_toml
-from resolver.settings_types import read_duration, read_size, without_credentials
+from resolver.settings.text import effective, markdown_table, to_toml
+from resolver.settings.types import read_duration, read_size, without_credentials
 from tests.conftest import ROOT
 
 HOME = {"HOME": "/home/ada"}

@@ -25,7 +25,7 @@ from resolver.process.places import (
     home_dir,
     working_dir,
 )
-from resolver.settings_table import (
+from resolver.settings.table import (
     COOKIE_FILES,
     FROM_FILE,
     MAX_SHOWN_PATH,
@@ -40,7 +40,7 @@ from resolver.settings_table import (
     rows,
     takes_many,
 )
-from resolver.settings_types import as_text, printable, without_credentials
+from resolver.settings.types import as_text, printable, without_credentials
 
 __all__ = [
     "VERSION",

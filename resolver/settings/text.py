@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from resolver.settings import Settings, default_text, is_secret, rows
-from resolver.settings_types import HIDDEN, host_port, without_credentials
+from resolver.settings.settings import Settings, default_text, is_secret, rows
+from resolver.settings.types import HIDDEN, host_port, without_credentials
 
 
 def effective(settings: Settings) -> dict[str, dict[str, object]]:

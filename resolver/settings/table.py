@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from resolver.process.places import CONFIG_NAME
-from resolver.settings_types import (
+from resolver.settings.types import (
     Address,
     Duration,
     HostPort,
