@@ -20,7 +20,7 @@ setup(
     ],
     entry_points={
         "console_scripts": [
-            "blockstored = resolver.daemon:main",
+            "blockstored = resolver.blockstored:main",
             "blockstore-cli = resolver.cli:main",
         ]
     },

@@ -133,7 +133,7 @@ class World:
 
 def main() -> None:
     """Serve a World until standard input closes."""
-    from resolver.run import install_reactor
+    from resolver.daemon.run import install_reactor
 
     reactor = install_reactor()
     from resolver.api.door import ApiDoor

@@ -85,7 +85,7 @@ class Blockstored:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         """``blockstored`` with these arguments, to its end."""
-        return run_module("resolver.daemon", *arguments, env=self.env)
+        return run_module("resolver.blockstored", *arguments, env=self.env)
 
     def start(self, *flags: str) -> subprocess.CompletedProcess[bytes]:
         return self.command("start", *self.where, *self.flags, *flags)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from resolver import cli, daemon, refusals
+from resolver import blockstored as daemon
+from resolver import cli, refusals
 from resolver.settings.settings import VERSION
 from tests.conftest import ROOT
 

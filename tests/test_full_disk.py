@@ -25,7 +25,7 @@ import ctypes, os, sys
 prctl, drop_for_ever, override, read_search = ctypes.CDLL(None).prctl, 24, 1, 2
 for right in (override, read_search):
     prctl(drop_for_ever, right, 0, 0, 0)
-os.execv(sys.executable, [sys.executable, "-m", "resolver.daemon", *sys.argv[1:]])
+os.execv(sys.executable, [sys.executable, "-m", "resolver.blockstored", *sys.argv[1:]])
 """
 """Becomes ``blockstored`` without the right of root to write where nobody may."""
 

@@ -37,7 +37,7 @@ class Box:
         began = time.monotonic()
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "resolver.daemon", "sandbox"),
+                *(sys.executable, "-m", "resolver.blockstored", "sandbox"),
                 *("--working-dir", str(self.folder), *ports, *flags),
             ],
             cwd=ROOT,
@@ -248,7 +248,7 @@ def test_a_folder_with_other_databases_is_refused_and_kept(
     kept = tmp_path / "state" / "archive" / "kept"
     kept.parent.mkdir(parents=True)
     kept.write_text("data of another network")
-    command = [sys.executable, "-m", "resolver.daemon", "sandbox", *flags]
+    command = [sys.executable, "-m", "resolver.blockstored", "sandbox", *flags]
     ended = subprocess.run(
         [*command, "--working-dir", str(tmp_path / "state"), "--dns-port", "0", "--api-port", "0"],
         cwd=ROOT,
@@ -267,7 +267,7 @@ def test_a_sandbox_killed_while_it_was_founded_begins_afresh(tmp_path: Path) -> 
     box = Box(tmp_path / "state")
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "resolver.daemon", "sandbox"),
+            *(sys.executable, "-m", "resolver.blockstored", "sandbox"),
             *("--working-dir", str(box.folder), "--dns-port", "0"),
             *("--api-port", "0", "--dht-port", "0"),
         ],

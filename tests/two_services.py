@@ -9,7 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
-from resolver.run import install_reactor
+from resolver.daemon.run import install_reactor
 from resolver.settings.settings import Settings, load
 
 DEADLINE = 20.0

@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-import resolver.run
+import resolver.daemon.run
 import resolver.service  # noqa: F401 - so that it is read
-from resolver import daemon
+from resolver import blockstored as daemon
 from tests.conftest import ROOT
 from tests.fakes_process import environment
 

@@ -19,6 +19,7 @@ from indexer.networks import MAINNET  # noqa: E402
 from indexer.protocol import schema  # noqa: E402
 from indexer.protocol.records import NamespaceRecord  # noqa: E402
 from indexer.table.table import NameTable  # noqa: E402
+from resolver.daemon.interpreter import settle  # noqa: E402
 from resolver.dns.cache import ReplyCache  # noqa: E402
 from resolver.dns.chase import Freshness  # noqa: E402
 from resolver.dns.zones import Zones  # noqa: E402
@@ -27,7 +28,6 @@ from resolver.doors.doh import open_https  # noqa: E402
 from resolver.doors.tcp import open_tcp  # noqa: E402
 from resolver.doors.tls import open_tls  # noqa: E402
 from resolver.doors.udp import open_udp  # noqa: E402
-from resolver.interpreter import settle  # noqa: E402
 from resolver.resolve import Resolver  # noqa: E402
 from tests.benchmarks.dns_servers import address_of  # noqa: E402
 from tests.fakes_resolver import HEIGHT, name_record  # noqa: E402

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from indexer.sandbox.node import SandboxNode
-from resolver.daemon import EXIT_CODES
+from resolver.blockstored import EXIT_CODES
 from resolver.refusals import Refusal, exit_code_rows
 from resolver.service import build
 from resolver.settings.settings import load

@@ -54,7 +54,7 @@ def doors(folder: Path, **options: Any) -> Iterator[SimpleNamespace]:
 
 
 def main() -> None:
-    from resolver.run import install_reactor
+    from resolver.daemon.run import install_reactor
 
     reactor = install_reactor()
     from resolver.api.door import ApiDoor

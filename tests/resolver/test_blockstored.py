@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from indexer.sandbox.node import SandboxNode
-from resolver import daemon as program
+from resolver import blockstored as program
 from resolver.process import pidfile
 from resolver.process.pidfile import AlreadyRunning, PidFile
 from resolver.settings.settings import flag_name, is_secret, is_switch, rows
@@ -376,7 +376,7 @@ class Foreground:
     def __init__(self, one: Blockstored) -> None:
         command = ["start", "--foreground", *one.where, *one.flags]
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "resolver.daemon", *command],
+            [sys.executable, "-m", "resolver.blockstored", *command],
             cwd=ROOT,
             env=one.env,
             stderr=subprocess.PIPE,

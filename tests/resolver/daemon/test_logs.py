@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from resolver.logs import REPEAT_WINDOW, REPEATS, LineFormatter, RepeatLimit, open_log
+from resolver.daemon.logs import REPEAT_WINDOW, REPEATS, LineFormatter, RepeatLimit, open_log
 from resolver.settings.settings import load
 
 

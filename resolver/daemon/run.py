@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from resolver.command_line import unwritable
-from resolver.interpreter import settle
-from resolver.logs import ReopeningFile, bridge_twisted, open_log
+from resolver.daemon.interpreter import settle
+from resolver.daemon.logs import ReopeningFile, bridge_twisted, open_log
 from resolver.process.pidfile import AlreadyRunning, PidFile
 from resolver.settings.settings import VERSION, Settings
 
 if TYPE_CHECKING:
-    from resolver.progress_bar import ProgressBar
+    from resolver.daemon.progress_bar import ProgressBar
 
 log = logging.getLogger("blockstore.daemon")
 
@@ -64,7 +64,7 @@ def run_service(
 
     bar: ProgressBar | None = None
     if ready_fd is None and not quiet and sys.stderr.isatty():
-        from resolver import progress_bar
+        from resolver.daemon import progress_bar
 
         if progress_bar.is_drawable(sys.stderr, os.environ):
             bar = progress_bar.ProgressBar(sys.stderr)

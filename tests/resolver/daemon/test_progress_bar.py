@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from indexer.following.follower import FollowerStatus
 from indexer.following.progress import Progress
 from indexer.sandbox.node import SandboxNode
-from resolver import progress_bar
-from resolver.progress_bar import MIN_BAR, ProgressBar, is_drawable, sides
+from resolver.daemon import progress_bar
+from resolver.daemon.progress_bar import MIN_BAR, ProgressBar, is_drawable, sides
 from resolver.status_lines import status_lines
 from tests.conftest import ROOT
 from tests.fakes_process import DEADLINE, Blockstored
@@ -291,7 +291,7 @@ class Pty:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         command = ["start", "--foreground", *one.where, *one.flags, *flags]
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "resolver.daemon", *command],
+            [sys.executable, "-m", "resolver.blockstored", *command],
             cwd=ROOT,
             env=one.env | {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"} | environ,
             stdin=slave,

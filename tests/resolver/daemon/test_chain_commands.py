@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from indexer.networks import REGTEST
-from resolver import daemon as program
+from resolver import blockstored as program
 from resolver.process.pidfile import PidFile
 from tests.conftest import DATA
 from tests.indexer.following.test_follower import World, _transactions

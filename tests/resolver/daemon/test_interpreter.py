@@ -9,7 +9,7 @@ def test_what_is_there_at_the_start_is_never_looked_at_again():
     """In a process of its own: the settings are the whole interpreter's."""
     script = (
         "import gc, sys, resolver.dns.message\n"
-        "from resolver.interpreter import settle\n"
+        "from resolver.daemon.interpreter import settle\n"
         "settle()\n"
         "print(gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 100, gc.isenabled(),\n"
         "      gc.get_threshold()[0] > 5_000, sys.getswitchinterval() < 0.001)\n"
@@ -21,7 +21,7 @@ def test_what_is_there_at_the_start_is_never_looked_at_again():
 def test_rubbish_in_circles_is_still_found():
     script = (
         "import gc, weakref\n"
-        "from resolver.interpreter import YOUNG_OBJECTS, settle\n"
+        "from resolver.daemon.interpreter import YOUNG_OBJECTS, settle\n"
         "settle()\n"
         "class Node: pass\n"
         "node = Node()\n"

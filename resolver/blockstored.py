@@ -2,7 +2,8 @@
 
 What must stay true: a person sees one line that says what to do, never a traceback; ``start``
 returns when the doors are open or with the reason why they are not; a second signal ends at once.
-Twisted is imported only where a service runs, after the reactor was chosen (``resolver/run.py``).
+Twisted is imported only where a service runs, after the reactor was chosen
+(``resolver/daemon/run.py``).
 """
 
 import http.client
@@ -19,8 +20,8 @@ from typing import Any, NoReturn
 
 import click
 
-from resolver import chain_commands, table_commands
 from resolver.command_line import CONTEXT, PID_NAME, Command
+from resolver.daemon import chain_commands, table_commands
 from resolver.process import own_socket, pidfile
 from resolver.process.own_socket import Busy, Unreachable
 from resolver.process.places import ENV_PREFIX, SettingsError, config_path, env_name
@@ -160,7 +161,7 @@ def start(foreground: bool, quiet: bool, ready_fd: int | None, **flags: Any) -> 
     """
     settings = read_settings(flags)
     if foreground:
-        from resolver.run import run_service
+        from resolver.daemon.run import run_service
 
         pid_path = settings.working_dir / PID_NAME
         sys.exit(run_service(settings, pid_path, ready_fd=ready_fd, quiet=quiet))
@@ -187,7 +188,7 @@ def _start_in_background(flags: Mapping[str, Any]) -> None:
         for one in value if isinstance(value, tuple) else (value,):
             arguments += [flag_name(name), str(one)]
     reading, writing = os.pipe()
-    command = [sys.executable, "-P", "-m", "resolver.daemon", "start", "--foreground"]
+    command = [sys.executable, "-P", "-m", "resolver.blockstored", "start", "--foreground"]
     root = str(Path(__file__).resolve().parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
