@@ -21,7 +21,7 @@ setup(
     entry_points={
         "console_scripts": [
             "blockstored = resolver.blockstored:main",
-            "blockstore-cli = resolver.cli:main",
+            "blockstore-cli = resolver.blockstore_cli:main",
         ]
     },
     install_requires=[

@@ -259,7 +259,7 @@ def _command_line() -> str:
     if shutil.which("blockstore-cli"):
         return "blockstore-cli"
     beside = Path(sys.executable).with_name("blockstore-cli")
-    return str(beside) if beside.exists() else f"{sys.executable} -m resolver.cli"
+    return str(beside) if beside.exists() else f"{sys.executable} -m resolver.blockstore_cli"
 
 
 def run(settings: Settings, fresh: bool) -> int:

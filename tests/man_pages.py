@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
+from resolver import blockstore_cli, refusals
 from resolver import blockstored as daemon
-from resolver import cli, refusals
 from resolver.settings.settings import VERSION
 from tests.conftest import ROOT
 
@@ -31,7 +31,7 @@ PROGRAMS: dict[str, tuple[click.Group, str, list[tuple[int, str]], list[tuple[st
         ],
     ),
     "blockstore-cli": (
-        cli.cli,
+        blockstore_cli.cli,
         "looks names up in Blockstore, and owns them",
         refusals.exit_code_rows(),
         [("~/.blockstore/blockstored.sock", "Where its user's daemon is asked.")],

@@ -54,7 +54,7 @@ class Keeper(Blockstored):
     def begin_cli(self, *words: str) -> "Command":
         """``blockstore-cli`` as it runs."""
         where = ["--working-dir", str(self.folder / "w")]
-        command = [sys.executable, "-m", "resolver.cli", *where, *words]
+        command = [sys.executable, "-m", "resolver.blockstore_cli", *where, *words]
         return Command(
             command,
             cwd=ROOT,

@@ -102,7 +102,7 @@ PURE = frozenset(
         "resolver/refusals.py",
         "resolver/api/registrar.py",
         "resolver/status_lines.py",
-        "resolver/verified.py",
+        "resolver/cli/verified.py",
         "resolver/dns/reply.py",
         "resolver/api/calendar.py",
         "resolver/api/chain.py",

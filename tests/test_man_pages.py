@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from resolver import cli
+from resolver import blockstore_cli
 from resolver.settings import settings
 from tests.conftest import ROOT
 from tests.man_pages import FOLDER, PROGRAMS, page
@@ -24,7 +24,7 @@ def test_a_page_is_installed(name: str) -> None:
 
 def test_every_command_and_setting_is_in_its_page() -> None:
     told = page("blockstore-cli")
-    for name, command in cli.cli.commands.items():
+    for name, command in blockstore_cli.cli.commands.items():
         escaped = name.replace("-", "\\-")
         assert (f'.SS "{escaped} ' in told) is not command.hidden
     told = page("blockstored")

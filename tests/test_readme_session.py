@@ -95,7 +95,7 @@ class Shell:
         if words[0] == COMMAND:
             printing = [] if "--json" in words else ["--human"]  # as on a terminal
             options = ["--working-dir", str(self.box.folder), *printing]
-            words = [sys.executable, "-m", "resolver.cli", *options, *words[1:]]
+            words = [sys.executable, "-m", "resolver.blockstore_cli", *options, *words[1:]]
         ended = subprocess.run(
             words,
             cwd=self.folder,

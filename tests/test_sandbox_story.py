@@ -93,7 +93,7 @@ class Box:
         port = re.search(r"HTTP API on 127.0.0.1 port (\d+)", self.text)
         assert port is not None
         return subprocess.run(
-            [sys.executable, "-m", "resolver.cli", "--port", port[1], *words],
+            [sys.executable, "-m", "resolver.blockstore_cli", "--port", port[1], *words],
             cwd=ROOT,
             env=environment(),
             capture_output=True,

@@ -477,7 +477,7 @@ def test_the_command_line_finds_the_daemon_and_hears_that_it_is_behind(make):
     one = make()
     one.start()
     ended = subprocess.run(
-        [sys.executable, "-m", "resolver.cli", "lookup", "alice"],
+        [sys.executable, "-m", "resolver.blockstore_cli", "lookup", "alice"],
         cwd=ROOT,
         env=environment({"BLOCKSTORE_API_PORT": str(one.ports()["api"]["port"])}),
         capture_output=True,

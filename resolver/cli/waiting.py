@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from resolver import refusals
-from resolver.cli_daemon import Daemon, Json, Lines, fail, printable
-from resolver.cli_names import page_path
-from resolver.cli_signing import Budget, told
+from resolver.cli.asking import Daemon, Json, Lines, fail, printable
+from resolver.cli.names import page_path
+from resolver.cli.signing import Budget, told
 
 if TYPE_CHECKING:
     from indexer.wallet.keys import KeyRing

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from resolver import cli_place
-from resolver.cli import cli
+from resolver.blockstore_cli import cli
+from resolver.cli import which_daemon
 from resolver.process import own_socket
 from resolver.process.pidfile import PidFile
 from tests.servers import serving
@@ -167,7 +167,7 @@ def test_a_daemon_that_does_not_run_is_told_how_it_is_started(home, words, start
 
 def test_where_this_user_has_no_daemon_the_usual_port_is_read_and_not_paid_at(home, monkeypatch):
     with serving(200, json.dumps({"status": "alive"}).encode()) as (port, said):
-        monkeypatch.setattr(cli_place, "PORT", port)
+        monkeypatch.setattr(which_daemon, "PORT", port)
         assert run("ping").exit_code == 0
         assert run("pending").exit_code == 3
     assert [one.path for one in said] == ["/v1/ping"]

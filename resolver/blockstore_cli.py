@@ -10,9 +10,11 @@ from collections.abc import Mapping
 import click
 from click.core import ParameterSource
 
-from resolver import cli_doctor, cli_keys, cli_names, cli_proof, cli_wishes, refusals
-from resolver.cli_daemon import Daemon, PrintingGroup, fail
-from resolver.cli_place import HOST, PORT, AtPort, Door, OwnDaemon
+from resolver import refusals
+from resolver.cli import doctor, keys, proof, wishes
+from resolver.cli import names as cli_names
+from resolver.cli.asking import Daemon, PrintingGroup, fail
+from resolver.cli.which_daemon import HOST, PORT, AtPort, Door, OwnDaemon
 from resolver.command_line import CONTEXT
 from resolver.process.places import NETWORKS, PLACES, env_name
 
@@ -105,7 +107,7 @@ def _door(
     return at_port if (host or port) and not own.named else own
 
 
-_ROOMS = (cli_names, cli_proof, cli_wishes, cli_keys, cli_doctor)
+_ROOMS = (cli_names, proof, wishes, keys, doctor)
 for _command, _name in (entry for room in _ROOMS for entry in room.COMMANDS):
     cli.add_command(_command, _name)
 for _command, _name in cli_names.FORMER_NAMES:

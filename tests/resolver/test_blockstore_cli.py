@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner, Result
 
-from resolver import cli as program
+from resolver import blockstore_cli as program
 from resolver import refusals
 from resolver.refusals import Refusal
 from tests.conftest import ROOT
@@ -213,15 +213,17 @@ def test_the_help_lists_every_exit_code():
 
 
 def test_the_real_program_prints_the_same(port):
-    ended = run_module("resolver.cli", "--port", str(port), "lookup", "swiftonsecurity.id")
+    ended = run_module(
+        "resolver.blockstore_cli", "--port", str(port), "lookup", "swiftonsecurity.id"
+    )
     assert (ended.returncode, ended.stdout.decode(), ended.stderr) == (0, LOOKUP, b"")
-    ended = run_module("resolver.cli", "--port", str(port), "lookup", "nobody")
+    ended = run_module("resolver.blockstore_cli", "--port", str(port), "lookup", "nobody")
     assert (ended.returncode, ended.stdout) == (4, b"")
 
 
 def test_starting_it_imports_nothing_heavy():
     code = (
-        "import sys, resolver.cli;"
+        "import sys, resolver.blockstore_cli;"
         "heavy = {'twisted', 'pydantic', 'dnslib', 'dns', 'plyvel', 'embit', 'asyncio'};"
         "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
     )

@@ -15,8 +15,8 @@ import click
 from click.shell_completion import get_completion_class
 
 from resolver import refusals
-from resolver.cli_daemon import Daemon, Json, Lines, PrintingCommand
-from resolver.cli_place import AtPort, OwnDaemon
+from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand
+from resolver.cli.which_daemon import AtPort, OwnDaemon
 
 DNS_TIMEOUT = 3.0
 FEW_PEERS = 1

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from resolver import refusals
-from resolver.cli_daemon import (
+from resolver.cli.asking import (
     Daemon,
     Json,
     Lines,

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from resolver import refusals
-from resolver.cli_daemon import Daemon, PrintingCommand, fail, printable
-from resolver.cli_signing import told
-from resolver.cli_waiting import confirmed, read_psbt
+from resolver.cli.asking import Daemon, PrintingCommand, fail, printable
+from resolver.cli.signing import told
+from resolver.cli.waiting import confirmed, read_psbt
 
 MAX_NEW = 100
 

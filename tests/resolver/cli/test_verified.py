@@ -6,7 +6,7 @@ import pytest
 
 from indexer.protocol.proofs import BadProof, build_proof
 from indexer.table.snapshot import Snapshot
-from resolver.verified import Trusted, VerifiedName, verify_data, verify_name
+from resolver.cli.verified import Trusted, VerifiedName, verify_data, verify_name
 from tests.indexer.protocol.ledger import ALICE, BOB, PAYER, THIRD, Ledger, opened, register, revoke
 from zonefiles.text.zonefile import value_hash
 

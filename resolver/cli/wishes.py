@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from resolver import refusals
-from resolver.cli_daemon import (
+from resolver.cli.asking import (
     ASK_FIRST,
     Daemon,
     Json,
@@ -24,8 +24,8 @@ from resolver.cli_daemon import (
     printable,
     table,
 )
-from resolver.cli_names import page_path, read_data
-from resolver.cli_waiting import Waiting, confirmed, is_somebody_here, show_job
+from resolver.cli.names import page_path, read_data
+from resolver.cli.waiting import Waiting, confirmed, is_somebody_here, show_job
 from resolver.refusals import Refusal
 
 Options = Mapping[str, Any]
@@ -491,7 +491,7 @@ def resume(daemon: Daemon, job: str, consent: bool, key_file: Path | None, wait:
 @click.pass_obj
 def continue_(daemon: Daemon, job: str, psbt_file: Path, wait: bool) -> None:
     """Hand in the signed PSBT that ID waits for."""
-    from resolver.cli_waiting import read_psbt
+    from resolver.cli.waiting import read_psbt
 
     body = {"psbt": read_psbt(psbt_file)}
     answer = daemon.order(page_path("/v1/registrar/jobs/{}/continue", job), body)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from resolver import refusals
-from resolver.cli_daemon import Daemon, Json, Lines, PrintingCommand, described, fail
-from resolver.cli_names import page_path, read_data
-from resolver.cli_place import AtPort
+from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand, described, fail
+from resolver.cli.names import page_path, read_data
+from resolver.cli.which_daemon import AtPort
 
 if TYPE_CHECKING:
     from indexer.networks import Network
-    from resolver.verified import Trusted, VerifiedName
+    from resolver.cli.verified import Trusted, VerifiedName
 
 NOT_PROVEN = refusals.NOT_PROVEN
 
@@ -121,7 +121,7 @@ def _network_of(proof_file: Path | None) -> str:
 def _trusted(
     daemon: Daemon, network: "Network", consensus: str | None, height: int | None, trust: str | None
 ) -> "Trusted":
-    from resolver.verified import Trusted
+    from resolver.cli.verified import Trusted
 
     if consensus is not None:
         try:
@@ -163,7 +163,7 @@ def _shown(
     daemon: Daemon, name: str, trusted: "Trusted", network: "Network", proof_file: Path | None
 ) -> "VerifiedName":
     from indexer.protocol.proofs import BadProof, read_proof
-    from resolver.verified import verify_name
+    from resolver.cli.verified import verify_name
 
     if proof_file is None:
         answer = daemon.get(page_path("/v1/names/{}/proof", name, under=trusted.height))
@@ -197,7 +197,7 @@ def _on_file(file: Path) -> str:
 
 def _data(daemon: Daemon, shown: "VerifiedName", data_file: Path | None) -> bytes | None:
     from indexer.protocol.proofs import BadProof
-    from resolver.verified import verify_data
+    from resolver.cli.verified import verify_data
 
     if data_file is not None:
         data, where = read_data(data_file), str(data_file)

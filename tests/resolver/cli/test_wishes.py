@@ -9,10 +9,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from resolver import cli_daemon, cli_waiting, cli_wishes
-from resolver.cli import cli
-from resolver.cli_daemon import Daemon
-from resolver.cli_place import AtPort
+from resolver.blockstore_cli import cli
+from resolver.cli import asking, wishes
+from resolver.cli import waiting as cli_waiting
+from resolver.cli.asking import Daemon
+from resolver.cli.which_daemon import AtPort
 
 ZONE = b"$TTL 300\n@ A 192.0.2.1\n"
 PLAN = {"plan": {"total": 5365}, "text": ["To register alice.id:", "It costs 5,365 satoshis."]}
@@ -55,7 +56,7 @@ class Remembered(Daemon):
 def daemon(monkeypatch: pytest.MonkeyPatch) -> Remembered:
     made = Remembered(AtPort("127.0.0.1", 1), 1.0)
     made.asked, made.holds, made.states = [], EMPTY, [JOB]
-    monkeypatch.setattr("resolver.cli.Daemon", lambda *_: made)
+    monkeypatch.setattr("resolver.blockstore_cli.Daemon", lambda *_: made)
     monkeypatch.setattr(cli_waiting, "POLL", 0.0)
     return made
 
@@ -100,7 +101,7 @@ def test_ctrl_c_at_the_question_is_a_no(daemon, monkeypatch):
     def leave(*_: object, **__: object) -> bool:
         raise click.Abort
 
-    monkeypatch.setattr(cli_wishes, "is_somebody_here", lambda: True)
+    monkeypatch.setattr(wishes, "is_somebody_here", lambda: True)
     monkeypatch.setattr(click, "confirm", leave)
     result = run("register", "alice")
     assert result.exit_code == 17
@@ -271,7 +272,7 @@ def test_what_was_begun_is_gone_on_with(daemon, words, path):
 
 def test_when_the_daemon_goes_away_meanwhile_what_was_begun_is_said_to_go_on(daemon, monkeypatch):
     def gone(self: Daemon, path: str, *, secret: bool = False) -> Any:
-        cli_daemon.fail(3, "blockstored does not run there", "start it")
+        asking.fail(3, "blockstored does not run there", "start it")
 
     monkeypatch.setattr(Remembered, "get", gone)
     result = run("resume", "abcdef0123", "--wait")

@@ -13,9 +13,9 @@ from indexer.networks import SANDBOX
 from indexer.wallet.coins import Coin, Unsigned
 from indexer.wallet.key_storage import load_keys
 from indexer.wallet.psbt import signed_transaction, write_psbt
-from resolver import cli_waiting
-from resolver.cli import cli
-from resolver.cli_daemon import Daemon
+from resolver.blockstore_cli import cli
+from resolver.cli import waiting as cli_waiting
+from resolver.cli.asking import Daemon
 
 TO = p2pkh_script(b"\7" * 20)
 
@@ -149,7 +149,7 @@ class Composing(Daemon):
 def composing(monkeypatch: pytest.MonkeyPatch) -> Composing:
     made = Composing("127.0.0.1", 1, 1.0)
     made.psbts, made.handed = [], []
-    monkeypatch.setattr("resolver.cli.Daemon", lambda *_: made)
+    monkeypatch.setattr("resolver.blockstore_cli.Daemon", lambda *_: made)
     return made
 
 

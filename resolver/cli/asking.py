@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NoReturn
 import click
 
 from resolver import refusals
-from resolver.cli_place import BadPlace, Door, NobodyThere
+from resolver.cli.which_daemon import BadPlace, Door, NobodyThere
 from resolver.command_line import CONTEXT
 from resolver.process.own_socket import Busy
 from resolver.refusals import Refusal
