@@ -14,7 +14,7 @@ setup(
     author="The Blockstore authors",
     python_requires=">=3.11",
     packages=find_packages(include=["indexer*", "zonefiles*", "resolver*"]),
-    package_data={"resolver": ["demo/*"]},
+    package_data={"resolver.sandbox": ["demo/*"]},
     data_files=[
         ("share/man/man1", ["resolver/man/blockstored.1", "resolver/man/blockstore-cli.1"])
     ],

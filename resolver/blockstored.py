@@ -322,7 +322,7 @@ def sandbox(fresh: bool, **flags: Any) -> None:
     for name in os.environ.keys() & {env_name(n) for n in NODE_SETTINGS}:
         del os.environ[name]  # a sandbox brings its own node
     settings = read_settings({**named, "network": "sandbox"})
-    from resolver.sandbox import run
+    from resolver.sandbox.box import run
 
     sys.exit(run(settings, fresh) or OK)
 

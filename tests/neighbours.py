@@ -22,8 +22,8 @@ from indexer.bitcoin.scripts import script_address
 from indexer.networks import SANDBOX
 from indexer.sandbox.node import SandboxNode
 from indexer.sandbox.switches import Switches
-from resolver.founding import MINER
 from resolver.process import own_socket
+from resolver.sandbox.founding import MINER
 from tests.conftest import ROOT
 from tests.fakes_process import Blockstored, environment
 

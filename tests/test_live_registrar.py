@@ -21,7 +21,7 @@ from indexer.bitcoin.transactions import hash_hex, parse_block
 from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.wallet.key_storage import make_keys
-from resolver.founding import MINER
+from resolver.sandbox.founding import MINER
 from tests.bcoin import API_KEY, Bcoin, needs_bcoin
 from tests.fakes_process import Blockstored
 from tests.neighbours import ENDED, PATIENCE, TERMS, Json, Keeper

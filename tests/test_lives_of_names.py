@@ -17,7 +17,7 @@ import pytest
 
 from indexer.networks import BLOCKS_PER_DAY, SANDBOX
 from indexer.wallet.key_storage import load_keys
-from resolver.founding import MINER
+from resolver.sandbox.founding import MINER
 from tests.neighbours import PATIENCE, TERMS, Neighbours
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(170)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from indexer.sandbox.node import SandboxNode
-from resolver.founding import MINER
+from resolver.sandbox.founding import MINER
 from tests.fakes_process import Blockstored
 
 pytestmark = [pytest.mark.live]

@@ -17,7 +17,7 @@ from indexer.networks import SANDBOX
 from indexer.protocol.operations import Operation
 from indexer.protocol.schema import UNDO_BLOCKS
 from indexer.sandbox.node import SandboxNode
-from resolver.founding import LARGE_COIN, MINER, SPACING, Purse, sandbox_key
+from resolver.sandbox.founding import LARGE_COIN, MINER, SPACING, Purse, sandbox_key
 from tests import fakes
 from tests.fakes_process import DEADLINE, Blockstored
 from zonefiles.text.zonefile import value_hash

@@ -33,7 +33,15 @@ from indexer.protocol.operations import (
 from indexer.protocol.prices import namespace_price
 from indexer.sandbox.node import SandboxNode
 from indexer.wallet.keys import Key
-from resolver.founding import LARGE_COIN, MINER, PAYER, SMALL_COIN, SPACING, Purse, sandbox_key
+from resolver.sandbox.founding import (
+    LARGE_COIN,
+    MINER,
+    PAYER,
+    SMALL_COIN,
+    SPACING,
+    Purse,
+    sandbox_key,
+)
 from tests.fakes import BUCKETS
 from tests.fakes_process import Blockstored
 from zonefiles.dht.node import DHT_MAX_VALUE

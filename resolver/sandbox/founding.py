@@ -65,7 +65,7 @@ KEPT = (IMPORTED, TRANSFERRED, NOWHERE, EMPTY, UPDATED, *ORDINARY)
 
 def demo_data(name: str) -> bytes:
     """The data that the project ships for one of the sandbox's names."""
-    return files("resolver").joinpath("demo", name).read_bytes()
+    return files("resolver.sandbox").joinpath("demo", name).read_bytes()
 
 
 def published() -> dict[bytes, bytes]:
