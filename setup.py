@@ -26,6 +26,7 @@ setup(
     },
     install_requires=[
         "twisted[tls]>=26.4",
+        "h2>=4.4,<5",
         "uvloop>=0.21; sys_platform != 'win32'",
         "dnslib>=0.9.26",
         "dnspython>=2.7",

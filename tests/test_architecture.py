@@ -87,7 +87,6 @@ PURE = frozenset(
         "resolver/forwarding/health.py",
         "resolver/forwarding/special_use.py",
         "resolver/forwarding/query.py",
-        "resolver/doors/hpack.py",
         "resolver/doors/http2.py",
         "resolver/doors/http_values.py",
         "resolver/dns/lookup.py",
@@ -133,6 +132,8 @@ OWNERS = {
     "plyvel": {"indexer/table/table.py", "zonefiles/archive/archive.py"},
     "dnslib": {"resolver/dns/message.py"},
     "bitcoinrpc": {"indexer/node/node.py", "indexer/node/wire.py"},
+    "h2": {"resolver/doors/http2.py"},
+    "hpack": {"resolver/doors/http2.py"},
 }
 """Libraries that only these files may import."""
 

@@ -25,6 +25,7 @@ _QUIET = {
     "rpcudp": logging.ERROR,
     "BitcoinRPC": logging.WARNING,
     "asyncio": logging.WARNING,
+    "hpack": logging.WARNING,  # which would tell who asked what
     "blockstore.twisted": logging.WARNING,
 }
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")

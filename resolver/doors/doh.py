@@ -1,7 +1,7 @@
 """The HTTPS door: DNS over HTTPS inside TLS, by HTTP/2 or by twisted.web's HTTP/1.1.
 
 Which of them is settled by ALPN. Twisted's own HTTP/2 loses requests, and dig asks in HTTP/2
-alone, so that is our own (``http2``). The same requests are answered without TLS on the API's
+alone, so that goes by ``h2`` (``http2``). The same requests are answered without TLS on the API's
 port, for a proxy in front (see ``api``). What must stay true: everything that bounds a request of
 the API bounds one here; a client behind a proxy is never taken for the proxy where that would let
 it have more.
@@ -24,13 +24,14 @@ from resolver.doors.doh_pages import MAX_MESSAGE, Begin, answer, error_reply, to
 from resolver.doors.http2 import Asked, Http2
 from resolver.doors.http_values import HttpReply, HttpRequest
 from resolver.doors.listening import tcp_socket
-from resolver.doors.tcp import MAX_UNSENT
 from resolver.doors.tls import TlsFactory
 from resolver.doors.web import IDLE_TIMEOUT, LINGER, BoundedFactory, BoundedRequest
 
 log = logging.getLogger("blockstore.resolver")
 
 H2, HTTP_1 = b"h2", b"http/1.1"
+UNITS_A_TURN = 32
+"""What one HTTP/2 connection may cost before all others have their turn; see ``http2.BUDGET``."""
 
 
 class HttpsRequest(BoundedRequest):
@@ -89,8 +90,6 @@ class HttpsConnection(Protocol):
         self._asker = Asker(host, encrypted=True)
         self._http2: Http2 | None = None
         self._tasks: dict[int, asyncio.Task[HttpReply]] = {}
-        self._asked: dict[int, HttpRequest] = {}
-        """Requests whose turn has not come: what was answered before them is still unsent."""
         self._paused = False
         self._pumping: Any = None
         self._timer: Any = None
@@ -116,14 +115,9 @@ class HttpsConnection(Protocol):
         if self._http2 is None:
             self._channel.dataReceived(data)
             return
-        for event in self._http2.receive(data):
-            if isinstance(event, Asked):
-                self._wait(self._idle)
-                self._asked[event.stream] = event.request
-            elif self._asked.pop(event.stream, None) is None and event.stream in self._tasks:
-                self._tasks.pop(event.stream).cancel()
-        self._flush()
-        self._pump()
+        self._http2.receive(data)
+        if self._pumping is None:
+            self._pump()
 
     def pause(self) -> None:
         """The peer does not read: nothing more is read from it, and nothing more answered."""
@@ -132,14 +126,13 @@ class HttpsConnection(Protocol):
 
     def resume(self) -> None:
         self._paused = False
-        self.transport.resumeProducing()
-        self._pump()
+        if self._pumping is None:
+            self._pump()
 
     def connectionLost(self, reason: Any = None) -> None:
         for call in (self._timer, self._pumping):
             if call is not None and call.active():
                 call.cancel()
-        self._asked.clear()
         for task in self._tasks.values():
             task.cancel()
         if self._settled and self._http2 is None:
@@ -148,16 +141,27 @@ class HttpsConnection(Protocol):
             self._channel.factory.disconnected(self._channel)
 
     def _pump(self) -> None:
-        """Answer what was asked, and after ``MAX_UNSENT`` octets let the transport speak first."""
-        sent = 0
-        while self._asked and not self._paused:
-            if sent > MAX_UNSENT:
-                if self._pumping is None or not self._pumping.active():
-                    self._pumping = self._channel.factory.reactor.callLater(0, self._pump)
+        """Handle the frames that are here, and let others speak after ``UNITS_A_TURN``."""
+        assert self._http2 is not None
+        self._pumping = None
+        turn_ends = self._http2.spent + UNITS_A_TURN
+        while self._http2.spent < turn_ends:
+            if self._paused:
+                return  # and goes on when the transport says so
+            events = self._http2.step()
+            for event in events or ():
+                if isinstance(event, Asked):
+                    self._wait(self._idle)
+                    self._answer(event.stream, event.request)
+                elif event.stream in self._tasks:
+                    self._tasks.pop(event.stream).cancel()
+            self._flush()
+            if events is None:
+                if not self._paused:
+                    self.transport.resumeProducing()
                 return
-            stream = next(iter(self._asked))
-            self._answer(stream, self._asked.pop(stream))
-            sent += self._flush()
+        self.transport.pauseProducing()
+        self._pumping = self._channel.factory.reactor.callLater(0, self._pump)
 
     def _answer(self, stream: int, request: HttpRequest) -> None:
         assert self._http2 is not None
@@ -174,8 +178,8 @@ class HttpsConnection(Protocol):
         self._http2.reply(stream, done.result())
         self._flush()
 
-    def _flush(self) -> int:
-        """Write what there is to write; how many octets."""
+    def _flush(self) -> None:
+        """Write what there is to write."""
         assert self._http2 is not None
         out = self._http2.take()
         if out:
@@ -184,7 +188,6 @@ class HttpsConnection(Protocol):
             TLSMemoryBIOProtocol.write(self.transport, out)
             if self._http2.closing:
                 self._end()
-        return len(out)
 
     def _idle(self) -> None:
         assert self._http2 is not None

@@ -1,45 +1,75 @@
-"""HTTP/2 as far as DNS over HTTPS needs it (RFC 9113): frames in, requests out, replies to frames.
+"""HTTP/2 for DNS over HTTPS: ``h2`` reads and writes the frames, a budget above it bounds a peer.
 
-No sockets here: ``receive`` takes octets and gives what happened, ``take`` gives the octets to
+No sockets here: ``receive`` takes octets, ``step`` handles one frame, ``take`` gives the octets to
 send. What must stay true:
-- nothing that is received raises; an error of the connection ends it with GOAWAY, one of a stream
-  ends that stream;
-- streams, header blocks, bodies, what waits for the peer's window and what a peer can make us
-  answer (PING, SETTINGS, streams it resets) are bounded;
-- a reply waits for windows and for nothing else.
+- nothing that is received raises; what breaks RFC 9113 ends the connection with GOAWAY;
+- ``h2`` sees a frame only after the budget has paid for it, so that whoever costs much and gets no
+  replies is told to calm down (ENHANCE_YOUR_CALM) before more work is done;
+- streams, header lists, bodies and what waits for the peer's window are bounded.
 """
 
-import struct
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
-from resolver.doors.hpack import BadHeaders, Field, HeaderReader, write_headers
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    DataReceived,
+    Event,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes, Settings
+from hpack import (
+    Decoder,
+    Encoder,
+    HeaderTuple,
+    HPACKError,
+    NeverIndexedHeaderTuple,
+    OversizedHeaderListError,
+)
+
 from resolver.doors.http_values import HttpReply, HttpRequest
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAX_STREAMS = 100
+"""Streams that may be open; a request beyond them is refused alone."""
 MAX_FRAME = 16_384
-MAX_HEADER_BLOCK = 16_384
-WINDOW = 65_535
-MAX_WINDOW = 0x7FFF_FFFF
-MAX_WAITING = 256 * 1024
-"""Octets of replies that wait for the peer's window; beyond it new requests are refused."""
-MAX_BOTHER = 1_000
-"""Frames that cost us and ask nothing, beyond two for each request, before the peer is told to
-calm down."""
+MAX_HEADER_LIST = 8_192
+"""Octets of a header list, each field counted with 32 more (RFC 9113 6.5.2)."""
+MAX_HELD = 256 * 1024
+"""Octets of bodies, beyond which a request is refused; and of replies that wait for the peer's
+window, beyond which requests wait as well."""
+MAX_SETTINGS = 64
+"""Kinds of settings that a peer may give; ``h2`` remembers also those it does not know."""
+MAX_REMEMBERED = 1_000
+"""Ended streams of which it is remembered how they ended."""
 
-_DATA, _HEADERS, _PRIORITY, _RST, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW, _CONTINUATION = range(
-    10
-)
-_ACK = _END_STREAM = 0x1
-_END_HEADERS, _PADDED, _HAS_PRIORITY = 0x4, 0x8, 0x20
-_NO_ERROR, _PROTOCOL, _FLOW, _CLOSED, _SIZE = 0, 1, 3, 5, 6
-_REFUSED, _COMPRESSION, _CALM = 7, 9, 11
-_MAX_CONCURRENT, _INITIAL_WINDOW, _FRAME_SIZE, _LIST_SIZE = 3, 4, 5, 6
+BUDGET = 400
+"""What a peer may cost before it has got replies, and never more than this in advance."""
+OCTETS_A_UNIT, FIELDS_A_UNIT = 64, 4
+"""A frame costs one unit and one more for so many octets (of DATA they cost nothing) and for so
+many header fields."""
+DATA_FOR_FREE = 256
+"""A DATA frame that carries so many octets of a request costs nothing."""
+EARNED_BY_REPLY = 12
+"""Units that the peer gets back with each reply that it took to its end."""
+SENT_A_UNIT = 1_024
+"""Octets of a reply sent for which it gets one unit back, so that opening windows pays."""
 
-_head = struct.Struct("!BHBBI")
-_setting = struct.Struct("!HI")
-_PSEUDO = (b":method", b":scheme", b":authority", b":path")
-_FORBIDDEN = (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
+_DATA, _RST, _SETTINGS, _GOAWAY, _ACK = 0x0, 0x3, 0x4, 0x7, 0x1
+_HEAD = 9
+_RESIZES = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f]){3}")
+"""More changes of the table's size than the two that RFC 7541 4.2 has a use for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,53 +87,89 @@ class GivenUp:
     stream: int
 
 
-class _ConnectionError(Exception):
-    def __init__(self, code: int, why: str) -> None:
-        super().__init__(why)
+class _Refused(Exception):
+    """What h2 is not to see ends the connection."""
+
+    def __init__(self, code: ErrorCodes) -> None:
+        super().__init__(code.name)
         self.code = code
 
 
-class _StreamError(Exception):
-    def __init__(self, stream: int, code: int) -> None:
-        super().__init__()
-        self.stream = stream
-        self.code = code
+class _CompressionError(ProtocolError):
+    error_code = ErrorCodes.COMPRESSION_ERROR
+
+
+class _HeaderReader(Decoder):
+    """Ends with the code of RFC 9113 4.3, and before many changes of the table are made."""
+
+    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
+        if _RESIZES.match(data):
+            raise _CompressionError("too many changes of the table's size")
+        try:
+            return super().decode(data, raw)
+        except OversizedHeaderListError:
+            raise
+        except HPACKError as error:
+            raise _CompressionError(str(error)) from error
+
+
+class _HeaderWriter(Encoder):
+    """Writes literals of which neither side remembers any, so that no table of ours grows by what
+    a peer asks; a list that was written before is not written again."""
+
+    def encode(self, headers: Iterable[Any], huffman: bool = True) -> bytes:
+        return super().encode(()) + _literals(tuple(headers))  # first the changes of the table
+
+
+@lru_cache(maxsize=1_024)
+def _literals(fields: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return Encoder().encode([NeverIndexedHeaderTuple(*field) for field in fields], huffman=False)
+
+
+class _Connection(H2Connection):
+    MAX_CLOSED_STREAMS = MAX_REMEMBERED
 
 
 @dataclass(slots=True)
 class _Stream:
-    fields: list[Field]
-    window: int
-    """What may still be sent on it."""
+    fields: dict[bytes, bytes]
     body: bytearray = field(default_factory=bytearray)
+    ended: bool = False
+    """The peer has sent its whole request."""
     asked: bool = False
-    waiting: bytearray | None = None
-    """What is left of the reply; None until there is one."""
+    waiting: bytes = b""
+    """What is left of the reply."""
 
 
 class Http2:
-    """One connection, server side. ``max_body`` octets of a request are kept and a little more is
-    told as too long by whoever answers it."""
+    """One connection, server side. Of a request's body ``max_body`` octets are kept, and one more
+    that tells whoever answers that it is too long."""
 
     def __init__(self, max_body: int) -> None:
         self._max_body = max_body
         self._received = bytearray()
-        self._out = bytearray()
         self._streams: dict[int, _Stream] = {}
-        self._reader = HeaderReader()
-        self._preface_seen = False
-        self._settings_seen = False
-        self._last = 0
-        self._block: tuple[int, int, bytearray] | None = None
-        self._window = WINDOW
-        self._first_window = WINDOW
-        self._frame_size = MAX_FRAME
-        self._waiting = 0
-        self._bother = 0
+        self._asked: dict[int, HttpRequest] = {}
+        """Whole requests that nobody has taken yet, in order."""
+        self._bodies = self._waiting = 0
+        """Octets held of requests and of replies."""
+        self._budget = BUDGET
+        self.spent = 0
+        """Units of all work so far: what frames cost, and one for each request handed out."""
+        self._preface_seen = self._settings_seen = False
         self.closing = False
-        """After an error: what is in ``take`` is the last."""
-        settings = ((_MAX_CONCURRENT, MAX_STREAMS), (_LIST_SIZE, 8_192))
-        self._frame(_SETTINGS, 0, 0, b"".join(_setting.pack(*pair) for pair in settings))
+        """After GOAWAY: what is in ``take`` is the last."""
+        self._h2 = _Connection(
+            H2Configuration(
+                client_side=False, validate_outbound_headers=False, normalize_outbound_headers=False
+            )
+        )
+        self._h2.decoder = _HeaderReader(MAX_HEADER_LIST)
+        self._h2.encoder = _HeaderWriter()
+        self._h2.local_settings = _settings(MAX_STREAMS)
+        self._h2.initiate_connection()
+        # Told 100; who did not know it yet is refused by us a stream, not by h2 the connection.
+        self._h2.local_settings = _settings(2 * MAX_STREAMS)
 
     @property
     def streams(self) -> int:
@@ -112,295 +178,202 @@ class Http2:
 
     def take(self) -> bytes:
         """What is to be sent now."""
-        out = bytes(self._out)
-        self._out.clear()
-        return out
+        return self._h2.data_to_send()
 
-    def receive(self, octets: bytes) -> list[Asked | GivenUp]:
-        """What happened in ``octets``."""
-        events: list[Asked | GivenUp] = []
+    def receive(self, octets: bytes) -> None:
+        """Octets from the peer, to be handled by ``step``."""
+        if not self.closing:
+            self._received += octets
+
+    def step(self) -> list[Asked | GivenUp] | None:
+        """The next request that was read, or what happened in the next frame. None: there is no
+        whole frame."""
         if self.closing:
-            return events
-        self._received += octets
+            return None
+        if self._asked and self._waiting <= MAX_HELD:
+            stream = next(iter(self._asked))
+            request = self._asked.pop(stream)
+            self._bodies -= len(request.body)
+            self.spent += 1
+            return [Asked(stream, request)]
         try:
-            while self._one_frame(events):
-                pass
-        except _ConnectionError as error:
-            self._go_away(error.code, str(error))
-        return events
+            frame = self._next_frame()
+            if frame is None:
+                return None
+            return [told for event in self._h2.receive_data(frame) for told in self._told(event)]
+        except ProtocolError:  # of which h2 has told the peer
+            self.closing = True
+        except _Refused as refused:
+            self._go_away(refused.code)
+        self._received.clear()
+        return None
 
     def reply(self, stream: int, reply: HttpReply) -> None:
         """Send ``reply`` on a stream, as far as its windows allow."""
-        open_stream = self._streams.get(stream)
-        if open_stream is None or open_stream.waiting is not None or self.closing:
+        known = self._streams.get(stream)
+        if known is None or self.closing:
             return
-        fields = [(b":status", b"%d" % reply.status)]
-        headers = {"Content-Length": str(len(reply.body)), **reply.headers}
-        if reply.content_type:
-            headers["Content-Type"] = reply.content_type
-        fields += [(k.lower().encode(), v.encode("latin-1")) for k, v in headers.items()]
-        no_body = not reply.body or dict(open_stream.fields).get(b":method") == b"HEAD"
-        flags = _END_HEADERS | (_END_STREAM if no_body else 0)
-        self._frame(_HEADERS, flags, stream, write_headers(fields))
+        fields = [(b":status", b"%d" % reply.status), *reply.fields()]
+        no_body = not reply.body or known.fields[b":method"] == b"HEAD"
+        self._h2.send_headers(stream, fields, no_body)
         if no_body:
-            self._forget(stream)
+            self._finished(stream, known)
             return
-        open_stream.waiting = bytearray(reply.body)
+        known.waiting = reply.body
         self._waiting += len(reply.body)
-        self._send(stream, open_stream)
+        self._send(stream, known)
 
     def go_away(self) -> None:
         """End in order: no more requests are taken."""
-        self._go_away(_NO_ERROR, "")
+        self._go_away(ErrorCodes.NO_ERROR)
 
-    # Inside
-
-    def _one_frame(self, events: list[Asked | GivenUp]) -> bool:
-        """Handle the next whole frame; whether there was one."""
+    def _next_frame(self) -> bytes | None:
+        """The next frame, paid for. Raises _Refused."""
+        received = self._received
         if not self._preface_seen:
-            seen = bytes(self._received[: len(PREFACE)])
-            if not PREFACE.startswith(seen):
-                raise _ConnectionError(_PROTOCOL, "no preface")
-            if len(seen) < len(PREFACE):
-                return False
+            if not PREFACE.startswith(received[: len(PREFACE)]):
+                raise _Refused(ErrorCodes.PROTOCOL_ERROR)
+            if len(received) < len(PREFACE):
+                return None
             self._preface_seen = True
-            del self._received[: len(PREFACE)]
-        if len(self._received) < 9:
-            return False
-        high, low, kind, flags, stream = _head.unpack_from(self._received)
-        length = high << 16 | low
-        if length > MAX_FRAME:
-            raise _ConnectionError(_SIZE, "a frame is too long")
-        if len(self._received) < 9 + length:
-            return False
-        payload = bytes(self._received[9 : 9 + length])
-        del self._received[: 9 + length]
-        stream &= MAX_WINDOW
-        if not self._settings_seen and kind != _SETTINGS:
-            raise _ConnectionError(_PROTOCOL, "the first frame is no SETTINGS")
-        if self._block is not None and (kind != _CONTINUATION or stream != self._block[0]):
-            raise _ConnectionError(_PROTOCOL, "a header block is interrupted")
-        try:
-            self._handle(kind, flags, stream, payload, events)
-        except _StreamError as error:
-            self._bothered()
-            self._frame(_RST, 0, error.stream, struct.pack("!I", error.code))
-            if error.stream in self._streams:
-                self._forget(error.stream)
-                events.append(GivenUp(error.stream))
-        return True
-
-    def _handle(
-        self, kind: int, flags: int, stream: int, payload: bytes, events: list[Asked | GivenUp]
-    ) -> None:
-        if kind == _HEADERS:
-            self._headers(flags, stream, payload, events)
-        elif kind == _CONTINUATION:
-            self._continuation(flags, payload, events)
-        elif kind == _DATA:
-            self._data(flags, stream, payload, events)
-        elif kind == _SETTINGS:
-            self._settings(flags, stream, payload)
-        elif kind == _WINDOW:
-            self._window_update(stream, payload)
-        elif kind == _PING:
-            if stream or len(payload) != 8:
-                raise _ConnectionError(_SIZE if not stream else _PROTOCOL, "a PING of no form")
-            if not flags & _ACK:
-                self._bothered()
-                self._frame(_PING, _ACK, 0, payload)
-        elif kind == _RST:
-            if not stream or len(payload) != 4 or stream > self._last:
-                raise _ConnectionError(_PROTOCOL, "a RST_STREAM of no form")
-            self._bothered()
-            if stream in self._streams:
-                self._forget(stream)
-                events.append(GivenUp(stream))
-        elif kind == _PUSH:
-            raise _ConnectionError(_PROTOCOL, "clients do not push")
-        else:  # PRIORITY, GOAWAY (what is open is still answered) and kinds that we do not know
-            self._bothered()
-
-    def _headers(
-        self, flags: int, stream: int, payload: bytes, events: list[Asked | GivenUp]
-    ) -> None:
-        if not stream & 1:
-            raise _ConnectionError(_PROTOCOL, "clients open odd streams")
-        payload = _unpadded(flags, payload)
-        if flags & _HAS_PRIORITY:
-            if len(payload) < 5:
-                raise _ConnectionError(_SIZE, "HEADERS breaks off")
-            payload = payload[5:]
-        self._block = (stream, flags, bytearray(payload))
-        if flags & _END_HEADERS:
-            self._block_ended(events)
-
-    def _continuation(self, flags: int, payload: bytes, events: list[Asked | GivenUp]) -> None:
-        if self._block is None:
-            raise _ConnectionError(_PROTOCOL, "CONTINUATION of nothing")
-        self._bothered()
-        self._block[2].extend(payload)
-        if len(self._block[2]) > MAX_HEADER_BLOCK:
-            raise _ConnectionError(_CALM, "a header block is too long")
-        if flags & _END_HEADERS:
-            self._block_ended(events)
-
-    def _block_ended(self, events: list[Asked | GivenUp]) -> None:
-        assert self._block is not None
-        stream, flags, block = self._block
-        self._block = None
-        try:
-            fields = self._reader.read(bytes(block))
-        except BadHeaders as error:
-            raise _ConnectionError(_COMPRESSION, str(error)) from None
-        known = self._streams.get(stream)
-        if known is not None:
-            if known.asked or not flags & _END_STREAM:
-                raise _StreamError(stream, _PROTOCOL)
-            self._ended(stream, known, events)  # trailers, which say nothing to us
-            return
-        if stream <= self._last:
-            raise _ConnectionError(_CLOSED, "HEADERS on a closed stream")
-        self._last = stream
-        if len(self._streams) >= MAX_STREAMS or self._waiting > MAX_WAITING:
-            raise _StreamError(stream, _REFUSED)
-        self._bother = max(0, self._bother - 2)
-        opened = self._streams[stream] = _Stream(fields, self._first_window)
-        if not _lawful(fields):
-            raise _StreamError(stream, _PROTOCOL)
-        if flags & _END_STREAM:
-            self._ended(stream, opened, events)
-
-    def _data(self, flags: int, stream: int, payload: bytes, events: list[Asked | GivenUp]) -> None:
-        if not stream or stream > self._last:
-            raise _ConnectionError(_PROTOCOL, "DATA on an idle stream")
-        if payload:
-            self._frame(_WINDOW, 0, 0, struct.pack("!I", len(payload)))
-        known = self._streams.get(stream)
-        if known is None or known.asked:
-            self._bothered()
-            if known is not None:
-                raise _StreamError(stream, _CLOSED)
-            return  # the rest of a stream that was reset
-        if not payload:
-            self._bothered()
-        known.body += _unpadded(flags, payload)
-        if len(known.body) > self._max_body:
-            del known.body[self._max_body + 1 :]  # enough to be told as too long
-            flags |= _END_STREAM
-        elif payload and not flags & _END_STREAM:
-            self._frame(_WINDOW, 0, stream, struct.pack("!I", len(payload)))
-        if flags & _END_STREAM:
-            self._ended(stream, known, events)
-
-    def _ended(self, stream: int, known: _Stream, events: list[Asked | GivenUp]) -> None:
-        known.asked = True
-        fields = dict(reversed(known.fields))
-        request = HttpRequest(
-            fields.get(b":method", b"").decode("latin-1"),
-            fields.get(b":path", b"").decode("latin-1"),
-            fields.get(b"content-type", b"").decode("latin-1"),
-            fields.get(b"accept", b"").decode("latin-1"),
-            bytes(known.body),
-        )
-        events.append(Asked(stream, request))
-
-    def _settings(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream or len(payload) % 6 or (flags & _ACK and payload):
-            raise _ConnectionError(_SIZE, "SETTINGS of no form")
+            self._h2.receive_data(PREFACE)
+            del received[: len(PREFACE)]
+        if len(received) < _HEAD:
+            return None
+        length, kind = int.from_bytes(received[:3], "big"), received[3]
+        stream = int.from_bytes(received[5:9], "big") & 0x7FFF_FFFF
+        if length > MAX_FRAME:  # which h2 would say after it has come
+            raise _Refused(ErrorCodes.FRAME_SIZE_ERROR)
+        if len(received) < _HEAD + length:
+            return None
+        frame = bytes(received[: _HEAD + length])
+        del received[: _HEAD + length]
+        self._spend(1 if kind == _DATA else 1 + length // OCTETS_A_UNIT)
+        if not self._settings_seen and (kind != _SETTINGS or frame[4] & _ACK):
+            raise _Refused(ErrorCodes.PROTOCOL_ERROR)
         self._settings_seen = True
-        if flags & _ACK:
-            return
-        self._bothered()
-        for at in range(0, len(payload), 6):
-            number, value = _setting.unpack_from(payload, at)
-            if number == _INITIAL_WINDOW:
-                if value > MAX_WINDOW:
-                    raise _ConnectionError(_FLOW, "a window is too great")
-                grown = value - self._first_window
-                self._first_window = value
-                for known in self._streams.values():
-                    known.window += grown
-            elif number == _FRAME_SIZE:
-                if not MAX_FRAME <= value < 1 << 24:
-                    raise _ConnectionError(_PROTOCOL, "a frame size is out of bounds")
-                self._frame_size = MAX_FRAME
-        self._frame(_SETTINGS, _ACK, 0, b"")
-        self._send_all()
+        if kind == _SETTINGS and frame[4] & _ACK and length:
+            raise _Refused(ErrorCodes.FRAME_SIZE_ERROR)  # h2 has another code
+        if kind == _RST and (not stream & 1 or stream > self._h2.highest_inbound_stream_id):
+            raise _Refused(ErrorCodes.PROTOCOL_ERROR)  # an idle stream, which h2 would let pass
+        if kind == _GOAWAY and not stream and length >= 8:
+            return b""  # h2 would send nothing more, and what is open is still answered
+        return frame
 
-    def _window_update(self, stream: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise _ConnectionError(_SIZE, "WINDOW_UPDATE of no form")
-        self._bothered(waiting=self._waiting > 0)
-        more = int.from_bytes(payload, "big") & MAX_WINDOW
-        if not stream:
-            self._window += more
-            if not more or self._window > MAX_WINDOW:
-                raise _ConnectionError(_PROTOCOL if not more else _FLOW, "a window of no size")
-            self._send_all()
+    def _told(self, event: Event) -> list[GivenUp]:
+        if isinstance(event, RequestReceived | TrailersReceived):
+            self._spend(len(event.headers) // FIELDS_A_UNIT)
+        if isinstance(event, RequestReceived):
+            self._open(event.stream_id, dict(reversed(event.headers)))
+        elif isinstance(event, DataReceived):
+            self._data(event)
+        elif isinstance(event, StreamEnded):
+            self._ended(event.stream_id)
+        elif isinstance(event, StreamReset):
+            return self._forget(event.stream_id)
+        elif isinstance(event, WindowUpdated) and event.stream_id:
+            if known := self._streams.get(event.stream_id):
+                self._send(event.stream_id, known)
+        elif isinstance(event, WindowUpdated | RemoteSettingsChanged):
+            if len(self._h2.remote_settings) > MAX_SETTINGS:
+                raise _Refused(ErrorCodes.ENHANCE_YOUR_CALM)
+            for stream, known in list(self._streams.items()):
+                self._send(stream, known)
+        return []
+
+    def _open(self, stream: int, fields: dict[bytes, bytes]) -> None:
+        if len(self._streams) >= MAX_STREAMS:
+            self._h2.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
+        else:
+            self._streams[stream] = _Stream(fields)
+
+    def _data(self, event: DataReceived) -> None:
+        stream, known = event.stream_id, self._streams.get(event.stream_id)
+        self._h2.acknowledge_received_data(event.flow_controlled_length, stream)
+        if known is None or known.asked:
             return
-        if stream > self._last:
-            raise _ConnectionError(_PROTOCOL, "WINDOW_UPDATE on an idle stream")
+        if len(event.data) >= DATA_FOR_FREE:
+            self._earn(1)
+        known.body += event.data
+        self._bodies += len(event.data)
+        if len(known.body) > self._max_body:
+            self._ask(stream, known)
+        elif self._bodies > MAX_HELD:
+            self._h2.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
+            self._forget(stream)
+
+    def _ended(self, stream: int) -> None:
         known = self._streams.get(stream)
         if known is None:
             return
-        known.window += more
-        if not more or known.window > MAX_WINDOW:
-            raise _StreamError(stream, _PROTOCOL if not more else _FLOW)
-        self._send(stream, known)
+        known.ended = True
+        length = known.fields.get(b"content-length")
+        if known.asked:
+            pass
+        elif length is None or int(length) == len(known.body):
+            self._ask(stream, known)
+        else:  # RFC 9113 8.1.1; h2 looks at DATA, and not where none came or trailers end it
+            self._h2.reset_stream(stream, ErrorCodes.PROTOCOL_ERROR)
+            self._forget(stream)
 
-    def _send_all(self) -> None:
-        for stream, known in list(self._streams.items()):
-            self._send(stream, known)
+    def _ask(self, stream: int, known: _Stream) -> None:
+        known.asked = True
+        body = bytes(known.body[: self._max_body + 1])
+        self._bodies += len(body) - len(known.body)
+        known.body = bytearray()
+        method, path, kind, accept = (
+            known.fields.get(name, b"").decode("latin-1")
+            for name in (b":method", b":path", b"content-type", b"accept")
+        )
+        self._asked[stream] = HttpRequest(method, path, kind, accept, body)
 
     def _send(self, stream: int, known: _Stream) -> None:
+        """As much of the reply as the windows take."""
         while known.waiting:
-            room = min(known.window, self._window, self._frame_size, len(known.waiting))
+            room = min(self._h2.local_flow_control_window(stream), MAX_FRAME, len(known.waiting))
             if room <= 0:
                 return
-            piece = bytes(known.waiting[:room])
-            del known.waiting[:room]
-            known.window -= room
-            self._window -= room
+            piece, known.waiting = known.waiting[:room], known.waiting[room:]
+            self._h2.send_data(stream, piece, end_stream=not known.waiting)
             self._waiting -= room
-            self._frame(_DATA, 0 if known.waiting else _END_STREAM, stream, piece)
+            self._earn(room // SENT_A_UNIT)
             if not known.waiting:
-                self._forget(stream)
+                self._finished(stream, known)
 
-    def _forget(self, stream: int) -> None:
-        known = self._streams.pop(stream)
-        self._waiting -= len(known.waiting or b"")
+    def _finished(self, stream: int, known: _Stream) -> None:
+        self._earn(EARNED_BY_REPLY)
+        if not known.ended:  # RFC 9113 8.1: the rest of the request is of no use
+            self._h2.reset_stream(stream, ErrorCodes.NO_ERROR)
+        self._forget(stream)
 
-    def _bothered(self, *, waiting: bool = False) -> None:
-        self._bother += 0 if waiting else 1
-        if self._bother > MAX_BOTHER:
-            raise _ConnectionError(_CALM, "too many frames that ask nothing")
+    def _forget(self, stream: int) -> list[GivenUp]:
+        known = self._streams.pop(stream, None)
+        if known is None:
+            return []
+        request = self._asked.pop(stream, None)
+        self._bodies -= len(known.body) + (len(request.body) if request else 0)
+        self._waiting -= len(known.waiting)
+        return [GivenUp(stream)] if known.asked and request is None else []
 
-    def _go_away(self, code: int, why: str) -> None:
+    def _spend(self, units: int) -> None:
+        self.spent += units
+        self._budget -= units
+        if self._budget < 0:
+            raise _Refused(ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def _earn(self, units: int) -> None:
+        self._budget = min(BUDGET, self._budget + units)
+
+    def _go_away(self, code: ErrorCodes) -> None:
         self.closing = True
-        self._frame(_GOAWAY, 0, 0, struct.pack("!II", self._last, code) + why.encode())
-
-    def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        length = len(payload)
-        self._out += _head.pack(length >> 16, length & 0xFFFF, kind, flags, stream) + payload
+        self._h2.close_connection(code)
 
 
-def _unpadded(flags: int, payload: bytes) -> bytes:
-    if not flags & _PADDED:
-        return payload
-    if not payload or payload[0] >= len(payload):
-        raise _ConnectionError(_PROTOCOL, "more padding than there is")
-    return payload[1 : len(payload) - payload[0]]
-
-
-def _lawful(fields: list[Field]) -> bool:
-    """RFC 9113 8.2 and 8.3: names in lower case, pseudo-fields first and each once."""
-    names = [name for name, _ in fields]
-    pseudo = [name for name in names if name[:1] == b":"]
-    return (
-        names[: len(pseudo)] == pseudo
-        and len(set(pseudo)) == len(pseudo)
-        and set(pseudo) <= set(_PSEUDO)
-        and {b":method", b":scheme", b":path"} <= set(pseudo)
-        and all(name and name == name.lower() and name not in _FORBIDDEN for name in names)
+def _settings(streams: int) -> Settings:
+    return Settings(
+        client=False,
+        initial_values={
+            SettingCodes.MAX_CONCURRENT_STREAMS: streams,
+            SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
+        },
     )

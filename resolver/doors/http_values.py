@@ -22,3 +22,12 @@ class HttpReply:
     content_type: str
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
+
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """The header fields, names in lower case. Statuses without a body say nothing of one."""
+        fields = {"x-content-type-options": "nosniff", **self.headers}
+        if self.content_type:
+            fields["content-type"] = self.content_type
+        if self.status not in (204, 304):
+            fields["content-length"] = str(len(self.body))
+        return [(name.lower().encode(), text.encode("latin-1")) for name, text in fields.items()]

@@ -65,12 +65,7 @@ class BoundedRequest(http.Request):
         if self._disconnected:
             return
         self.setResponseCode(reply.status)
-        if reply.content_type:
-            self.setHeader("Content-Type", reply.content_type)
-        if reply.status not in (204, 304):  # which have no body, and say nothing of one
-            self.setHeader("Content-Length", str(len(reply.body)))
-        self.setHeader("X-Content-Type-Options", "nosniff")
-        for name, value in reply.headers.items():
+        for name, value in reply.fields():
             self.setHeader(name, value)
         self.write(reply.body)  # which Twisted leaves out for HEAD
         self.finish()

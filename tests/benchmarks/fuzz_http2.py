@@ -6,19 +6,24 @@ import socket
 import ssl
 import struct
 
-from resolver.doors.hpack import HeaderReader, write_headers
-from resolver.doors.http2 import PREFACE
+from hpack import Decoder
 
-DATA, HEADERS, RST, SETTINGS, GOAWAY, WINDOW = 0, 1, 3, 4, 7, 8
+from resolver.doors.http2 import PREFACE
+from tests.resolver.doors.http2_frames import (
+    DATA,
+    GOAWAY,
+    HEADERS,
+    RST,
+    SETTINGS,
+    WINDOW,
+    frame,
+    headers,
+)
+
 END_STREAM, END_HEADERS = 0x1, 0x4
 MOST_IN_A_FRAME = 16_384
 
 _head = struct.Struct("!BHBBI")
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    length = len(payload)
-    return _head.pack(length >> 16, length & 0xFFFF, kind, flags, stream) + payload
 
 
 def post(stream: int, packet: bytes) -> bytes:
@@ -30,7 +35,7 @@ def post(stream: int, packet: bytes) -> bytes:
         (b":path", b"/dns-query"),
         (b"content-type", b"application/dns-message"),
     ]
-    octets = frame(HEADERS, END_HEADERS, stream, write_headers(fields))
+    octets = headers(stream, fields, END_HEADERS)
     for at in range(0, len(packet), MOST_IN_A_FRAME):
         octets += frame(DATA, 0, stream, packet[at : at + MOST_IN_A_FRAME])
     return octets + frame(DATA, END_STREAM, stream)
@@ -63,7 +68,7 @@ class Http2Client:
         self._socket: ssl.SSLSocket | None = None
         self._held = b""
         self._stream = 1
-        self._reader = HeaderReader()
+        self._reader = Decoder()
 
     def connect(self) -> ssl.SSLSocket:
         plain = socket.create_connection(("127.0.0.1", self._port), self._timeout)
@@ -75,7 +80,7 @@ class Http2Client:
         if self._socket is None:
             self._socket = self.connect()
             self._socket.sendall(PREFACE + frame(SETTINGS, 0, 0))
-            self._held, self._stream, self._reader = b"", 1, HeaderReader()
+            self._held, self._stream, self._reader = b"", 1, Decoder()
         stream, self._stream = self._stream, self._stream + 2
         self._socket.sendall(post(stream, packet))
         status, body = 0, b""
@@ -88,7 +93,7 @@ class Http2Client:
             if at != stream:
                 continue
             if kind == HEADERS:
-                status = int(dict(self._reader.read(payload))[b":status"])
+                status = int(dict(self._reader.decode(payload, raw=True))[b":status"])
             elif kind == DATA:
                 body += payload
             if kind in (HEADERS, DATA) and flags & END_STREAM:

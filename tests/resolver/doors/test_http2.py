@@ -8,164 +8,119 @@ import socket
 import ssl
 import struct
 import subprocess
+from importlib import metadata
+from types import SimpleNamespace
 
 import dns.message
 import pytest
+from hpack import Decoder, Encoder
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 
-from resolver.doors import hpack
-from resolver.doors.hpack import TABLE_SIZE, BadHeaders, HeaderReader, write_headers
-from resolver.doors.http2 import MAX_BOTHER, MAX_STREAMS, PREFACE, Asked, GivenUp, Http2
+from resolver.doors import doh
+from resolver.doors.http2 import (
+    BUDGET,
+    EARNED_BY_REPLY,
+    MAX_HELD,
+    MAX_REMEMBERED,
+    MAX_SETTINGS,
+    MAX_STREAMS,
+    PREFACE,
+    Asked,
+    GivenUp,
+    Http2,
+)
 from resolver.doors.http_values import HttpReply, HttpRequest
 from tests.certificates import make_certificate
+from tests.conftest import ROOT
 from tests.resolver.doors.every_door import doors
+from tests.resolver.doors.http2_frames import (
+    ATTACKS,
+    CALM,
+    CLOSED,
+    COMPRESSION,
+    CONTINUATION,
+    DATA,
+    EARLIER,
+    FLOW,
+    GET,
+    GOAWAY,
+    HEADERS,
+    NO_ERROR,
+    PING,
+    POST,
+    PRIORITY,
+    PROTOCOL,
+    PUSH,
+    REFUSED,
+    RST,
+    SETTINGS,
+    SIZE,
+    WINDOW,
+    block,
+    frame,
+    frames,
+    headers,
+    setting,
+    window,
+)
 
-DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
-GET = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a"), (b":path", b"/x")]
+PATH = GET[3][1].decode()
 OK = HttpReply(200, "text/plain", b"hello", {"Cache-Control": "max-age=1"})
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream) + payload
-
-
-def frames(octets: bytes) -> list[tuple[int, int, int, bytes]]:
-    found = []
-    while octets:
-        length = int.from_bytes(octets[:3], "big")
-        kind, flags, stream = struct.unpack_from("!BBI", octets, 3)
-        found.append((kind, flags, stream, octets[9 : 9 + length]))
-        assert len(found[-1][3]) == length
-        octets = octets[9 + length :]
-    return found
+def handle(connection: Http2, octets: bytes) -> list[Asked | GivenUp]:
+    """What happened in all the frames of ``octets``."""
+    connection.receive(octets)
+    events: list[Asked | GivenUp] = []
+    while (more := connection.step()) is not None:
+        events += more
+    return events
 
 
 def opened(*, settings: bytes = b"", max_body: int = 1_000) -> Http2:
     connection = Http2(max_body)
-    assert connection.receive(PREFACE + frame(SETTINGS, 0, 0, settings)) == []
+    assert handle(connection, PREFACE + frame(SETTINGS, 0, 0, settings)) == []
     kinds = [(kind, flags) for kind, flags, _, _ in frames(connection.take())]
     assert kinds == [(SETTINGS, 0), (SETTINGS, 1)]
     return connection
 
 
-def headers(stream: int, fields=GET, flags: int = 5) -> bytes:
-    return frame(HEADERS, flags, stream, write_headers(fields))
-
-
 def ended_with(connection: Http2) -> int | None:
-    """The code of the GOAWAY in what is sent, if there is one."""
-    for kind, _, _, payload in frames(connection.take()):
-        if kind == GOAWAY:
-            assert connection.closing
-            return int(struct.unpack_from("!II", payload)[1])
-    assert not connection.closing
-    return None
+    """The code of the one GOAWAY in what is sent, if there is one."""
+    sent = frames(connection.take())
+    codes = [struct.unpack_from("!II", what)[1] for kind, _, _, what in sent if kind == GOAWAY]
+    assert connection.closing is (len(codes) == 1)
+    return codes[0] if codes else None
 
 
-# Header lists
-
-C_4 = [  # RFC 7541 C.4: three requests with Huffman coding, one table
-    ("828684418cf1e3c2e5f23a6ba0ab90f4ff", []),
-    ("828684be5886a8eb10649cbf", [(b"cache-control", b"no-cache")]),
-    ("828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf", [(b"custom-key", b"custom-value")]),
-]
+def resets(connection: Http2) -> dict[int, int]:
+    """Streams that were reset in what is sent, and the codes."""
+    sent = frames(connection.take())
+    return {at: int.from_bytes(what, "big") for kind, _, at, what in sent if kind == RST}
 
 
-def test_the_requests_of_the_rfc_are_read():
-    reader = HeaderReader()
-    for number, (block, more) in enumerate(C_4):
-        scheme, path = (b"https", b"/index.html") if number == 2 else (b"http", b"/")
-        assert reader.read(bytes.fromhex(block)) == [
-            (b":method", b"GET"), (b":scheme", scheme), (b":path", path),
-            (b":authority", b"www.example.com"), *more,
-        ]  # fmt: skip
+def data_sent(connection: Http2) -> list[tuple[int, int, int]]:
+    return [(stream, len(payload), flags) for kind, flags, stream, payload
+            in frames(connection.take()) if kind == DATA]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "block",
-    ["80", "be", "ff", "ffffffffff0f", "40", "4005", "400561", "0085", "008500", "0081ff00",
-     "0084ffffffff00", "3fe21f", "8220", "7f"],
-)  # fmt: skip
-def test_a_header_block_that_cannot_be_read_says_so(block):
-    with pytest.raises(BadHeaders):
-        HeaderReader().read(bytes.fromhex(block))
-
-
-@given(st.lists(st.tuples(st.binary(max_size=200), st.binary(max_size=200)), max_size=8))
-def test_what_is_written_is_read(fields):
-    assert HeaderReader().read(write_headers(fields)) == fields
-
-
-CODES = {}
-_code = _last = 0
-for _length, _octets in hpack._OCTETS_BY_LENGTH.items():
-    _code, _last = _code << _length - _last, _length
-    for _octet in _octets:
-        CODES[_octet] = f"{_code:0{_length}b}"
-        _code += 1
-
-
-def huffman(text: bytes, end: str = "1") -> bytes:
-    """``text`` in the code of RFC 7541, bit by bit, filled up with ``end``."""
-    bits = "".join(CODES[octet] for octet in text)
-    bits += end * (-len(bits) % 8)
-    return int("1" + bits, 2).to_bytes(len(bits) // 8 + 1, "big")[1:]
-
-
-@given(st.binary(max_size=40))
-def test_what_is_coded_is_decoded(text):
-    assert hpack._decoded(huffman(text)) == text
-    if huffman(text, "0") != huffman(text):  # it must end in ones
-        with contextlib.suppress(BadHeaders):
-            assert hpack._decoded(huffman(text, "0")) != text
-
-
-@given(st.binary(max_size=40))
-def test_octets_are_the_code_of_something_or_of_nothing(octets):
-    try:
-        text = hpack._decoded(octets)
-    except BadHeaders:
-        return
-    assert huffman(text) == octets
-
-
-def test_the_table_of_a_peer_and_its_lists_are_bounded():
-    reader = HeaderReader()
-    one = b"\x40\x01a\x7f\x81\x07" + bytes(1024)
-    for _ in range(50):
-        reader.read(one)
-    assert reader._size <= TABLE_SIZE
-    with pytest.raises(BadHeaders):
-        reader.read(b"\xbe" * 8)  # few octets that stand for many
-
-
-@given(st.lists(st.binary(max_size=60), max_size=4))
-def test_any_blocks_are_header_lists_or_are_told_not_to_be(blocks):
-    reader = HeaderReader()
-    for block in blocks:
-        try:
-            fields = reader.read(block)
-        except BadHeaders:
-            break
-        assert all(isinstance(name, bytes) for name, _ in fields)
-
-
-# Frames
+# Requests and replies
 
 
 def test_a_request_in_one_octet_at_a_time_is_a_request():
     whole = PREFACE + frame(SETTINGS, 0, 0) + headers(1, [*GET, (b"accept", b"text/html")])
     connection = Http2(100)
-    events = [event for octet in whole for event in connection.receive(bytes((octet,)))]
-    assert events == [Asked(1, HttpRequest("GET", "/x", "", "text/html"))]
+    events = [event for octet in whole for event in handle(connection, bytes((octet,)))]
+    assert events == [Asked(1, HttpRequest("GET", PATH, "", "text/html"))]
     connection.take()
     connection.reply(1, OK)
     head, body = frames(connection.take())
     assert head[:3] == (HEADERS, 4, 1)
-    assert HeaderReader().read(head[3]) == [
-        (b":status", b"200"), (b"content-length", b"5"), (b"cache-control", b"max-age=1"),
-        (b"content-type", b"text/plain"),
+    assert sorted(Decoder().decode(head[3], raw=True)) == [
+        (b":status", b"200"), (b"cache-control", b"max-age=1"), (b"content-length", b"5"),
+        (b"content-type", b"text/plain"), (b"x-content-type-options", b"nosniff"),
     ]  # fmt: skip
     assert body == (DATA, 1, 1, b"hello")
     assert connection.streams == 0
@@ -173,72 +128,88 @@ def test_a_request_in_one_octet_at_a_time_is_a_request():
 
 def test_a_body_comes_in_pieces_padding_priority_and_trailers_included():
     connection = opened()
-    post = [(b":method", b"POST"), *GET[1:], (b"content-type", b"t")]
-    block = write_headers(post)
-    octets = frame(HEADERS, 0x28, 1, b"\3" + bytes(5) + block[:9] + bytes(3))
-    octets += frame(CONTINUATION, 4, 1, block[9:])
+    whole = block([*POST, (b"content-type", b"t"), (b"content-length", b"4")])
+    octets = frame(HEADERS, 0x28, 1, b"\3" + bytes(5) + whole[:9] + bytes(3))
+    octets += frame(CONTINUATION, 4, 1, whole[9:])
     octets += frame(DATA, 8, 1, b"\2ab" + bytes(2)) + frame(DATA, 0, 1, b"cd")
-    octets += frame(HEADERS, 5, 1, write_headers([(b"x-trailer", b"1")]))
-    assert connection.receive(octets) == [Asked(1, HttpRequest("POST", "/x", "t", "", b"abcd"))]
-    windows = [(stream, payload[3]) for kind, _, stream, payload in frames(connection.take())
-               if kind == WINDOW]  # fmt: skip
-    assert windows == [(0, 5), (1, 5), (0, 2), (1, 2)]
+    octets += frame(HEADERS, 5, 1, block([(b"x-trailer", b"1")]))
+    assert handle(connection, octets) == [Asked(1, HttpRequest("POST", PATH, "t", "", b"abcd"))]
 
 
-def test_a_head_request_gets_no_body():
+@pytest.mark.parametrize("padding", [0, 200])
+def test_a_body_longer_than_the_first_window_arrives(padding):
+    connection = opened(max_body=65_535)
+    arrived = handle(connection, headers(1, POST, 4))
+    pad = bytes((padding,)), bytes(padding)
+    room, left, sent = 65_535, 65_000, 0
+    while left:
+        piece = min(left, 10_000)
+        left -= piece
+        payload = pad[0] + bytes(piece) + pad[1]
+        sent += len(payload)
+        assert sent <= room
+        arrived += handle(connection, frame(DATA, 8 + (not left), 1, payload))
+        for kind, _, stream, more in frames(connection.take()):
+            if kind == WINDOW and not stream:
+                room += int.from_bytes(more, "big")
+    assert [len(event.request.body) for event in arrived] == [65_000]
+
+
+def test_a_head_request_and_a_status_without_a_body_get_none():
     connection = opened()
-    connection.receive(headers(1, [(b":method", b"HEAD"), *GET[1:]]))
+    handle(connection, headers(1, [(b":method", b"HEAD"), *GET[1:]]) + headers(3))
+    connection.take()
     connection.reply(1, OK)
-    assert [(kind, flags) for kind, flags, _, _ in frames(connection.take())] == [(HEADERS, 5)]
+    connection.reply(3, HttpReply(204, "", b""))
+    head, empty = frames(connection.take())
+    assert (head[:3], empty[:3]) == ((HEADERS, 5, 1), (HEADERS, 5, 3))
+    assert (b"content-length", b"5") in Decoder().decode(head[3], raw=True)
+    assert b"content-length" not in dict(Decoder().decode(empty[3], raw=True))
 
 
-def test_a_body_too_long_is_told_as_too_long():
+def test_a_body_too_long_is_told_as_too_long_and_the_rest_of_it_is_borne():
     connection = opened(max_body=100)
-    (event,) = connection.receive(headers(1, GET, 4) + frame(DATA, 0, 1, bytes(300)))
+    (event,) = handle(connection, headers(1, POST, 4) + frame(DATA, 0, 1, bytes(300)))
     assert len(event.request.body) == 101
+    connection.take()
     connection.reply(1, HttpReply(413, "", b""))
-    for _ in range(20):  # and what still comes is borne for a while
-        assert connection.receive(frame(DATA, 0, 1, bytes(300))) == []
+    assert resets(connection) == {1: NO_ERROR}
+    for _ in range(20):
+        assert handle(connection, frame(DATA, 0, 1, bytes(300))) == []
     assert not connection.closing
 
 
 def test_a_reply_waits_for_the_windows_of_connection_and_stream():
-    connection = opened(settings=struct.pack("!HI", 4, 10))
-    connection.receive(headers(1) + headers(3))
+    connection = opened(settings=setting(4, 10))
+    handle(connection, headers(1) + headers(3))
     connection.take()
     connection.reply(1, HttpReply(200, "", b"x" * 25))
     connection.reply(3, HttpReply(200, "", b"y" * 5))
-
-    def sent():
-        return [(stream, len(payload), flags) for kind, flags, stream, payload
-                in frames(connection.take()) if kind == DATA]  # fmt: skip
-
-    assert sent() == [(1, 10, 0), (3, 5, 1)]
-    connection.receive(frame(WINDOW, 0, 1, struct.pack("!I", 3)))
-    assert sent() == [(1, 3, 0)]
-    connection.receive(frame(SETTINGS, 0, 0, struct.pack("!HI", 4, 100)))
-    assert sent() == [(1, 12, 1)]
+    assert data_sent(connection) == [(1, 10, 0), (3, 5, 1)]
+    handle(connection, window(1, 3))
+    assert data_sent(connection) == [(1, 3, 0)]
+    handle(connection, frame(SETTINGS, 0, 0, setting(4, 100)))
+    assert data_sent(connection) == [(1, 12, 1)]
     assert connection.streams == 0
 
 
 def test_long_replies_stop_at_the_connections_window():
-    connection = opened(settings=struct.pack("!HI", 4, 1 << 20))
-    connection.receive(headers(1) + headers(3))
+    connection = opened(settings=setting(4, 1 << 20) + setting(5, 1 << 20))
+    handle(connection, headers(1) + headers(3))
     connection.take()
     for stream in (1, 3):
         connection.reply(stream, HttpReply(200, "", bytes(60_000)))
-    sent = frames(connection.take())
-    assert sum(len(payload) for kind, _, _, payload in sent if kind == DATA) == 65_535
-    assert max(len(payload) for _, _, _, payload in sent) <= 16_384
-    connection.receive(frame(WINDOW, 0, 0, struct.pack("!I", 1 << 20)))
-    sent = frames(connection.take())
-    assert sum(len(payload) for kind, _, _, payload in sent if kind == DATA) == 120_000 - 65_535
+    sent = data_sent(connection)
+    assert sum(length for _, length, _ in sent) == 65_535
+    assert max(length for _, length, _ in sent) <= 16_384
+    handle(connection, window(0, 1 << 20))
+    assert sum(length for _, length, _ in data_sent(connection)) == 120_000 - 65_535
 
 
 def test_a_stream_given_up_is_told_and_its_reply_goes_nowhere():
     connection = opened()
-    connection.receive(headers(1))
-    assert connection.receive(frame(RST, 0, 1, bytes(4))) == [GivenUp(1)]
+    handle(connection, headers(1))
+    assert handle(connection, frame(RST, 0, 1, bytes(4))) == [GivenUp(1)]
     connection.take()
     connection.reply(1, OK)
     assert connection.take() == b""
@@ -246,118 +217,207 @@ def test_a_stream_given_up_is_told_and_its_reply_goes_nowhere():
 
 def test_pings_are_answered():
     connection = opened()
-    connection.receive(frame(PING, 0, 0, b"12345678") + frame(PING, 1, 0, b"12345678"))
+    handle(connection, frame(PING, 0, 0, b"12345678") + frame(PING, 1, 0, b"12345678"))
     assert frames(connection.take()) == [(PING, 1, 0, b"12345678")]
 
 
+def test_who_says_goodbye_still_gets_what_it_asked_for():
+    connection = opened()
+    handle(connection, headers(1) + frame(GOAWAY, 0, 0, bytes(8)))
+    connection.take()
+    connection.reply(1, OK)
+    assert data_sent(connection) == [(1, 5, 1)]
+
+
 def test_unknown_frames_and_settings_are_ignored():
-    connection = opened(settings=struct.pack("!HI", 0x99, 1))
-    connection.receive(frame(0x77, 0xFF, 5, b"?") + frame(PRIORITY, 0, 1, bytes(5)))
+    connection = opened(settings=setting(0x99, 1))
+    handle(connection, frame(0x77, 0xFF, 5, b"?") + frame(PRIORITY, 0, 1, bytes(5)))
     assert ended_with(connection) is None
 
 
 def test_more_streams_than_offered_are_refused_alone():
     connection = opened()
     octets = b"".join(headers(2 * n + 1) for n in range(MAX_STREAMS + 5))
-    assert len(connection.receive(octets)) == MAX_STREAMS
-    refused = [payload for kind, _, _, payload in frames(connection.take()) if kind == RST]
-    assert refused == [struct.pack("!I", 7)] * 5
+    assert len(handle(connection, octets)) == MAX_STREAMS
+    assert list(resets(connection).values()) == [REFUSED] * 5
     assert not connection.closing
 
 
-BLOCK = write_headers(GET)
+def test_a_change_of_the_peers_table_is_followed_though_replies_use_none():
+    """RFC 7541 4.2: a smaller table is acknowledged at the head of the next block."""
+    connection = opened(settings=setting(1, 0))
+    handle(connection, headers(1))
+    connection.take()
+    connection.reply(1, OK)
+    reader = Decoder()
+    reader.max_allowed_table_size = 0
+    assert dict(reader.decode(frames(connection.take())[0][3], raw=True))[b":status"] == b"200"
+
+
+# What breaks the rules
 
 
 @pytest.mark.parametrize(
     ("octets", "code"),
     [
-        (frame(PING, 0, 0, b"short"), 6),
-        (frame(PING, 0, 1, bytes(8)), 1),
-        (frame(SETTINGS, 0, 0, b"short"), 6),
-        (frame(SETTINGS, 1, 0, bytes(6)), 6),
-        (frame(SETTINGS, 0, 0, struct.pack("!HI", 4, 1 << 31)), 3),
-        (frame(SETTINGS, 0, 0, struct.pack("!HI", 5, 100)), 1),
-        (frame(WINDOW, 0, 0, bytes(4)), 1),
-        (frame(WINDOW, 0, 0, bytes(3)), 6),
-        (frame(WINDOW, 0, 0, struct.pack("!I", 0x7FFFFFFF)), 3),
-        (frame(WINDOW, 0, 7, struct.pack("!I", 1)), 1),
-        (frame(RST, 0, 0, bytes(4)), 1),
-        (frame(RST, 0, 9, bytes(4)), 1),
-        (frame(PUSH, 0, 1, bytes(4)), 1),
-        (frame(DATA, 0, 1, b"x"), 1),
-        (frame(CONTINUATION, 4, 1), 1),
-        (frame(HEADERS, 5, 2, BLOCK), 1),
-        (frame(HEADERS, 5, 0, BLOCK), 1),
-        (frame(HEADERS, 0x2D, 1, b"\xff"), 1),
-        (frame(HEADERS, 0x25, 1, b"abc"), 6),
-        (frame(HEADERS, 1, 1, BLOCK) + frame(PING, 0, 0, bytes(8)), 1),
-        (frame(HEADERS, 5, 1, b"\x80"), 9),
-        (headers(3) + headers(1), 5),
-        (struct.pack("!I", 16_385)[1:] + bytes(6), 6),
-        (frame(HEADERS, 1, 1) + frame(CONTINUATION, 0, 1, bytes(9_000)) * 3, 11),
+        (frame(PING, 0, 0, b"short"), SIZE),
+        (frame(PING, 0, 1, bytes(8)), PROTOCOL),
+        (frame(SETTINGS, 0, 0, b"short"), SIZE),
+        (frame(SETTINGS, 1, 0, bytes(6)), SIZE),
+        (frame(SETTINGS, 0, 1), PROTOCOL),
+        (frame(SETTINGS, 0, 0, setting(2, 2)), PROTOCOL),
+        (frame(SETTINGS, 0, 0, setting(4, 1 << 31)), FLOW),
+        (frame(SETTINGS, 0, 0, setting(5, 100)), PROTOCOL),
+        (frame(SETTINGS, 0, 0, setting(5, 1 << 24)), PROTOCOL),
+        (window(0, 0), PROTOCOL),
+        (frame(WINDOW, 0, 0, bytes(3)), SIZE),
+        (window(0, 0x7FFFFFFF), FLOW),
+        (window(7, 1), PROTOCOL),
+        (headers(1) + window(1, 1) + frame(SETTINGS, 0, 0, setting(4, 0x7FFFFFFF)), FLOW),
+        (frame(RST, 0, 0, bytes(4)), PROTOCOL),
+        (frame(RST, 0, 9, bytes(4)), PROTOCOL),
+        (frame(RST, 0, 2, bytes(4)), PROTOCOL),
+        (headers(1) + frame(RST, 0, 1, bytes(3)), SIZE),
+        (frame(PRIORITY, 0, 1, bytes(4)), SIZE),
+        (frame(PRIORITY, 0, 1, b"\0\0\0\1\0"), PROTOCOL),
+        (frame(GOAWAY, 0, 1, bytes(8)), PROTOCOL),
+        (frame(GOAWAY, 0, 0, bytes(7)), SIZE),
+        (frame(PUSH, 4, 1, bytes(4)), PROTOCOL),
+        (headers(1, GET, 4) + frame(PUSH, 4, 1, b"\0\0\0\2" + block()), PROTOCOL),
+        (frame(DATA, 0, 0, b"x"), PROTOCOL),
+        (frame(DATA, 0, 1, b"x"), PROTOCOL),
+        (headers(1, POST, 4) + frame(DATA, 8, 1, b"\5abc"), PROTOCOL),
+        (frame(CONTINUATION, 4, 1), PROTOCOL),
+        (frame(HEADERS, 5, 2, block()), PROTOCOL),
+        (frame(HEADERS, 5, 0, block()), PROTOCOL),
+        (frame(HEADERS, 0x0D, 1, b"\xff"), PROTOCOL),
+        (frame(HEADERS, 0x2D, 1, b"\xff"), SIZE),
+        (frame(HEADERS, 0x25, 1, b"abc"), SIZE),
+        (frame(HEADERS, 0x25, 1, b"\0\0\0\1\0" + block()), PROTOCOL),
+        (frame(HEADERS, 1, 1, block()) + frame(PING, 0, 0, bytes(8)), PROTOCOL),
+        (frame(HEADERS, 1, 1, block()) + frame(CONTINUATION, 4, 3), PROTOCOL),
+        (frame(HEADERS, 5, 1, b"\x80"), COMPRESSION),
+        (frame(HEADERS, 5, 1, b"\xff\xff\xff\xff\x0f"), COMPRESSION),
+        (frame(HEADERS, 5, 1, b"\0\x84\xff\xff\xff\xff\0"), COMPRESSION),
+        (frame(HEADERS, 5, 1, b"\0\5a"), COMPRESSION),
+        (frame(HEADERS, 5, 1, b"\x3f\xe2\x1f" + block()), COMPRESSION),
+        (frame(HEADERS, 5, 1, block() + b"\x20"), COMPRESSION),
+        (frame(HEADERS, 5, 1, b"\x20\x3f\xe1\x1f\x20" + block()), COMPRESSION),
+        (headers(3) + headers(1), PROTOCOL),
+        (headers(1, POST, 4) + headers(1, [(b"x-trailer", b"1")], 4), PROTOCOL),
+        (headers(1, POST, 4) + headers(1, [(b":path", b"/")]), PROTOCOL),
+        (struct.pack("!I", 16_385)[1:] + bytes(6), SIZE),
     ],
-)
+)  # fmt: skip
 def test_an_error_of_the_connection_ends_it_with_its_code(octets, code):
     connection = opened()
-    connection.receive(octets)
+    handle(connection, octets)
     assert ended_with(connection) == code
-    assert connection.receive(headers(99)) == []
+    assert handle(connection, headers(99)) == []
     assert connection.take() == b""
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        GET[1:], [*GET, GET[0]], [(b"a", b"b"), *GET], [*GET, (b"Accept", b"x")],
-        [*GET, (b"connection", b"close")], [*GET, (b":status", b"200")], [*GET, (b"", b"x")],
+        GET[1:], [*GET[:1], *GET[2:]], GET[:3], [*GET, GET[0]], [(b"a", b"b"), *GET],
+        [*GET[:2], *GET[3:]], [*GET[:3], (b":path", b"")],
+        [*GET, (b"Accept", b"x")], [*GET, (b"", b"x")], [*GET, (b"a b", b"x")],
+        [*GET, (b"a:b", b"x")], [*GET, (b"a\x7f", b"x")], [*GET, (b"\xe4", b"x")],
+        [*GET, (b":status", b"200")], [*GET[:2], (b":protocol", b"x"), *GET[2:]],
+        [*GET[:2], (b":else", b"x"), *GET[2:]],
+        *([*GET, (name, b"x")] for name in (b"connection", b"keep-alive", b"proxy-connection",
+                                            b"transfer-encoding", b"upgrade")),
+        [*GET, (b"te", b"gzip")], [*GET, (b"te", b"trailers, deflate")],
+        *([*GET, (b"x", value)] for value in (b"a\rb", b"a\nb", b"a\0b", b" a", b"a ", b"\ta")),
+        [*GET[:3], (b":path", b"/x\r\nHost: b")], [*GET[:3], (b":path", b"/\0")],
+        [*GET, (b"host", b"b")], [*GET, (b"host", b"localhost"), (b"host", b"localhost")],
+        [*GET, (b"content-length", b"-1")], [*GET, (b"content-length", b"+0")],
+        [*GET, (b"content-length", b"")], [*GET, (b"content-length", b"1"),
+                                           (b"content-length", b"2")],
+        [*GET, (b"content-length", b"9" * 5_000)],
     ],
 )  # fmt: skip
-def test_a_request_of_no_form_ends_its_stream_alone(fields):
+def test_a_request_of_no_form_is_not_answered(fields):
     connection = opened()
-    assert connection.receive(headers(1, fields)) == [GivenUp(1)]
-    assert frames(connection.take()) == [(RST, 0, 1, struct.pack("!I", 1))]
-    assert len(connection.receive(headers(3))) == 1
+    assert handle(connection, headers(1, fields)) == []
+    assert ended_with(connection) == PROTOCOL
 
 
 @pytest.mark.parametrize(
-    "bother",
+    "fields",
     [
-        lambda n: frame(PING, 0, 0, bytes(8)),
-        lambda n: frame(SETTINGS, 0, 0),
-        lambda n: frame(PRIORITY, 0, 1, bytes(5)),
-        lambda n: frame(WINDOW, 0, 0, struct.pack("!I", 1)),
-        lambda n: headers(2 * n + 1, GET, 4) + frame(RST, 0, 2 * n + 1, bytes(4)) * 4,
-        lambda n: frame(0x42, 0, 0),
+        [*GET, (b"te", b"trailers")], [*GET, (b"host", b"localhost")],
+        [*GET[:2], *GET[3:], (b"host", b"a")], [*GET, (b"x", b"")], [*GET, (b"x", b"a \xff\tb")],
+        [*GET, (b"content-length", b"0")], [*GET, (b"cookie", b"a"), (b"cookie", b"b")],
     ],
-    ids=["ping", "settings", "priority", "window", "reset", "unknown"],
+)  # fmt: skip
+def test_a_request_of_unusual_form_is_answered(fields):
+    assert len(handle(opened(), headers(1, fields))) == 1
+
+
+FIVE = [*POST, (b"content-length", b"5")]
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        headers(1, FIVE),
+        headers(1, FIVE, 4) + frame(DATA, 1, 1, b"1234"),
+        headers(1, FIVE, 4) + frame(DATA, 1, 1, b"123456"),
+        headers(1, FIVE, 4) + frame(DATA, 1, 1),
+        headers(1, FIVE, 4) + frame(DATA, 9, 1, b"\x011234\0"),
+        headers(1, FIVE, 4) + frame(DATA, 0, 1, b"123") + headers(1, [(b"x-trailer", b"1")]),
+        headers(1, FIVE, 4) + frame(DATA, 0, 1, b"123") + headers(1, [(b"content-length", b"3")]),
+    ],
 )
-def test_who_only_bothers_is_told_to_calm_down(bother):
+def test_a_length_that_does_not_match_is_an_error(octets):
     connection = opened()
-    for number in range(MAX_BOTHER + 10):
-        connection.receive(bother(number))
-        if connection.closing:
-            break
-    assert ended_with(connection) == 11
+    assert handle(connection, octets) == []
+    sent = frames(connection.take())
+    assert sent[-1][0] in (RST, GOAWAY)
+    assert sent[-1][3][-4:] == struct.pack("!I", PROTOCOL)
 
 
-def test_who_asks_much_and_reads_its_replies_is_no_bother():
+@pytest.mark.parametrize("more", [headers(1), frame(DATA, 1, 1, b"x")])
+def test_who_goes_on_after_the_end_of_a_request_loses_the_stream_alone(more):
     connection = opened()
-    for number in range(5_000):
-        stream = 2 * number + 1
-        (event,) = connection.receive(headers(stream))
-        connection.reply(stream, OK)
-        more = struct.pack("!I", 5)
-        connection.receive(frame(WINDOW, 0, 0, more) + frame(WINDOW, 0, stream, more))
-        connection.take()
-        assert isinstance(event, Asked)
-    assert not connection.closing
+    assert handle(connection, headers(1)) == [Asked(1, HttpRequest("GET", PATH))]
+    connection.take()
+    assert handle(connection, more) == [GivenUp(1)]
+    assert resets(connection) == {1: CLOSED}
+    assert len(handle(connection, headers(3))) == 1
 
 
-def test_no_preface_no_connection():
-    for first in (b"GET / HTTP/1.1\r\n\r\n", PREFACE + headers(1), b"\0" * 30):
+def test_a_streams_window_that_overflows_ends_the_stream_alone():
+    connection = opened()
+    handle(connection, headers(1) + headers(3))
+    connection.take()
+    assert handle(connection, window(1, 0x7FFFFFFF)) == [GivenUp(1)]
+    assert resets(connection) == {1: FLOW}
+    connection.reply(3, OK)
+    assert data_sent(connection) == [(3, 5, 1)]
+
+
+def test_who_sends_more_than_its_window_is_stopped():
+    connection = opened(max_body=1 << 20)
+    connection._h2.acknowledge_received_data = lambda *_: None  # nothing is given back
+    handle(connection, headers(1, POST, 4) + frame(DATA, 0, 1, bytes(16_384)) * 4)
+    assert ended_with(connection) == FLOW
+
+
+def test_no_preface_or_no_settings_no_connection():
+    for first in (
+        b"GET / HTTP/1.1\r\n\r\n",
+        PREFACE[:20] + b"x",
+        PREFACE + headers(1),
+        PREFACE + frame(SETTINGS, 1, 0),
+        PREFACE + frame(PING, 0, 0, bytes(8)),
+        bytes(30),
+    ):
         connection = Http2(100)
-        connection.receive(first)
-        assert ended_with(connection) == 1
+        handle(connection, first)
+        assert ended_with(connection) == PROTOCOL
 
 
 @given(
@@ -366,20 +426,234 @@ def test_no_preface_no_connection():
             st.builds(frame, st.integers(0, 11), st.integers(0, 255), st.integers(0, 9),
                       st.binary(max_size=40)),
             st.builds(headers, st.integers(0, 9), st.just(GET), st.integers(0, 255)),
+            st.builds(headers, st.sampled_from((1, 3, 5)), st.just(POST), st.just(4)),
+            st.builds(window, st.integers(0, 5), st.integers(0, 0x7FFFFFFF)),
+            st.builds(lambda value: frame(SETTINGS, 0, 0, setting(4, value)),
+                      st.sampled_from((0, 3, 100, 0x7FFFFFFF))),
             st.binary(max_size=20),
         ),
         max_size=12,
-    )
+    ),
+    st.booleans(),
 )  # fmt: skip
-def test_any_frames_are_borne(pieces):
-    connection = opened()
+def test_any_frames_are_borne(pieces, late):
+    connection = opened(settings=setting(4, 3), max_body=30)
+    asked = []
     for piece in pieces:
-        for event in connection.receive(piece):
+        for event in handle(connection, piece):
             if isinstance(event, Asked):
-                connection.reply(event.stream, OK)
+                asked.append(event.stream)
+        while asked and not late:
+            connection.reply(asked.pop(), OK)
+    for stream in asked:
+        connection.reply(stream, OK)
     frames(connection.take())
-    assert connection._waiting >= 0
-    assert connection._waiting == sum(len(s.waiting or b"") for s in connection._streams.values())
+    streams = connection._streams.values()
+    assert connection._waiting == sum(len(stream.waiting) for stream in streams)
+    held = [stream.body for stream in streams] + [r.body for r in connection._asked.values()]
+    assert connection._bodies == sum(map(len, held))
+
+
+# What a peer may cost
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_who_costs_much_and_gets_no_replies_is_told_to_calm_down(attack):
+    """After so many frames as are counted here, whatever the time they take."""
+    first, one = ATTACKS[attack]
+    connection = Http2(65_535)
+    for event in handle(connection, PREFACE + first):
+        connection.reply(event.stream, OK)
+    connection._budget = BUDGET
+    allowed = BUDGET + EARNED_BY_REPLY * connection.streams  # the last replies, once each
+    frames_handled = octets_sent = number = 0
+    while not connection.closing:
+        connection.receive(one(number))
+        number += 1
+        while connection.step() is not None:
+            frames_handled += 1
+        octets_sent += len(connection.take()) if not connection.closing else 0
+        assert frames_handled <= allowed
+    assert ended_with(connection) == EARLIER.get(attack, CALM)
+    assert octets_sent <= 64 * BUDGET
+
+
+@pytest.mark.parametrize("attack", ["many indexed fields", "tiny fields"])
+def test_costly_requests_end_though_each_is_answered(attack):
+    connection, one = opened(settings=setting(4, 1 << 30)), ATTACKS[attack][1]
+    handle(connection, window(0, 1 << 30))
+    for number in range(BUDGET):
+        for event in handle(connection, one(number)):
+            connection.reply(event.stream, OK)
+        if connection.closing:
+            break
+    assert ended_with(connection) == CALM
+
+
+def test_who_asks_much_and_reads_its_replies_may_go_on():
+    connection = opened()
+    writer, kept = Encoder(), []
+    for number in range(3 * MAX_REMEMBERED):
+        stream = 2 * number + 1
+        fields = [*GET, *((b"x-%d" % n, b"a browser says much of itself") for n in range(12))]
+        block = writer.encode(fields)
+        (event,) = handle(connection, frame(HEADERS, 5, stream, block))
+        assert isinstance(event, Asked)
+        connection.reply(stream, OK)
+        handle(connection, window(0, 5) + window(stream, 5) + frame(PING, 0, 0, bytes(8)))
+        connection.take()
+        kept.append(len(connection._h2._closed_streams))
+    assert not connection.closing
+    assert max(kept) <= MAX_REMEMBERED
+
+
+def test_a_long_reply_may_be_fetched_by_small_windows():
+    connection = opened()
+    handle(connection, window(0, 1 << 30))
+    for number in range(20):
+        stream = 2 * number + 1
+        (_,) = handle(connection, headers(stream))
+        connection.reply(stream, HttpReply(200, "", bytes(130_000)))
+        for _ in range(64):
+            handle(connection, window(stream, 1_024))
+        connection.take()
+    assert not connection.closing
+    assert connection.streams == 0
+
+
+def test_bodies_held_for_one_peer_are_bounded():
+    connection = opened(max_body=65_535)
+    piece = bytes(10_000)
+    for number in range(MAX_STREAMS):
+        stream = 2 * number + 1
+        handle(connection, headers(stream, POST, 4) + frame(DATA, 0, stream, piece))
+        assert connection._bodies <= MAX_HELD
+    assert not connection.closing
+    assert REFUSED in resets(connection).values()
+
+
+def test_requests_wait_while_replies_do():
+    """As many as fit; the others as soon as the peer has made room, and none is lost."""
+    connection = opened()
+    connection.receive(b"".join(headers(2 * n + 1) for n in range(20)))
+    answered = []
+
+    def go_on():
+        while (events := connection.step()) is not None:
+            for event in events:
+                answered.append(event.stream)
+                connection.reply(event.stream, HttpReply(200, "", bytes(50_000)))
+            assert connection._waiting <= MAX_HELD + 50_000
+
+    go_on()
+    assert len(answered) == 7
+    assert handle(connection, frame(RST, 0, 31, bytes(4))) == []  # it had not been taken
+    while connection.streams:
+        for _ in range(2):
+            connection.receive(window(0, 25_000))
+        go_on()
+    assert answered == [n for n in range(1, 40, 2) if n != 31]
+
+
+def test_settings_that_nobody_knows_are_few():
+    connection = opened()
+    for number in range(MAX_SETTINGS + 1):
+        handle(connection, frame(SETTINGS, 0, 0, setting(1_000 + number, 1)))
+    assert ended_with(connection) == CALM
+
+
+def test_a_frame_too_long_is_told_before_it_has_come():
+    connection = opened()
+    handle(connection, b"\xff\xff\xff" + bytes(6))
+    assert ended_with(connection) == SIZE
+
+
+def test_nothing_that_is_required_switches_on_twisteds_own_http2():
+    """``priority`` beside ``h2`` would."""
+    setup = (ROOT / "setup.py").read_text("utf-8")
+    assert '"h2>=' in setup
+    assert "priority" not in setup
+    assert "http2" not in setup
+    for library in ("h2", "hpack", "hyperframe"):
+        assert not any("priority" in needed for needed in metadata.requires(library) or ())
+
+
+# In turns with all others
+
+
+class Turns(Clock):
+    """Each ``advance`` by ``TURN`` is one turn of the reactor."""
+
+    def callLater(self, when, what, *args, **more):
+        return super().callLater(when or TURN, what, *args, **more)
+
+
+TURN = 1e-6
+
+
+class Peer:
+    """A transport that counts, in place of TLS."""
+
+    negotiatedProtocol = doh.H2
+
+    def __init__(self) -> None:
+        self.reading, self.written = True, bytearray()
+
+    def write(self, octets: bytes) -> None:
+        self.written += octets
+
+    def pauseProducing(self) -> None:
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        self.reading = True
+
+    def setTcpNoDelay(self, on: bool) -> None: ...
+    def registerProducer(self, producer: object, streaming: bool) -> None: ...
+    def unregisterProducer(self) -> None: ...
+    def loseConnection(self) -> None: ...
+    def abortConnection(self) -> None: ...
+
+
+@pytest.fixture
+def turns(monkeypatch):
+    """A connection of the door after its handshake; its clock and its peer."""
+    monkeypatch.setattr(doh.TLSMemoryBIOProtocol, "write", lambda peer, octets: peer.write(octets))
+    clock = Turns()
+    factory = doh.HttpsFactory(lambda packet, limit, asker: packet, clock)
+    connection = factory.buildProtocol(SimpleNamespace(host="127.0.0.1"))
+    peer = Peer()
+    connection.makeConnection(peer)
+    connection.handshakeCompleted()
+    connection.dataReceived(PREFACE + frame(SETTINGS, 0, 0))
+    yield SimpleNamespace(connection=connection, clock=clock, peer=peer)
+    connection.connectionLost()
+
+
+@pytest.mark.parametrize("fields", [0, 100])
+def test_one_connection_may_cost_so_much_and_then_others_have_their_turn(turns, fields):
+    http2, octets = turns.connection._http2, block() + b"\x90" * fields
+    turn_began = http2.spent
+    turns.connection.dataReceived(b"".join(frame(HEADERS, 5, n, octets) for n in range(1, 80, 2)))
+    while not turns.peer.reading:
+        assert doh.UNITS_A_TURN <= http2.spent - turn_began < doh.UNITS_A_TURN + 40
+        turn_began = http2.spent
+        turns.connection.dataReceived(b"")  # what TLS had in hand waits its turn as well
+        assert http2.spent == turn_began
+        turns.clock.advance(TURN)
+    assert http2.spent - turn_began <= doh.UNITS_A_TURN + 40
+    replies = sum(kind == DATA for kind, _, _, _ in frames(bytes(turns.peer.written)))
+    assert (replies == 40) is (fields == 0)
+
+
+def test_a_peer_that_does_not_read_is_not_answered_until_it_does(turns):
+    turns.connection.pause()
+    turns.peer.written.clear()
+    turns.connection.dataReceived(frame(PING, 0, 0, bytes(8)))
+    assert (turns.peer.written, turns.peer.reading) == (b"", False)
+    turns.connection.resume()
+    assert turns.peer.reading
+    assert frames(bytes(turns.peer.written))[-1] == (PING, 1, 0, bytes(8))
 
 
 # On a real socket
@@ -428,7 +702,7 @@ def read_replies(peer, count: int) -> dict[int, bytes]:
             octets = octets[9 + length :]
             if kind == DATA:
                 bodies[stream] = bodies.get(stream, b"") + payload
-                peer.sendall(frame(WINDOW, 0, 0, struct.pack("!I", max(1, len(payload)))))
+                peer.sendall(window(0, max(1, len(payload))))
             if kind in (DATA, HEADERS) and flags & 1:
                 finished.add(stream)
     return bodies
@@ -468,14 +742,15 @@ def test_rubbish_ends_the_connection_and_no_other(peer, door, files):
 
 def test_a_peer_that_never_reads_is_held_back(peer):
     """After the buffers of both kernels nothing more is taken from it."""
-    big = dns.message.make_query("big.bs", "TXT", use_edns=0)
-    peer.sendall(PREFACE + frame(SETTINGS, 0, 0, struct.pack("!HI", 4, 0x7FFFFFFF)))
-    peer.sendall(frame(WINDOW, 0, 0, struct.pack("!I", 0x7FFF0000 - 65_535)))
+    big = doh_get(1, dns.message.make_query("big.bs", "TXT", use_edns=0))[9:]
+    peer.sendall(PREFACE + frame(SETTINGS, 0, 0, setting(4, 0x7FFFFFFF)))
+    peer.sendall(window(0, 0x7FFF0000 - 65_535))
     peer.settimeout(0.5)
     sent = 0
     with contextlib.suppress(TimeoutError, ssl.SSLError, ConnectionError):
         while sent < 500_000:
-            peer.sendall(b"".join(doh_get(2 * (sent + n) + 1, big) for n in range(100)))
+            streams = range(2 * sent + 1, 2 * sent + 201, 2)
+            peer.sendall(b"".join(frame(HEADERS, 5, stream, big) for stream in streams))
             sent += 100
     assert sent < 500_000
 
