@@ -47,7 +47,6 @@ from tests.resolver.doors.http2_frames import (
     GET,
     GOAWAY,
     HEADERS,
-    NO_ERROR,
     PING,
     POST,
     PRIORITY,
@@ -173,9 +172,9 @@ def test_a_body_too_long_is_told_as_too_long_and_the_rest_of_it_is_borne():
     assert len(event.request.body) == 101
     connection.take()
     connection.reply(1, HttpReply(413, "", b""))
-    assert resets(connection) == {1: NO_ERROR}
-    for _ in range(20):
-        assert handle(connection, frame(DATA, 0, 1, bytes(300))) == []
+    for last in (*[0] * 20, 1):
+        assert handle(connection, frame(DATA, last, 1, bytes(10_000))) == []
+    assert {kind for kind, _, _, _ in frames(connection.take())} == {HEADERS, WINDOW}
     assert not connection.closing
 
 
@@ -753,6 +752,25 @@ def test_a_peer_that_never_reads_is_held_back(peer):
             peer.sendall(b"".join(frame(HEADERS, 5, stream, big) for stream in streams))
             sent += 100
     assert sent < 500_000
+
+
+@pytest.mark.live
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: install curl")
+def test_curl_asks_and_is_told_what_is_too_long(door, files, tmp_path):
+    long = tmp_path / "long"
+    long.write_bytes(bytes(300_000))
+
+    def curl(*more: str) -> str:
+        command = ["curl", "-s", "--http2", "--cacert", files[0], "--resolve",
+                   f"dns.test:{door.doh}:127.0.0.1", "-o", tmp_path / "body",
+                   "-w", "%{http_version} %{http_code}", *more]  # fmt: skip
+        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
+
+    place = f"https://dns.test:{door.doh}"
+    assert curl(place + PATH) == "2 200"
+    assert dns.message.from_wire((tmp_path / "body").read_bytes()).answer
+    kind = "Content-Type: application/dns-message"
+    assert curl("--data-binary", f"@{long}", "-H", kind, place + "/dns-query") == "2 413"
 
 
 @pytest.mark.live
