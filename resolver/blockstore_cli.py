@@ -15,8 +15,8 @@ from resolver.cli import doctor, keys, proof, wishes
 from resolver.cli import names as cli_names
 from resolver.cli.asking import Daemon, PrintingGroup, fail
 from resolver.cli.which_daemon import HOST, PORT, AtPort, Door, OwnDaemon
-from resolver.command_line import CONTEXT
 from resolver.process.places import NETWORKS, PLACES, env_name
+from resolver.words import CONTEXT
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(
     f"  {code:>2}  {meaning}" for code, meaning in refusals.exit_code_rows()

@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 
 import click
 
-from resolver.command_line import CONTEXT, PID_NAME, Command
 from resolver.daemon import chain_commands, table_commands
 from resolver.process import own_socket, pidfile
 from resolver.process.own_socket import Busy, Unreachable
@@ -28,7 +27,6 @@ from resolver.process.places import ENV_PREFIX, SettingsError, config_path, env_
 from resolver.settings import text as settings_text
 from resolver.settings.file import read_toml
 from resolver.settings.settings import (
-    VERSION,
     Settings,
     default_text,
     flag_name,
@@ -39,7 +37,7 @@ from resolver.settings.settings import (
     takes_many,
 )
 from resolver.settings.types import as_text
-from resolver.status_lines import status_lines
+from resolver.words import CONTEXT, PID_NAME, VERSION, Command, status_lines
 
 OK, FAILED, UNUSABLE, NOT_RUNNING = 0, 1, 2, 3
 EXIT_CODES = (

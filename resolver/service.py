@@ -31,15 +31,15 @@ from indexer.registrar.work.journal import JournalError
 from indexer.table.rebuild import mend
 from indexer.table.table import NameTable, Snapshot, TableError
 from indexer.wallet.signers import SignerError
-from resolver.api import figures
-from resolver.api.desk import Desk
+from resolver.api.desk import AutoRenew, Desk
 from resolver.api.door import ApiDoor, LetsIn, nobody
 from resolver.api.export import Exports
+from resolver.api.figures import Counted, figures_of
 from resolver.api.keeping import Keeping
 from resolver.api.pages import Behind, Json, Pages
+from resolver.api.payer import Signing
 from resolver.api.socket_door import SocketDoor
 from resolver.api.token import Token, TokenError
-from resolver.command_line import STATUS_NAME
 from resolver.dns.answer import ServerIdentity
 from resolver.dns.cache import ReplyCache
 from resolver.dns.chase import Freshness, StalenessLimits
@@ -54,11 +54,12 @@ from resolver.doors.encrypted import EncryptedDoors
 from resolver.doors.listening import PortUnavailable, make_room
 from resolver.doors.tcp import TcpDoor, open_tcp
 from resolver.doors.udp import UdpDoor, open_udp
-from resolver.forwarding.forwarder import Forwarder, ForwardError, forwarder_of
+from resolver.forwarding.forwarder import Forwarder, ForwardError, open_forwarder
 from resolver.process.own_socket import NoPlace
 from resolver.resolve import Resolver
-from resolver.settings.settings import VERSION, Settings
+from resolver.settings.settings import Settings
 from resolver.transfers.transfers import Transfers
+from resolver.words import STATUS_NAME, VERSION
 from zonefiles.archive.archive import Archive, ArchiveError
 from zonefiles.dht.node import DhtError, DhtNode
 from zonefiles.sources import DataSource, Replicator
@@ -351,12 +352,30 @@ class Service:
             self._open_dns(reactor, host)
             if not ipaddress.ip_address(host).is_loopback:
                 log.warning("DNS is open to everybody who can reach %s.", host)
-        self.encrypted = EncryptedDoors(settings, self.resolver)
+        self.encrypted = EncryptedDoors(self.resolver)
         self._closers.append(("encrypted doors", self.encrypted.stop))
-        self.encrypted.open(reactor)
+        self.encrypted.open(
+            reactor,
+            settings.listen,
+            settings.tls_certificate,
+            settings.tls_key,
+            dot_port=settings.dot_port,
+            doh_port=settings.doh_port,
+            idle=settings.tcp_idle_timeout,
+            max_connections=settings.tcp_connections,
+            max_per_address=settings.tcp_connections_per_address,
+        )
 
     def _make_forwarder(self) -> Forwarder | None:
-        self.forwarder = forwarder_of(self.settings)
+        settings = self.settings
+        self.forwarder = open_forwarder(
+            settings.forward,
+            authorities=settings.forward_ca,
+            allow=settings.allow_forward,
+            trust_ad=settings.trust_ad == "yes",
+            cache_bytes=settings.forward_cache_bytes,
+            timeout=settings.forward_timeout,
+        )
         if self.forwarder is not None:
             self._closers.append(("forwarding", self.forwarder.close))
         return self.forwarder
@@ -400,10 +419,21 @@ class Service:
         if not isinstance(node, BitcoinNode):
             return
         self.desk = Desk(
-            settings,
+            settings.working_dir / "registrar",
             self.network,
             BitcoinNode(**node.place_and_key),
             self.table.snapshot,
+            signing=Signing(
+                settings.signer,
+                settings.node_wallet,
+                settings.key_file,
+                settings.key_passphrase_file,
+            ),
+            renewing=AutoRenew(
+                settings.auto_renew, settings.auto_renew_before, settings.auto_renew_max_price
+            ),
+            confirmations=settings.confirmations,
+            max_fee_rate=settings.max_fee_rate,
             publish=self.keeping.keep_and_publish,
             verify=self.keeping.resolves,
             clock=self._clock,
@@ -523,7 +553,24 @@ class Service:
 
     def figures(self) -> Json:
         """What ``/v1/info`` tells."""
-        return figures.of(self)
+        return figures_of(
+            Counted(
+                network=self.network,
+                table=self.table,
+                follower=self.follower,
+                archive=self.archive,
+                dht=self.dht,
+                source=self.source,
+                replicator=self.replicator,
+                resolver=self.resolver,
+                udp=self.udp_doors,
+                tcp=self.tcp_doors,
+                forwarder=self.forwarder,
+                desk=self.desk,
+            ),
+            self.freshness(),
+            self.addresses(),
+        )
 
     def _is_announced(self, digest: bytes) -> bool:
         return self.table.snapshot().is_announced(digest)

@@ -12,7 +12,7 @@ import click
 
 from resolver import blockstore_cli, refusals
 from resolver import blockstored as daemon
-from resolver.settings.settings import VERSION
+from resolver.words import VERSION
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "resolver" / "man"

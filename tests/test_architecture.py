@@ -1,185 +1,234 @@
-"""The house keeps its own rules: who imports whom, and what may stand where."""
+"""The house keeps its own rules: who imports whom, and what may stand where.
+
+``HOUSE`` is the one table of rooms. Run as a program, this module writes the picture that the
+README has of it: ``python -m tests.test_architecture``.
+"""
 
 import ast
-import re
-from collections.abc import Iterator
+from fnmatch import fnmatch
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 
-PACKAGES = ("indexer", "zonefiles", "resolver")
-FILES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
+HOUSE = {
+    "resolver": (
+        "blockstored blockstore_cli",
+        "sandbox",
+        "cli daemon",
+        "client",
+        "service",
+        "settings",
+        "api",
+        "doors",
+        "resolve",
+        "forwarding",
+        "transfers",
+        "signing",
+        "dns",
+        "process",
+        "refusals words",
+    ),
+    "indexer": (
+        "sandbox",
+        "registrar/work",
+        "registrar/planning",
+        "following",
+        "wallet",
+        "node peers servers",
+        "table",
+        "protocol",
+        "bitcoin",
+        "networks",
+    ),
+    "zonefiles": (
+        "sources",
+        "replication",
+        "dht peers",
+        "addresses",
+        "archive",
+        "text",
+    ),
+}
+"""The floors of each package, top first, and the rooms of each. A room is a folder, or a file that
+is a room by itself. It imports from the floors below its own and from no room beside or above."""
 
-PURE = frozenset(
-    [
-        "indexer/protocol/apply.py",
-        "indexer/protocol/carried.py",
-        "indexer/following/chain.py",
-        "indexer/protocol/consensus.py",
-        "indexer/protocol/flaws.py",
-        "indexer/bitcoin/headers.py",
-        "indexer/protocol/names.py",
-        "indexer/protocol/namespace_rules.py",
-        "indexer/networks.py",
-        "indexer/node/prevouts.py",
-        "indexer/node/replies.py",
-        "indexer/protocol/operations.py",
-        "indexer/protocol/payloads.py",
-        "indexer/protocol/prices.py",
-        "indexer/following/progress.py",
-        "indexer/protocol/proofs.py",
-        "indexer/protocol/records.py",
-        "indexer/protocol/rows.py",
-        "indexer/protocol/rules.py",
-        "indexer/bitcoin/spending.py",
-        "indexer/protocol/schema.py",
-        "indexer/bitcoin/scripts.py",
-        "indexer/protocol/serialized.py",
-        "indexer/bitcoin/shapes.py",
-        "indexer/table/snapshot.py",
-        "indexer/table/snapshot_file.py",
-        "indexer/node/spent_outputs.py",
-        "indexer/protocol/subjects.py",
-        "indexer/bitcoin/transactions.py",
-        "indexer/protocol/view.py",
-        "indexer/bitcoin/walk.py",
-        "indexer/registrar/work/actions.py",
-        "indexer/registrar/planning/cautions.py",
-        "indexer/wallet/coins.py",
-        "indexer/registrar/planning/compose.py",
-        "indexer/registrar/planning/dates.py",
-        "indexer/registrar/work/decide.py",
-        "indexer/registrar/work/jobs.py",
-        "indexer/registrar/planning/outputs.py",
-        "indexer/wallet/key_text.py",
-        "indexer/wallet/payment.py",
-        "indexer/registrar/planning/plan.py",
-        "indexer/registrar/planning/plan_text.py",
-        "indexer/registrar/planning/purse.py",
-        "indexer/wallet/psbt.py",
-        "indexer/registrar/planning/quote.py",
-        "indexer/registrar/work/renewals.py",
-        "indexer/registrar/planning/refusals.py",
-        "indexer/registrar/work/seen.py",
-        "indexer/registrar/work/sharing.py",
-        "indexer/wallet/signers.py",
-        "indexer/registrar/planning/steps.py",
-        "indexer/wallet/keys.py",
-        "indexer/registrar/planning/wishes.py",
-        "zonefiles/dht/messages.py",
-        "zonefiles/text/plain_lines.py",
-        "zonefiles/text/recordsets.py",
-        "zonefiles/text/edits.py",
-        "zonefiles/text/zonefile.py",
-        "resolver/dns/answer.py",
-        "resolver/dns/cache.py",
-        "resolver/dns/asker.py",
-        "resolver/dns/chase.py",
-        "resolver/dns/codes.py",
-        "resolver/dns/contents.py",
-        "resolver/dns/cookies.py",
-        "resolver/forwarding/delegation.py",
-        "resolver/doors/doh_json.py",
-        "resolver/doors/doh_pages.py",
-        "resolver/forwarding/cache.py",
-        "resolver/forwarding/health.py",
-        "resolver/forwarding/special_use.py",
-        "resolver/forwarding/query.py",
-        "resolver/doors/http2.py",
-        "resolver/doors/http_values.py",
-        "resolver/dns/lookup.py",
-        "resolver/dns/message.py",
-        "resolver/dns/meta.py",
-        "resolver/forwarding/onward.py",
-        "resolver/dns/outline.py",
-        "resolver/api/openapi.py",
-        "resolver/process/places.py",
-        "resolver/dns/rates.py",
-        "resolver/command_line.py",
-        "resolver/refusals.py",
-        "resolver/api/registrar.py",
-        "resolver/status_lines.py",
-        "resolver/cli/verified.py",
-        "resolver/dns/reply.py",
-        "resolver/api/calendar.py",
-        "resolver/api/chain.py",
-        "resolver/api/lists.py",
-        "resolver/api/names.py",
-        "resolver/api/parameters.py",
-        "resolver/api/routes.py",
-        "resolver/api/schemas.py",
-        "resolver/api/shapes.py",
-        "resolver/api/route_table.py",
-        "resolver/api/values.py",
-        "resolver/api/walks.py",
-        "resolver/api/rpc.py",
-        "resolver/api/rpc_methods.py",
-        "resolver/settings/settings.py",
-        "resolver/settings/table.py",
-        "resolver/settings/text.py",
-        "resolver/settings/types.py",
-        "resolver/transfers/messages.py",
-        "resolver/forwarding/upstreams.py",
-        "resolver/api/value.py",
-        "resolver/dns/zones.py",
-    ]
-)
-"""Files that take and give values only; ``.ci/run`` checks their types strictly."""
+PACKAGES = {"resolver": {"indexer", "zonefiles"}, "indexer": set(), "zonefiles": set()}
+"""The other packages that each may import."""
+
+EVERYTHING = "*"
+PURE_ROOMS = {
+    "indexer/bitcoin": EVERYTHING,
+    "indexer/following": "chain progress",
+    "indexer/networks": EVERYTHING,
+    "indexer/node": "prevouts replies spent_outputs",
+    "indexer/protocol": EVERYTHING,
+    "indexer/registrar/planning": "cautions compose dates outputs plan plan_text purse quote"
+    " refusals steps wishes",
+    "indexer/registrar/work": "actions decide jobs renewals seen sharing",
+    "indexer/table": "snapshot snapshot_file",
+    "indexer/wallet": "coins key_text keys payment psbt signers",
+    "zonefiles/dht": "messages",
+    "zonefiles/text": EVERYTHING,
+    "resolver/api": "calendar chain lists names openapi parameters registrar route_table routes rpc"
+    " rpc_methods schemas shapes value values walks",
+    "resolver/cli": "verified",
+    "resolver/dns": EVERYTHING,
+    "resolver/doors": "doh_json doh_pages http2 http_values",
+    "resolver/forwarding": "cache delegation health onward query special_use upstreams",
+    "resolver/process": "places",
+    "resolver/refusals": EVERYTHING,
+    "resolver/settings": "settings table text types",
+    "resolver/transfers": "messages",
+    "resolver/words": EVERYTHING,
+}
+"""What takes and gives values only: whole rooms, or these files of a room."""
+
+OUTSIDE = {"twisted", "plyvel", "plyvel_next", "bitcoinrpc", "kademlia", "rpcudp"}
+OUTSIDE |= {"socket", "asyncio", "threading", "random", "secrets", "subprocess", "time"}
+"""What no pure file imports."""
 
 OWNERS = {
-    "plyvel": {"indexer/table/table.py", "zonefiles/archive/archive.py"},
-    "dnslib": {"resolver/dns/message.py"},
-    "bitcoinrpc": {"indexer/node/node.py", "indexer/node/wire.py"},
-    "h2": {"resolver/doors/http2.py"},
-    "hpack": {"resolver/doors/http2.py"},
+    "twisted": "resolver/* zonefiles/dht/* zonefiles/peers/* indexer/peers/* indexer/servers/*",
+    "plyvel": "indexer/table/* zonefiles/archive/*",
+    "plyvel_next": "indexer/table/* zonefiles/archive/*",
+    "dnslib": "resolver/dns/message.py",
+    "bitcoinrpc": "indexer/node/*",
+    "kademlia": "zonefiles/dht/*",
+    "rpcudp": "zonefiles/dht/*",
+    "h2": "resolver/doors/http2.py",
+    "hpack": "resolver/doors/http2.py",
 }
-"""Libraries that only these files may import."""
+"""Libraries that nobody else may import."""
+
+KNOW_MANY = ("resolver/service", "resolver/blockstored", "resolver/blockstore_cli")
+MANY = 12
+"""Rooms. Whoever is not one of these, nor a sandbox, knows no more."""
+
+MOST_LINES = 650
+MAIN_OF_SANDBOX = "resolver/blockstored.py"
+"""Where the command `sandbox` is."""
+
+PICTURE = ("<!-- rooms: python -m tests.test_architecture -->\n", "<!-- /rooms -->\n")
+
+FILES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for package in HOUSE
+    for path in (ROOT / package).rglob("*.py")
+    if path.name != "__init__.py"
+)
+FLOOR = {
+    f"{package}/{room}": floor
+    for package, floors in HOUSE.items()
+    for floor, rooms in enumerate(reversed(floors))
+    for room in rooms.split()
+}
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Every module that the file imports, also inside functions."""
-    for statement in ast.walk(ast.parse(path.read_text("utf-8"))):
+def room_of(file: str) -> str:
+    """The room in which a file is, or which it is."""
+    rooms = [one for one in FLOOR if file == f"{one}.py" or file.startswith(f"{one}/")]
+    assert rooms, f"{file} is in no room of HOUSE"
+    return rooms[0]
+
+
+def in_sandbox(room: str) -> bool:
+    return room.endswith("/sandbox")
+
+
+def is_pure(file: str) -> bool:
+    inside = PURE_ROOMS.get(room_of(file), "").split()
+    return EVERYTHING in inside or Path(file).stem in inside
+
+
+PURE = frozenset(filter(is_pure, FILES))
+"""Files that take and give values only; ``.ci/run`` checks their types strictly."""
+
+
+@cache
+def imported(file: str) -> frozenset[str]:
+    """Every module that the file imports, also inside functions and for types alone."""
+    found = set[str]()
+    for statement in ast.walk(ast.parse((ROOT / file).read_text("utf-8"))):
         if isinstance(statement, ast.Import):
-            yield from (alias.name for alias in statement.names)
+            found.update(alias.name for alias in statement.names)
         elif isinstance(statement, ast.ImportFrom):
-            assert statement.level == 0, f"{path}: imports are absolute"
-            yield statement.module or ""
-            yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
+            assert statement.level == 0, f"{file}: imports are absolute"
+            found.add(statement.module or "")
+            found.update(f"{statement.module}.{alias.name}" for alias in statement.names)
+    return frozenset(found)
 
 
-def inside(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
+def libraries(file: str) -> set[str]:
+    return {module.partition(".")[0] for module in imported(file)}
 
 
-@pytest.mark.parametrize("path", FILES, ids=inside)
-def test_a_file_imports_only_what_its_room_may(path: Path) -> None:
-    roots = {module.partition(".")[0] for module in imported(path)}
-    package = inside(path).partition("/")[0]
-    forbidden = {"indexer": {"zonefiles", "resolver"}, "zonefiles": {"indexer", "resolver"}}
-    assert not roots & forbidden.get(package, set())
-    assert "tests" not in roots
-    for library, owners in OWNERS.items():
-        assert library not in roots or inside(path) in owners
-    if package == "indexer":
-        assert "twisted" not in roots
-    if "kademlia" in roots or "rpcudp" in roots:
-        assert re.fullmatch(r"zonefiles/dht/\w+\.py", inside(path))
+def ours(file: str) -> set[str]:
+    """The files of ours that the file imports."""
+    named = {module.replace(".", "/") + ".py" for module in imported(file)}
+    return named.intersection(FILES) - {file}
 
 
-@pytest.mark.parametrize("name", sorted(PURE))
-def test_a_pure_file_reaches_nothing_outside_itself(name: str) -> None:
-    path = ROOT / name
-    modules = set(imported(path))
-    roots = {module.partition(".")[0] for module in modules}
-    outside = {"twisted", "plyvel", "bitcoinrpc", "kademlia", "socket", "asyncio", "threading"}
-    outside |= {"random", "secrets", "subprocess", "time"}
-    assert not roots & outside
-    ours = {m for m in modules if m.partition(".")[0] in PACKAGES}
-    for module in ours:
-        file = module.replace(".", "/") + ".py"
-        assert not (ROOT / file).exists() or file in PURE, f"{name} is pure but imports {file}"
+def rooms_known(file: str) -> set[str]:
+    return {room_of(other) for other in ours(file)} - {room_of(file)}
+
+
+def test_a_file_imports_only_from_the_floors_below() -> None:
+    wrong = []
+    for file in FILES:
+        room = room_of(file)
+        package = room.partition("/")[0]
+        assert libraries(file) & {*HOUSE, "tests"} <= PACKAGES[package] | {package}, file
+        for other in rooms_known(file):
+            if other.startswith(f"{package}/") and FLOOR[other] >= FLOOR[room]:
+                wrong.append(f"{file} imports {other}, which is not below it")
+    assert not wrong
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    try:
+        TopologicalSorter({file: ours(file) for file in FILES}).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' <- '.join(error.args[1])}")
+
+
+def test_a_library_is_imported_by_its_owners_only() -> None:
+    assert not [
+        (file, library)
+        for file in FILES
+        for library in libraries(file) & set(OWNERS)
+        if not any(fnmatch(file, pattern) for pattern in OWNERS[library].split())
+    ]
+
+
+@pytest.mark.parametrize("room", ["indexer/table", "zonefiles/archive"])
+def test_a_database_is_opened_in_one_file_of_its_room(room: str) -> None:
+    opening = [f for f in FILES if room_of(f) == room and libraries(f) & {"plyvel", "plyvel_next"}]
+    assert len(opening) == 1, opening
+
+
+def test_only_the_root_the_mains_and_the_sandbox_know_many_rooms() -> None:
+    others = [f for f in FILES if room_of(f) not in KNOW_MANY and not in_sandbox(room_of(f))]
+    known = {file: len(rooms_known(file)) for file in others}
+    assert {file: count for file, count in known.items() if count > MANY} == {}
+
+
+def test_what_people_run_needs_no_sandbox() -> None:
+    others = [f for f in FILES if not in_sandbox(room_of(f))]
+    assert [f for f in others if any(map(in_sandbox, rooms_known(f)))] == [MAIN_OF_SANDBOX]
+
+
+def test_a_pure_file_reaches_nothing_outside_itself() -> None:
+    reached = {file: libraries(file) & OUTSIDE | ours(file) - PURE for file in PURE}
+    assert {file: what for file, what in reached.items() if what} == {}
+
+
+def test_every_file_that_is_said_to_be_pure_is_there() -> None:
+    named = {f"{room}/{stem}.py" for room, stems in PURE_ROOMS.items() for stem in stems.split()}
+    assert {file for file in named if not file.endswith(f"/{EVERYTHING}.py")} <= set(FILES)
 
 
 def test_every_pure_file_is_checked_strictly() -> None:
@@ -187,10 +236,47 @@ def test_every_pure_file_is_checked_strictly() -> None:
     assert f"mypy --strict {listed}" in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
 
 
-@pytest.mark.parametrize("path", FILES, ids=inside)
-def test_a_file_begins_with_a_sentence_and_stays_small(path: Path) -> None:
-    text = path.read_text("utf-8")
-    sentence = ast.get_docstring(ast.parse(text))
-    assert sentence
-    assert sentence.partition("\n\n")[0].rstrip().endswith((".", "?"))
-    assert len(text.splitlines()) <= 600, f"{inside(path)} holds more than one room"
+def test_a_file_begins_with_a_sentence_and_stays_small() -> None:
+    assert not [file for file in FILES if not first_sentence(ROOT / file).endswith((".", "?"))]
+    sizes = {file: len((ROOT / file).read_text("utf-8").splitlines()) for file in FILES}
+    assert {file: size for file, size in sizes.items() if size > MOST_LINES} == {}
+
+
+def first_sentence(path: Path) -> str:
+    """The first paragraph of a file's docstring."""
+    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    assert docstring, f"{path} says what it is"
+    return " ".join(docstring.partition("\n\n")[0].split())
+
+
+def picture() -> str:
+    """The rooms that there are, for the README: floor by floor, top first, with a sentence each."""
+    lines = ["```text"]
+    for package, floors in HOUSE.items():
+        may = " and ".join(sorted(PACKAGES[package])) or "neither of the others"
+        lines.append(f"{package}/  {first_sentence(ROOT / package / '__init__.py')}")
+        lines.append(f"    It imports {may}.")
+        for rooms in floors:
+            beside = ""
+            for room in rooms.split():
+                folder = ROOT / package / room
+                file = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+                if file.exists():
+                    name = f"{room}/" if folder.is_dir() else f"{room}.py"
+                    lines.append(f"  {beside or '-'} {name:21}{first_sentence(file)}")
+                    beside = "="
+    return "\n".join([*lines, "```\n"])
+
+
+def test_the_readme_shows_the_rooms_as_they_are() -> None:
+    begin, end = PICTURE
+    shown = (ROOT / "README.md").read_text("utf-8").partition(begin)[2].partition(end)[0]
+    assert shown == picture(), "run python -m tests.test_architecture"
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    before, begin, rest = readme.read_text("utf-8").partition(PICTURE[0])
+    _, end, after = rest.partition(PICTURE[1])
+    assert end, f"README.md has no {PICTURE[0]!r}"
+    readme.write_text(before + begin + picture() + end + after, "utf-8")

@@ -10,6 +10,8 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from indexer.bitcoin.scripts import address_script
@@ -29,10 +31,9 @@ from indexer.registrar.work.renewals import Lapsing, names_due
 from indexer.registrar.work.runner import Runner
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.signers import SignerError
-from resolver.api.payer import OWN, Signers, offline_name
+from resolver.api.payer import OWN, Signers, Signing, offline_name
 from resolver.api.registrar import Order
 from resolver.refusals import Refusal, Refused
-from resolver.settings.settings import Settings
 from zonefiles.text.zonefile import MAX_BYTES, value_hash
 
 log = logging.getLogger("blockstore.registrar")
@@ -49,6 +50,16 @@ OFF_CHAIN_SECONDS = 60.0
 """The most that publishing or resolving may take."""
 
 
+@dataclass(frozen=True)
+class AutoRenew:
+    """The names renewed unasked (``all``: every one of the signer), how many seconds before they
+    lapse, and the most satoshis that one may cost."""
+
+    names: tuple[str, ...] = ()
+    before: float = 0.0
+    max_price: int = 0
+
+
 class Desk:
     """Takes orders, as ``rest_registrar`` puts them, and has them carried on.
 
@@ -58,25 +69,33 @@ class Desk:
 
     def __init__(
         self,
-        settings: Settings,
+        folder: Path,
         network: Network,
         node: BitcoinNode,
         snapshot: Callable[[], Snapshot],
         *,
+        signing: Signing,
+        renewing: AutoRenew,
+        confirmations: int,
+        max_fee_rate: float,
         publish: Callable[[bytes, bytes], Awaitable[int]],
         verify: Callable[[str, bytes | None], Awaitable[bool]],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Raises JournalError and SignerError, each a line for people."""
-        self._settings = settings
+        """``folder`` is the journal's. Raises JournalError and SignerError, each a line for people.
+
+        ``max_fee_rate`` is in satoshis a byte.
+        """
+        self._signer = signing.signer
+        self._renewing = renewing
         self._network = network
         self._snapshot = snapshot
         self._publish = publish
         self._verify = verify
         self._clock = clock
         self._node = node
-        signers = Signers(settings, self._node, network, self._owns_names)
-        self.journal = Journal(settings.working_dir / "registrar", network)
+        signers = Signers(signing, self._node, network, self._owns_names)
+        self.journal = Journal(folder, network)
         for sentence in self.journal.set_aside:
             log.error("%s", sentence)
         self.runner = Runner(
@@ -87,10 +106,10 @@ class Desk:
             signers,
             publish=self._publish_and_wait,
             verify=self._verify_and_wait,
-            confirmations=settings.confirmations,
+            confirmations=confirmations,
             clock=clock,
         )
-        self._orders = Orders(self.runner, signers, max_fee_rate=settings.max_fee_rate, clock=clock)
+        self._orders = Orders(self.runner, signers, max_fee_rate=max_fee_rate, clock=clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -124,7 +143,7 @@ class Desk:
     def figures(self) -> Json:
         """What ``/v1/info`` tells of it."""
         return {
-            "signer": self._settings.signer,
+            "signer": self._signer,
             "pending": len(self.runner.pending()),
             "looked_at_block": self._looked_at,
             "error": self.runner.trouble,
@@ -137,7 +156,7 @@ class Desk:
             height = self._snapshot().height
             self.runner.turn()
             self._looked_at = height
-            if self._settings.auto_renew and self._clock() - self._renewed >= RENEW_SECONDS:
+            if self._renewing.names and self._clock() - self._renewed >= RENEW_SECONDS:
                 self._renewed = self._clock()
                 try:
                     self._renew()
@@ -149,19 +168,19 @@ class Desk:
             self._wake.clear()
 
     def _renew(self) -> None:
-        settings, seen = self._settings, self._snapshot()
+        wanted, seen = self._renewing, self._snapshot()
         spacing = self._network.target_spacing
         owned = [one for one in map(self._lapsing, self._orders.owned(OWN)) if one is not None]
         due = names_due(
             owned,
             seen.height,
-            wanted=settings.auto_renew,
-            within=round(settings.auto_renew_before / spacing),
-            ceiling=settings.auto_renew_max_price,
+            wanted=wanted.names,
+            within=round(wanted.before / spacing),
+            ceiling=wanted.max_price,
             busy={job.subject for job in self.runner.pending()},
         )
         for name in due.now:
-            wish = RenewName(name, max_price=settings.auto_renew_max_price)
+            wish = RenewName(name, max_price=wanted.max_price)
             try:
                 planned = self._orders.plan(wish, signer=OWN)
                 job = self._orders.begin(wish, signer=OWN, max_total=planned.plan.total)
@@ -177,7 +196,7 @@ class Desk:
                     dear.name,
                     dear.gone_at,
                     dear.price,
-                    settings.auto_renew_max_price,
+                    wanted.max_price,
                 )
         self._too_dear = frozenset(one.name for one in due.too_dear)
 

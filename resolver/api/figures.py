@@ -5,22 +5,49 @@ Everything here is counted elsewhere; asking costs a few look-ups and may be don
 
 import os
 from collections import Counter
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
+from indexer.following.follower import Follower
+from indexer.following.progress import Progress
+from indexer.networks import Network
+from indexer.table.table import NameTable
+from resolver.api.desk import Desk
 from resolver.api.pages import Json
-from resolver.settings.settings import VERSION
+from resolver.dns.chase import Freshness
+from resolver.doors.tcp import TcpDoor
+from resolver.doors.udp import UdpDoor
+from resolver.forwarding.forwarder import Forwarder
+from resolver.resolve import Resolver
+from resolver.words import VERSION
+from zonefiles.archive.archive import Archive
+from zonefiles.dht.node import DhtNode
+from zonefiles.replication.replicator import Replicator
+from zonefiles.sources import DataSource
 
-if TYPE_CHECKING:
-    from indexer.following.progress import Progress
-    from resolver.forwarding.forwarder import Forwarder
-    from resolver.service import Service
+
+@dataclass(frozen=True)
+class Counted:
+    """The parts of a node that count what they do."""
+
+    network: Network
+    table: NameTable
+    follower: Follower
+    archive: Archive
+    dht: DhtNode
+    source: DataSource
+    replicator: Replicator
+    resolver: Resolver
+    udp: Sequence[UdpDoor]
+    tcp: Sequence[TcpDoor]
+    forwarder: Forwarder | None
+    desk: Desk | None
 
 
-def of(service: "Service") -> Json:
-    """The figures of ``service``, ready for JSON. Heights are of blocks, times in seconds."""
-    snapshot = service.table.snapshot()
-    status = service.follower.status
+def figures_of(node: Counted, freshness: Freshness, addresses: Json) -> Json:
+    """The figures of ``node``, ready for JSON. Heights are of blocks, times in seconds."""
+    snapshot = node.table.snapshot()
+    status = node.follower.status
     frozen = snapshot.consensus_frozen_at
     consensus: str | None
     if frozen is not None:
@@ -28,19 +55,18 @@ def of(service: "Service") -> Json:
     else:
         digest = snapshot.consensus_hash(snapshot.height)
         consensus = digest.hex() if digest else None
-    freshness = service.freshness()
     return {
         "consensus": consensus,
         "consensus_frozen_at": snapshot.consensus_frozen_at,
-        "first_block": service.network.first_block,
+        "first_block": node.network.first_block,
         "indexing": not status.caught_up,
         "last_block_processed": snapshot.height,
         "last_block_seen": status.node_height,
         "server_alive": True,
         "server_version": VERSION,
-        "testnet": service.network.node_chain != "main",
-        "zonefile_count": service.archive.count,
-        "network": service.network.name,
+        "testnet": node.network.node_chain != "main",
+        "zonefile_count": node.archive.count,
+        "network": node.network.name,
         "names": snapshot.name_count(),
         "index": {
             "state": status.state,
@@ -58,31 +84,31 @@ def of(service: "Service") -> Json:
             "last_contact": status.last_contact,
         },
         "archive": {
-            "records": service.archive.count,
-            "bytes": service.archive.bytes_held,
-            "max_bytes": service.settings.archive_max_bytes,
+            "records": node.archive.count,
+            "bytes": node.archive.bytes_held,
+            "max_bytes": node.archive.max_bytes,
         },
-        "dht": {"peers": service.dht.peers, "port": service.dht.port},
+        "dht": {"peers": node.dht.peers, "port": node.dht.port},
         "dns": {
-            "waiting": service.resolver.waiting,
-            "outcomes": dict(service.resolver.outcomes),
-            "udp": dict(sum((door.outcomes for door in service.udp_doors), Counter())),
+            "waiting": node.resolver.waiting,
+            "outcomes": dict(node.resolver.outcomes),
+            "udp": dict(sum((door.outcomes for door in node.udp), Counter())),
             "replies_kept": {
-                "count": len(service.resolver.cache),
-                "bytes": service.resolver.cache.bytes_held,
+                "count": len(node.resolver.cache),
+                "bytes": node.resolver.cache.bytes_held,
             },
-            "tcp_connections": sum(door.connections.connections for door in service.tcp_doors),
+            "tcp_connections": sum(door.connections.connections for door in node.tcp),
         },
-        "forward": _forwarding(service.forwarder),
-        "replication": asdict(service.replicator.stats),
-        "sources": asdict(service.source.stats),
-        "addresses": service.addresses(),
-        "registrar": None if service.desk is None else service.desk.figures(),
+        "forward": _forwarding(node.forwarder),
+        "replication": asdict(node.replicator.stats),
+        "sources": asdict(node.source.stats),
+        "addresses": addresses,
+        "registrar": None if node.desk is None else node.desk.figures(),
         "pid": os.getpid(),
     }
 
 
-def _progress(progress: "Progress | None") -> Json | None:
+def _progress(progress: Progress | None) -> Json | None:
     """How fast the index catches up; None where it has."""
     if progress is None:
         return None
@@ -98,7 +124,7 @@ def _progress(progress: "Progress | None") -> Json | None:
     }
 
 
-def _forwarding(forwarder: "Forwarder | None") -> Json | None:
+def _forwarding(forwarder: Forwarder | None) -> Json | None:
     """How the resolvers are that ordinary names are asked of; None where there are none."""
     if forwarder is None:
         return None

@@ -23,7 +23,7 @@ from resolver.api.shapes import (
 from resolver.api.value import Value, fetch_value, find_value, require_live
 from resolver.api.values import Asked, Json, Told, not_on_chain, owner_script
 from resolver.refusals import Refusal, Refused
-from resolver.settings.settings import VERSION
+from resolver.words import VERSION
 from zonefiles.text.zonefile import MAX_BYTES, ZonefileError, parse_zonefile, value_hash
 
 _RESOLVER = b"_resolver"

@@ -11,7 +11,7 @@ from resolver.api.routes import Parameter, Route, Schema
 from resolver.api.schemas import SCHEMAS, named
 from resolver.api.values import JSON
 from resolver.refusals import Refusal
-from resolver.settings.settings import VERSION
+from resolver.words import VERSION
 
 EVERYWHERE = (Refusal.BAD_REQUEST, Refusal.FORBIDDEN, Refusal.BROKEN)
 """What any page may answer: a query it does not know, another host's name, a bug of ours."""

@@ -5,6 +5,9 @@ and tells addresses and scripts, never a key.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 from indexer.bitcoin.scripts import address_script, script_address
 from indexer.networks import Network
@@ -15,7 +18,6 @@ from indexer.wallet.key_storage import is_encrypted, load_keys, read_passphrase
 from indexer.wallet.node_coins import NodeCoins
 from indexer.wallet.node_wallet import NodeWallet
 from indexer.wallet.offline import Offline
-from resolver.settings.settings import Settings
 
 OWN = "own"
 """The signer of the settings."""
@@ -23,12 +25,23 @@ _OFFLINE = "offline"
 _REDEEM = "redeem:"
 
 
+@dataclass(frozen=True)
+class Signing:
+    """Who signs for this daemon: the ``node`` (its wallet of that name, where it has more than
+    one), a ``key-file``, or ``nobody``."""
+
+    signer: Literal["node", "key-file", "nobody"] = "node"
+    node_wallet: str | None = None
+    key_file: Path | None = None
+    key_passphrase_file: Path | None = None
+
+
 class Signers(Mapping[str, Purse]):
     """Every signer by its name: ``own``, or ``offline ADDRESS ... redeem:HEX ...``."""
 
     def __init__(
         self,
-        settings: Settings,
+        signing: Signing,
         node: BitcoinNode,
         network: Network,
         in_use: Callable[[bytes], bool],
@@ -37,16 +50,16 @@ class Signers(Mapping[str, Purse]):
         self._node = node
         self._network = network
         self._in_use = in_use
-        self._source = NodeCoins(node, NodeWallet(node, network, settings.node_wallet))
+        self._source = NodeCoins(node, NodeWallet(node, network, signing.node_wallet))
         self._made: dict[str, Purse] = {}
-        if settings.signer == "node":
-            self._made[OWN] = NodeWallet(node, network, settings.node_wallet)
-        elif settings.signer == "key-file":
-            assert settings.key_file is not None, "checked with the settings"
+        if signing.signer == "node":
+            self._made[OWN] = NodeWallet(node, network, signing.node_wallet)
+        elif signing.signer == "key-file":
+            assert signing.key_file is not None, "checked with the settings"
             passphrase = None
-            if is_encrypted(settings.key_file):
-                passphrase = read_passphrase(settings.key_passphrase_file)
-            ring = load_keys(settings.key_file, network, passphrase)
+            if is_encrypted(signing.key_file):
+                passphrase = read_passphrase(signing.key_passphrase_file)
+            ring = load_keys(signing.key_file, network, passphrase)
             self._made[OWN] = KeyFile(ring, node, network, self._source, in_use)
 
     def __getitem__(self, name: str) -> Purse:

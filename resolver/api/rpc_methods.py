@@ -27,7 +27,7 @@ from resolver.api.shapes import (
 from resolver.api.value import find_value
 from resolver.api.values import Asked, Json, not_on_chain, owner_script
 from resolver.api.walks import Step
-from resolver.settings.settings import VERSION
+from resolver.words import VERSION
 
 MAX_STATES = 1000
 """States of a name in one answer; further ones are on the pages of its history."""

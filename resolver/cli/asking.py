@@ -17,9 +17,9 @@ import click
 
 from resolver import refusals
 from resolver.cli.which_daemon import BadPlace, Door, NobodyThere
-from resolver.command_line import CONTEXT
 from resolver.process.own_socket import Busy
 from resolver.refusals import Refusal
+from resolver.words import CONTEXT
 
 MAX_REPLY = 4 * 2**20
 ASK_FIRST = "see `pending` for whether it was begun, before you try again"

@@ -55,7 +55,7 @@ def _lines(checks: list[Check]) -> Lines:
 
 
 def _daemon(daemon: Daemon, info: Json) -> Iterator[Check]:
-    from resolver.settings.settings import VERSION
+    from resolver.words import VERSION
 
     running = info["server_version"]
     saw = f"version {running} at {daemon.place}, on {info['network']}"

@@ -346,7 +346,7 @@ def getinfo(daemon: Daemon) -> None:
 @click.pass_obj
 def status(daemon: Daemon) -> None:
     """Say in a few lines how blockstored is; exit code 10 where it does not follow the chain."""
-    from resolver.status_lines import status_lines
+    from resolver.words import status_lines
 
     info = daemon.get("/v1/info")
     index = info["index"]

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from resolver.command_line import PID_NAME
 from resolver.process import own_socket, pidfile
 from resolver.process.own_socket import Unreachable
 from resolver.process.places import (
@@ -26,6 +25,7 @@ from resolver.process.places import (
     working_dir,
 )
 from resolver.settings.file import read_toml
+from resolver.words import PID_NAME
 
 HOST, PORT = "127.0.0.1", 6264
 _SIGNS_OF_USE = ("names", "registrar", CONFIG_NAME, PID_NAME)

@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
-from resolver.command_line import (
+from resolver.process import pidfile
+from resolver.settings.settings import Settings
+from resolver.words import (
     CONSENSUS_HEX,
     CONTEXT,
     PID_NAME,
@@ -18,8 +20,6 @@ from resolver.command_line import (
     ReadSettings,
     SettingFlags,
 )
-from resolver.process import pidfile
-from resolver.settings.settings import Settings
 
 DIFFERENT, UNUSABLE = 1, 2
 _EPILOG = (

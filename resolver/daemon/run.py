@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from resolver.command_line import unwritable
 from resolver.daemon.interpreter import settle
 from resolver.daemon.logs import ReopeningFile, bridge_twisted, open_log
 from resolver.process.pidfile import AlreadyRunning, PidFile
-from resolver.settings.settings import VERSION, Settings
+from resolver.settings.settings import Settings
+from resolver.words import VERSION, unwritable
 
 if TYPE_CHECKING:
     from resolver.daemon.progress_bar import ProgressBar
@@ -121,7 +121,7 @@ def run(
         settings.working_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         log_file = open_log(settings, terminal)
     except OSError as error:
-        return report.failed(unwritable(error, settings))
+        return report.failed(unwritable(error, settings.working_dir, settings.log_file))
     pid_file = PidFile(pid_path)
     try:
         pid_file.acquire()
@@ -129,7 +129,7 @@ def run(
         folder = settings.working_dir
         return report.failed(f"{error}; stop it with `blockstored stop --working-dir {folder}`")
     except OSError as error:
-        return report.failed(unwritable(error, settings))
+        return report.failed(unwritable(error, settings.working_dir, settings.log_file))
     try:
         return _run_reactor(build, report, log_file, describe, on_ready)
     except Exception as error:

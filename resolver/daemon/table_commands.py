@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from resolver.command_line import (
+from resolver.process import own_socket
+from resolver.process.own_socket import Busy, Unreachable
+from resolver.process.pidfile import AlreadyRunning, PidFile, owner
+from resolver.settings.settings import Settings
+from resolver.words import (
     CONSENSUS_HEX,
     CONTEXT,
     PID_NAME,
@@ -27,10 +31,6 @@ from resolver.command_line import (
     SettingFlags,
     unwritable,
 )
-from resolver.process import own_socket
-from resolver.process.own_socket import Busy, Unreachable
-from resolver.process.pidfile import AlreadyRunning, PidFile, owner
-from resolver.settings.settings import Settings
 
 if TYPE_CHECKING:
     from indexer.table.rebuild import OnBlock
@@ -308,7 +308,7 @@ def _alone(settings: Settings, fail: Fail) -> Iterator[None]:
     except AlreadyRunning as error:
         fail(UNUSABLE, f"blockstored is {error} and holds the index; run `blockstored stop` first")
     except OSError as error:
-        fail(UNUSABLE, unwritable(error, settings))
+        fail(UNUSABLE, unwritable(error, settings.working_dir, settings.log_file))
     try:
         yield
     finally:

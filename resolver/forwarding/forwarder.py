@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 from resolver.dns.answer import Answer, ExtendedError
 from resolver.dns.asker import Network, is_public, is_within
@@ -34,7 +35,6 @@ from resolver.forwarding.query import Question, Sent, Verdict, compose, match, r
 from resolver.forwarding.special_use import kept_answer
 from resolver.forwarding.tls import CertificateRefused, NoReply, TlsUpstream, client_context
 from resolver.forwarding.upstreams import Upstream
-from resolver.settings.settings import Settings
 
 log = logging.getLogger("blockstore.resolver")
 
@@ -345,30 +345,41 @@ class Forwarder:
         return is_within(address, self._allow)
 
 
-def forwarder_of(settings: Settings) -> Forwarder | None:
-    """The forwarder that the settings ask for, if they do. Raises ForwardError."""
-    if not settings.forward:
+def open_forwarder(
+    upstreams: Sequence[Upstream],
+    *,
+    authorities: Path | None,
+    allow: Sequence[str],
+    trust_ad: bool,
+    cache_bytes: int,
+    timeout: float,
+) -> Forwarder | None:
+    """Whom to ask for other names, for the prefixes of ``allow``; None where there is nobody.
+
+    ``authorities``: a file of those who vouch for ``upstreams`` over TLS. Raises ForwardError.
+    """
+    if not upstreams:
         return None
     try:
-        tls = client_context(settings.forward_ca)
+        tls = client_context(authorities)
     except OSError as error:
         raise ForwardError(
-            f"forward_ca: {settings.forward_ca} holds no certificates in PEM form that can be read"
+            f"forward_ca: {authorities} holds no certificates in PEM form that can be read"
             f" ({error.strerror or error})"
         ) from error
-    plain = [upstream for upstream in settings.forward if not upstream.tls]
-    if plain and len(plain) < len(settings.forward):
+    plain = [upstream for upstream in upstreams if not upstream.tls]
+    if plain and len(plain) < len(upstreams):
         log.warning("Where others fail, %s is asked in the clear.", plain[0].place)
-    allow = [ipaddress.ip_network(prefix) for prefix in settings.allow_forward]
-    if any(prefix.prefixlen == 0 for prefix in allow):
+    networks = [ipaddress.ip_network(prefix) for prefix in allow]
+    if any(network.prefixlen == 0 for network in networks):
         log.warning("Other names are looked up for everybody: this is an open forwarder.")
     return Forwarder(
-        settings.forward,
-        allow=allow,
-        trust_ad=settings.trust_ad == "yes",
-        cache=ForwardCache(settings.forward_cache_bytes),
+        upstreams,
+        allow=networks,
+        trust_ad=trust_ad,
+        cache=ForwardCache(cache_bytes),
         tls=tls,
-        timeout=settings.forward_timeout,
+        timeout=timeout,
     )
 
 

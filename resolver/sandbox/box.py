@@ -23,12 +23,12 @@ from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.sandbox.node import SandboxNode, StoreError
 from indexer.table.table import Snapshot
-from resolver.command_line import PID_NAME
 from resolver.daemon.run import run as run_process
 from resolver.process.places import usual_dirs
 from resolver.sandbox import founding
 from resolver.service import Service, StartError, build
 from resolver.settings.settings import Settings
+from resolver.words import PID_NAME
 from zonefiles.archive.archive import Archive, ArchiveError
 from zonefiles.dht.node import DhtNode
 

@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from indexer.networks import NETWORKS
-from resolver.command_line import TOKEN_NAME
 from resolver.process.places import (
     CONFIG_NAME,
     ENV_PREFIX,
@@ -31,7 +30,6 @@ from resolver.settings.table import (
     MAX_SHOWN_PATH,
     NODE_URLS,
     PATHS,
-    VERSION,
     Settings,
     default_text,
     flag_name,
@@ -41,9 +39,9 @@ from resolver.settings.table import (
     takes_many,
 )
 from resolver.settings.types import as_text, printable, without_credentials
+from resolver.words import TOKEN_NAME
 
 __all__ = [
-    "VERSION",
     "Settings",
     "default_text",
     "flag_name",

@@ -37,8 +37,8 @@ from resolver.settings.types import (
     split_list,
     split_table,
 )
+from resolver.words import VERSION
 
-VERSION = "0.1.0"
 FROM_FILE = "settings file"
 MAX_SHOWN_PATH = 1000
 

@@ -28,7 +28,7 @@ from indexer.following.progress import Progress
 from indexer.sandbox.node import SandboxNode
 from resolver.daemon import progress_bar
 from resolver.daemon.progress_bar import MIN_BAR, ProgressBar, is_drawable, sides
-from resolver.status_lines import status_lines
+from resolver.words import status_lines
 from tests.conftest import ROOT
 from tests.fakes_process import DEADLINE, Blockstored
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from resolver.settings.settings import (
     ENV_PREFIX,
-    VERSION,
     Settings,
     SettingsError,
     config_path,
@@ -21,6 +20,7 @@ from resolver.settings.settings import (
 )
 from resolver.settings.text import effective, markdown_table, to_toml
 from resolver.settings.types import read_duration, read_size, without_credentials
+from resolver.words import VERSION
 from tests.conftest import ROOT
 
 HOME = {"HOME": "/home/ada"}
