@@ -12,7 +12,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     author="The Blockstore authors",
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.15",
     packages=find_packages(include=["indexer*", "zonefiles*", "resolver*"]),
     package_data={"resolver.sandbox": ["demo/*"]},
     data_files=[
@@ -32,7 +32,9 @@ setup(
         "dnspython>=2.7",
         "python-bitcoinrpc==1.0",
         "kademlia==2.2.3",
-        "plyvel>=1.5.1",
+        # The same code twice: the second has wheels for newer Pythons, under another module name.
+        "plyvel>=1.5.1; python_version < '3.13'",
+        "plyvel-next>=2.1.2; python_version >= '3.13'",
         "embit>=0.8.0",
         "cryptography>=43",
         "siphash24>=1.9",
@@ -59,6 +61,8 @@ setup(
         "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Topic :: Internet :: Name Service (DNS)",
     ],
 )

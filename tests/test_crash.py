@@ -82,7 +82,7 @@ def test_a_store_that_fails_at_any_write_loses_nothing_but_time(
         for blocks in (old, new):  # forward along one branch, then back and along the other
             while True:
                 table = NameTable(path, SANDBOX)
-                store = table._db = FailingStore(table._db, left)
+                store = table._level._db = FailingStore(table._level._db, left)
                 writer.node.blocks = blocks
                 try:
                     follower = follower_of(writer.node, table)

@@ -397,7 +397,7 @@ class Snapshot:
         return self._from(prefix, prefix)
 
     def _from(self, begin: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return self._rows.between(begin, _end(prefix))
+        return self._rows.between(begin, end_of(prefix))
 
     def _after(self, prefix: bytes, place: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._from(prefix + place, prefix)
@@ -415,7 +415,7 @@ class _Remembered(dict[str, NamespaceRecord | None]):
         return found
 
 
-def _end(prefix: bytes) -> bytes:
+def end_of(prefix: bytes) -> bytes:
     """The first key behind all that begin with ``prefix``, which begins with a letter."""
     shorter = prefix.rstrip(b"\xff")
     return shorter[:-1] + bytes((shorter[-1] + 1,))

@@ -10,31 +10,15 @@ import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import plyvel
-
 from indexer.bitcoin.transactions import double_sha256
 from indexer.networks import Network
 from indexer.protocol import schema
 from indexer.protocol.apply import Outcome
 from indexer.protocol.rows import read_pairs
-from indexer.table.snapshot import Snapshot
+from indexer.table.level import Level, TableDamaged, TableError
+from indexer.table.snapshot import Snapshot, end_of
 
 log = logging.getLogger("blockstore.table")
-
-_OPTIONS = {
-    "bloom_filter_bits": 10,
-    # The system keeps the files' pages as well, for as long as it has room.
-    "lru_cache_size": 24 * 1024 * 1024,
-    # Rows are small and many; a large buffer and large files are merged far less often, which
-    # costs up to a second core while catching up. There are two of them while one is written out,
-    # and all of this together must fit into what the daemon may take.
-    "write_buffer_size": 36 * 1024 * 1024,
-    "max_file_size": 16 * 1024 * 1024,
-}
-
-
-class TableError(Exception):
-    """The database cannot be used; ``str()`` of it says why and what to do."""
 
 
 class NameTable:
@@ -44,24 +28,22 @@ class NameTable:
         """Open the table in directory ``path``, or make an empty one. Raises ``TableError``."""
         self.path = path
         self.network = network
-        self._failed: str | None = None  # why nothing more is written before it is opened anew
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._db = plyvel.DB(str(path), create_if_missing=True, **_OPTIONS)
-        except (plyvel.Error, OSError) as error:
-            raise TableError(_why_not_opened(path, error)) from error
+        self._level = Level(path)
         try:
             self._check_schema()
-            self._current = Snapshot(_LevelRows(self._db.snapshot()), network)
+            self._check_whole()
+            self._current = Snapshot(self._level.frozen(), network)
         except BaseException:
-            self._db.close()
+            self._level.close()
             raise
 
     def _check_schema(self) -> None:
-        row = self._db.get(schema.SCHEMA_KEY)
+        row = self._level.get(schema.SCHEMA_KEY)
         ours = {"schema": schema.SCHEMA_VERSION, "network": self.network.name}
         if row is None:
-            self._db.put(schema.SCHEMA_KEY, json.dumps(ours).encode(), sync=True)
+            if next(self._level.between(b"", None), None) is not None:
+                raise self._level.damaged("it does not say of which network and version it is")
+            self._level.write([(schema.SCHEMA_KEY, json.dumps(ours).encode())], sync=True)
             return
         try:
             found = json.loads(row)
@@ -84,17 +66,35 @@ class NameTable:
                 f" {self.network.name!r}; choose another working directory or network"
             )
 
+    def _check_whole(self) -> None:
+        """Whether no batch is missing: the blocks are one chain, the names as many as counted.
+
+        Every batch but the first one is a block, so a table whose blocks lie without a gap lacks
+        none that came before another. Raises ``TableDamaged``.
+        """
+        tip, first = self.tip, self.network.first_block
+        height, parent = first - 1, b""
+        for key, header in self.scan(b"B"):
+            height += 1
+            follows = len(header) == 80 and parent in (b"", header[4:36])
+            if key != schema.header_key(height) or not follows:
+                raise self._level.damaged(f"block {height} is missing, or not in its chain")
+            parent = double_sha256(header)
+        if height != (first - 1 if tip is None else tip):
+            raise self._level.damaged(f"its last block is {height}, but it says {tip}")
+        names = sum(1 for _ in self.scan(b"N"))
+        if names != self.name_count:
+            raise self._level.damaged(f"it holds {names} names, but says {self.name_count}")
+
     # --- what apply_block reads
 
     def get(self, key: bytes) -> bytes | None:
         """The row under ``key`` after the last block connected."""
-        row: bytes | None = self._db.get(key)
-        return row
+        return self._level.get(key)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All rows whose key begins with ``prefix``, in the order of their keys."""
-        with self._db.iterator(prefix=prefix) as rows:
-            yield from rows
+        return self._level.between(prefix, end_of(prefix) if prefix else None)
 
     @property
     def tip(self) -> int | None:
@@ -123,7 +123,7 @@ class NameTable:
         tip = self.tip
         expected = self.network.first_block if tip is None else tip + 1
         assert outcome.height == expected, f"block {outcome.height} does not follow {tip}"
-        self._write(outcome.rows.items(), sync)
+        self._level.write(outcome.rows.items(), sync)
 
     def undo_depth(self) -> int:
         """How many blocks, counted from the tip, can be taken back."""
@@ -149,34 +149,15 @@ class NameTable:
                 f" `blockstored reindex --from {tip}` and `blockstored start`"
             )
         pairs = list(read_pairs(undo))
-        self._write([*pairs, (schema.undo_key(tip), None)], sync=True)
+        self._level.write([*pairs, (schema.undo_key(tip), None)], sync=True)
         names = (schema.name_of_key(key) for key, _ in pairs if key[:1] == b"N")
         return frozenset(names)
-
-    def _write(self, rows: Iterable[tuple[bytes, bytes | None]], sync: bool) -> None:
-        if self._failed is not None:
-            raise TableError(self._failed)
-        try:
-            with self._db.write_batch(transaction=True, sync=sync) as batch:
-                for key, row in rows:
-                    if row is None:
-                        batch.delete(key)
-                    else:
-                        batch.put(key, row)
-        except (plyvel.Error, OSError) as error:
-            # LevelDB's log ends in half a batch now. Further ones would be written behind it and
-            # reported as kept, though a reader of the log never comes past the half one.
-            self._failed = (
-                f"cannot write to {self.path}: {_text(error)}; make room on the disk or mend its"
-                " permissions, then restart"
-            )
-            raise TableError(self._failed) from error
 
     # --- what readers see
 
     def publish(self) -> Snapshot:
         """Let readers see the table as it is now."""
-        self._current = Snapshot(_LevelRows(self._db.snapshot()), self.network)
+        self._current = Snapshot(self._level.frozen(), self.network)
         return self._current
 
     def snapshot(self) -> Snapshot:
@@ -185,39 +166,7 @@ class NameTable:
 
     def close(self) -> None:
         """Close the database; snapshots are of no use afterwards."""
-        self._db.close()
+        self._level.close()
 
 
-class _LevelRows:
-    """A snapshot of LevelDB, read as ``Snapshot`` reads."""
-
-    def __init__(self, level: "plyvel.Snapshot") -> None:
-        self._level = level
-
-    def get(self, key: bytes) -> bytes | None:
-        row: bytes | None = self._level.get(key)
-        return row
-
-    def between(
-        self, start: bytes, stop: bytes, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        with self._level.iterator(start=start, stop=stop, reverse=reverse) as rows:
-            yield from rows
-
-
-def _text(error: Exception) -> str:
-    """What plyvel says, which it sometimes gives as bytes."""
-    said = error.args[0] if error.args else ""
-    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(error)
-
-
-def _why_not_opened(path: Path, error: Exception) -> str:
-    reason = _text(error)
-    if "already held by process" in reason or "Resource temporarily unavailable" in reason:
-        return f"the index in {path} is in use by another process; stop that one first"
-    if "Permission denied" in reason or "Read-only" in reason:
-        return f"no permission to write the index in {path}; mend its permissions or choose another"
-    return (
-        f"cannot open the index in {path} ({reason}); check the disk, or run"
-        " `blockstored reindex` to index anew"
-    )
+__all__ = ["NameTable", "Snapshot", "TableDamaged", "TableError"]

@@ -20,10 +20,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import plyvel
-
 from zonefiles.archive.writer import ArchiveWriter, Record
 from zonefiles.text.zonefile import MAX_BYTES, value_hash
+
+try:
+    import plyvel
+except ImportError:  # the same code for newer Pythons
+    import plyvel_next as plyvel
 
 SCHEMA_VERSION = 1
 DIGEST_BYTES = 20
