@@ -92,7 +92,8 @@ def about_record(
     """The TXT record at ``_blockstore.NAME`` of a live name.
 
     ``spacing`` is the chain's seconds between blocks; ``data_from`` says in words where this node
-    has the data from. Hashes are written as block explorers do (txid reversed).
+    has the data from. Hashes are written as block explorers do (txid reversed). ``expire_block``
+    and ``renewal_deadline`` are the heights that the HTTP API calls so (protocol spec section 7.5).
     """
     consensus = chain.consensus_hash(chain.height)
     facts: list[tuple[str, object]] = [
@@ -105,13 +106,14 @@ def about_record(
         ("value_hash", "none" if record.value_hash is None else record.value_hash.hex()),
         ("data_from", data_from),
     ]
-    if status.gone_at is None:
-        facts.append(("expires", "never"))
-    else:
-        facts.append(("expires", status.gone_at))
-        date = about_date(status.gone_at, chain.height, chain.block_time, spacing)
-        if date:
-            facts.append(("expires_about", date))
+    for word, about, block in (
+        ("expire_block", "expires_about", status.expires_at),
+        ("renewal_deadline", "gone_about", status.gone_at),
+    ):
+        facts.append((word, "never" if block is None else block))
+        if block is not None:
+            date = about_date(block, chain.height, chain.block_time, spacing)
+            facts += [(about, date)] if date else []
     facts.append(("height", chain.height))
     facts.append(("consensus", "unknown" if consensus is None else consensus.hex()))
     return RecordSet(owner, int(Rtype.TXT), ABOUT_TTL, (_strings(facts),))
