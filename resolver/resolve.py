@@ -389,7 +389,8 @@ class Resolver:
             return chaos_answer(query.labels, query.qtype, self._identity)
         if query.qclass != IN or query.qtype in _TRANSFERS:
             return Answer(Rcode.REFUSED)
-        first = self._chase(query.labels, query.qtype, snapshot)
+        whole = asker.may_recurse and bool(query.flags & RD)
+        first = self._chase(query.labels, query.qtype, snapshot, whole=whole)
         if not asker.may_recurse:
             return self._without_recursion(first, asker)
         if not query.flags & RD:
@@ -399,12 +400,12 @@ class Resolver:
         return answering(
             first,
             lambda name: Question(name, query.qtype, dnssec, unchecked),
-            lambda name: self._chase(name, query.qtype, snapshot),
+            lambda name: self._chase(name, query.qtype, snapshot, whole=whole),
             lambda name: not isinstance(self._zones.split_qname(name), NotOurs),
             lower(query.labels),
         )
 
-    def _chase(self, labels: Labels, qtype: int, snapshot: TableSnapshot) -> Chase:
+    def _chase(self, labels: Labels, qtype: int, snapshot: TableSnapshot, *, whole: bool) -> Chase:
         return chase(
             labels,
             qtype,
@@ -414,6 +415,7 @@ class Resolver:
             staleness=self._staleness,
             ttls=self._ttls,
             facts=self._facts,
+            whole=whole,
         )
 
     def _without_recursion(self, first: Chase, asker: Asker) -> Answering:

@@ -204,10 +204,15 @@ def apex_answer(zone: Zone, qtype: int, height: int, chain: tuple[RecordSet, ...
     return Answer(Rcode.NOERROR, True, (*chain, records))
 
 
-def unfinished_chain(chain: tuple[RecordSet, ...], target: Labels, circle: bool) -> Answer:
-    """Aliases that lead nowhere within the steps allowed: what there is, and why no more."""
+def unfinished_chain(
+    chain: tuple[RecordSet, ...], target: Labels, *, circle: bool = False, whole: bool = False
+) -> Answer:
+    """Aliases that lead nowhere within the steps allowed: what there is, and why no more. Who
+    relies on us for the ``whole`` answer hears SERVFAIL, for half a one would pass for all."""
     why = "comes back to" if circle else "is followed no further than"
     error = ExtendedError(ErrorCode.OTHER, f"the chain of aliases {why} {name_text(target)}")
+    if whole:
+        return Answer(Rcode.SERVFAIL, errors=(error,))
     return Answer(Rcode.NOERROR, True, chain, errors=(error,))
 
 

@@ -4,7 +4,8 @@
 was held or why nothing was. Whoever drives it may look into a database or wait for a network.
 What must stay true:
 - the whole of one question is answered from one snapshot of the name table;
-- no question takes more than ``MAX_STEPS`` aliases, whatever strangers' zone files say;
+- no question takes more than ``MAX_STEPS`` aliases, or ``MAX_CHAIN`` for who cannot go on by
+  themselves, whatever strangers' zone files say;
 - an answer that may be kept says what it was made of: every name that was asked on the way to it,
   and the first height at which one of them changes its phase;
 - the order of the refusals: not served, not ready, too stale, then the name's own state.
@@ -33,6 +34,8 @@ from resolver.dns.zones import AtName, Labels, NeverAName, NotOurs, ZoneApex, Zo
 
 MAX_STEPS = 8
 """Aliases followed for one question; a resolver that wants more asks for the last target."""
+MAX_CHAIN = 16
+"""Aliases followed for one who relies on us for the whole answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +148,10 @@ def chase(
     staleness: StalenessLimits,
     ttls: TtlLimits,
     facts: Facts,
+    whole: bool = False,
 ) -> Chase:
-    """Answer the question for ``labels`` (any case) and ``qtype`` in class IN."""
+    """Answer the question for ``labels`` (any case) and ``qtype`` in class IN. ``whole``: for a
+    stub resolver, which cannot go on where the answer breaks off."""
     place = zones.split_qname(labels)
     if isinstance(place, NotOurs):
         return replace(say.not_served(), onward=lower(labels))
@@ -173,7 +178,8 @@ def chase(
         marked = answer.with_errors(remarks) if remarks else answer
         return marked.made_of(frozenset(made_of), until)
 
-    for step in range(MAX_STEPS + 1):
+    most = MAX_CHAIN if whole else MAX_STEPS
+    for step in range(most + 1):
         match place:
             case NotOurs():
                 # RFC 1034 4.3.2 3a: from here on it is the resolver's to go on.
@@ -209,9 +215,12 @@ def chase(
             # The server's own records change without a block.
             return replace(answer, basis=None) if meta.is_about(place.left) else answer
         chain += outcome.records
+        if qtype == Rtype.CNAME:  # made from a DNAME, it is what was asked for
+            return finished(Answer(Rcode.NOERROR, True, chain))
         target = outcome.target
-        if target in seen or step == MAX_STEPS:
-            return finished(say.unfinished_chain(chain, target, target in seen))
+        circle = target in seen
+        if circle or step == most:
+            return finished(say.unfinished_chain(chain, target, circle=circle, whole=whole))
         seen.add(target)
         place = zones.split_qname(target)
     raise AssertionError("the last turn of the loop returns")
@@ -275,18 +284,3 @@ def _at_name(
     if zonefile is None and isinstance(outcome, NoSuchType):
         remarks += (say.not_a_zonefile(place.chain_name, delivered.flaw),)
     return outcome, remarks
-
-
-__all__ = [
-    "MAX_STEPS",
-    "Chase",
-    "Delivery",
-    "Facts",
-    "Freshness",
-    "Overloaded",
-    "StalenessLimits",
-    "TableSnapshot",
-    "Unavailable",
-    "Wanted",
-    "chase",
-]

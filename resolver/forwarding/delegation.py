@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from resolver.dns.answer import Answer, ExtendedError
+from resolver.dns.chase import MAX_CHAIN
 from resolver.dns.codes import ErrorCode, Rcode, Rtype
 from resolver.dns.lookup import RecordSet, lower
 from resolver.dns.reply import BadReply, first_name
@@ -20,7 +21,6 @@ from resolver.forwarding.query import Question
 MAX_SERVERS = 3
 MAX_NAMELESS = 2
 """Name servers without an address beside them whose addresses are asked for."""
-MAX_CHAIN = 16
 
 _ADDRESSES = (Rtype.A, Rtype.AAAA)
 

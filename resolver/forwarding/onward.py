@@ -13,8 +13,8 @@ is sent what was found. What must stay true:
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
-from resolver.dns.answer import Answer, Basis, ExtendedError
-from resolver.dns.chase import Chase, Delivery, Wanted
+from resolver.dns.answer import Answer, Basis, ExtendedError, unfinished_chain
+from resolver.dns.chase import MAX_CHAIN, Chase, Delivery, Wanted
 from resolver.dns.codes import ErrorCode, Rcode, Rtype
 from resolver.dns.lookup import RecordSet, lower
 from resolver.dns.reply import AD, BadReply, Reply, first_name
@@ -22,8 +22,8 @@ from resolver.dns.zones import Labels
 from resolver.forwarding.delegation import delegation_of, end_of, servers_of, stranded, within_cut
 from resolver.forwarding.query import Question
 
-MAX_TURNS = 6
-MAX_CHAIN = 16
+MAX_TURNS = MAX_CHAIN // 2
+"""Each can be one alias on either side."""
 
 Answering = Generator[Wanted | Question, Delivery | Answer, Answer]
 
@@ -69,8 +69,10 @@ def answering(
             at, below = target, ()
         else:
             answer = replace(answer, onward=target)
+    if answer.onward is not None:
+        return unfinished_chain((), answer.onward, whole=True)
     found = delegation_of(answer, end_of(answer.answer, at), below)
-    return replace(answer, onward=None) if found is None else stranded(found.cut)
+    return answer if found is None else stranded(found.cut)
 
 
 def as_answer(reply: Reply, *, trust_ad: bool) -> Answer:

@@ -473,6 +473,51 @@ def test_an_alias_that_leads_to_us_is_answered_here_whatever_upstream_says():
     run(story())
 
 
+def aliases(count: int) -> str:
+    """``count`` aliases from n0 on, one leading to the next, and an address at the end."""
+    return "".join(f"n{n} CNAME n{n + 1}\n" for n in range(count)) + f"n{count} A 192.0.2.5"
+
+
+@pytest.mark.parametrize(
+    ("count", "flags", "address", "rcode", "records"),
+    [
+        (8, "RD", "127.0.0.1", "NOERROR", 9),
+        (16, "RD", "127.0.0.1", "NOERROR", 17),
+        (17, "RD", "127.0.0.1", "SERVFAIL", 0),
+        (17, "", "127.0.0.1", "NOERROR", 9),  # who does not rely on us goes on from there
+        (17, "RD", "192.0.2.77", "NOERROR", 9),
+    ],
+)
+def test_who_relies_on_us_gets_a_whole_chain_or_a_failure(count, flags, address, rcode, records):
+    async def story():
+        async with world() as (_, made, ask):
+            made.zonefile("alice.id", aliases(count))
+            reply = await ask("n0.alice.bs", flags=flags, address=address)
+            assert dns.rcode.to_text(reply.rcode()) == rcode
+            assert sum(map(len, reply.answer)) == records
+            broken = [] if records == count + 1 else [(0, "the chain of aliases is followed no ")]
+            assert [(code, text[:36]) for code, text in errors(reply)] == broken
+
+    run(story())
+
+
+@pytest.mark.parametrize("start", ["turn.alice.bs", "out.alice.bs", "back.example.test"])
+def test_a_circle_of_aliases_on_one_side_or_both_is_a_failure(start):
+    async def story():
+        async with world() as (authority, made, ask):
+            made.zonefile("alice.id", "turn CNAME turn\nout CNAME back.example.test.")
+            authority.add("back.example.test", 60, "CNAME", "out.alice.bs.")
+            reply = await ask(start)
+            assert reply.rcode() == dns.rcode.SERVFAIL
+            assert not reply.answer
+            ((code, text),) = errors(reply)
+            assert code == 0
+            assert text.startswith("the chain of aliases ")
+            assert len(authority.asked) <= 1
+
+    run(story())
+
+
 SECRETS = [
     "bs",
     "alice.bs",
