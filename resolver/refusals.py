@@ -107,7 +107,7 @@ class Refusal(Enum):
         "the Bitcoin node or its wallet cannot be asked",
         "see `blockstored status`",
     )
-    BAD_REQUEST = (400, 1, "the request cannot be understood", "see resolver/README.md, HTTP API")
+    BAD_REQUEST = (400, 1, "the request cannot be understood", "see resolver/api/README.md")
     NOT_ON_CHAIN = (
         404,
         1,
@@ -120,7 +120,7 @@ class Refusal(Enum):
         "the request was not made for this server",
         "ask by the address it listens on, or list the host name in the setting api_names",
     )
-    NO_SUCH_PAGE = (404, 1, "there is no such page", "see resolver/README.md, HTTP API")
+    NO_SUCH_PAGE = (404, 1, "there is no such page", "see resolver/api/README.md")
     WRONG_METHOD = (405, 1, "the page has no such method", "use one of the methods in Allow")
     BUSY = (503, 1, "the server does as much of this as it may", "try again in a minute")
     BROKEN = (500, 1, "something broke in the server", "the log of blockstored says what")

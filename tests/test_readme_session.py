@@ -20,7 +20,7 @@ from tests.test_sandbox_story import Box
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 
-README = ROOT / "README.md"
+README = ROOT / "resolver" / "cli" / "SESSION.md"
 BEGIN, END = "<!-- session -->\n\n", "\n<!-- end of session -->"
 PROMPT = "    $ "
 COMMAND = ".venv/bin/blockstore-cli"

@@ -17,7 +17,7 @@ from resolver.api.values import Asked, Json, Told
 from resolver.refusals import Refusal, Refused
 
 MAX_BATCH = 50
-_SEE = "see resolver/README.md, JSON-RPC"
+_SEE = "see resolver/api/README.md, JSON-RPC"
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600

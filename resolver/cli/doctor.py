@@ -163,7 +163,7 @@ def _registrar(daemon: Daemon, info: Json) -> Iterator[Check]:
     if registrar is None:
         return
     if registrar["error"]:
-        yield Check("wallet", BAD, str(registrar["error"]), "see Registrar in the README")
+        yield Check("wallet", BAD, str(registrar["error"]), "see resolver/cli/README.md")
     else:
         yield Check("wallet", GOOD, f"{registrar['signer']}, {registrar['pending']} pending")
 

@@ -65,7 +65,7 @@ def ask(front):
 )
 def test_the_readme_shows_what_is_run_here(title, front, tmp_path):
     """Every line of the snippet for a resolver is one that it is started with."""
-    text = (ROOT / "resolver" / "README.md").read_text("utf-8")
+    text = (ROOT / "resolver" / "forwarding" / "README.md").read_text("utf-8")
     found = re.search(rf"^{title}.*:\n\n((?:    .*\n)+)", text, re.MULTILINE)
     assert found is not None
     shown = {line.strip() for line in found[1].splitlines()}

@@ -53,7 +53,8 @@ def test_whoever_brings_data_to_the_archive_the_resolver_hears_of_it(tmp_path):
 
 
 def test_the_readme_has_every_exit_code_and_refusal():
-    text = (ROOT / "resolver" / "README.md").read_text("utf-8")
+    pages = [ROOT / "resolver" / room / "README.md" for room in ("daemon", "cli", "api")]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
     rows = re.findall(r"^\| (\d+) \| (.+) \|$", text, re.MULTILINE)
     assert rows == [(str(code), meaning) for code, meaning in (*EXIT_CODES, *exit_code_rows())]
     for refusal in Refusal:

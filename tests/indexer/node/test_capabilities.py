@@ -112,7 +112,7 @@ def test_the_methods_of_the_whitelist_are_those_that_are_asked_for() -> None:
 
 def test_the_readme_names_the_whitelist_in_one_line() -> None:
     """bitcoind grants a user what stands in all of his lines, so there must be no second one."""
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = (ROOT / "resolver" / "daemon" / "README.md").read_text("utf-8")
     assert re.findall(r"^rpcwhitelist=blockstore:(\S+)$", text, re.M) == [",".join(RPC_METHODS)]
 
 
@@ -124,13 +124,15 @@ def test_the_readme_names_what_registering_needs_beside_it() -> None:
         named |= set(re.findall(r'\b(?:_ask|call)\(\s*"([a-z]+)"', source))
         named |= set(re.findall(r'\("((?:get|estimate)[a-z]+)", \(', source))
     told = {method for methods in _whitelists() for method in methods}
-    assert "`scantxoutset`" in (ROOT / "README.md").read_text("utf-8")  # with a key file only
+    assert "`scantxoutset`" in (ROOT / "resolver" / "daemon" / "README.md").read_text(
+        "utf-8"
+    )  # with a key file only
     assert named - {"scantxoutset"} - set(RPC_METHODS) == told - set(RPC_METHODS)
 
 
 def _whitelists() -> list[list[str]]:
     """The methods of each line of the README that gives rights, or goes on doing so."""
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = (ROOT / "resolver" / "daemon" / "README.md").read_text("utf-8")
     lines = re.findall(r"^(?:rpcwhitelist=blockstore:|,)([a-z,]+)$", text, re.MULTILINE)
     return [line.split(",") for line in lines]
 

@@ -120,7 +120,7 @@ def placed(path: str) -> str:
 
 
 def test_the_readme_has_every_path() -> None:
-    text = (ROOT / "resolver" / "README.md").read_text("utf-8")
+    text = (ROOT / "resolver" / "api" / "README.md").read_text("utf-8")
     text = text.replace("`CHAIN/", "`/v1/blockchains/bitcoin/").replace(
         "GET CHAIN/", "GET /v1/blockchains/bitcoin/"
     )
