@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import plyvel
 import pytest
 
 from indexer.networks import SANDBOX
+from indexer.table.level import plyvel
 from indexer.table.table import NameTable, TableError
 from tests.conftest import ROOT
 from tests.crashing import Writer, follower_of, load

@@ -21,8 +21,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import plyvel
-
 from indexer.bitcoin.transactions import (
     HEADER_BYTES,
     double_sha256,
@@ -33,6 +31,7 @@ from indexer.bitcoin.transactions import (
 from indexer.following.follower import Follower
 from indexer.node.node import ChainInfo
 from indexer.protocol.rows import read_pairs, write_pairs
+from indexer.table.level import plyvel
 from indexer.table.table import NameTable
 from tests.benchmarks.chain import NETWORK, SyntheticChain
 

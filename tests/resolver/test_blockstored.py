@@ -11,11 +11,11 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import plyvel
 import pytest
 from click.testing import CliRunner
 
 from indexer.sandbox.node import SandboxNode
+from indexer.table.level import plyvel
 from resolver import blockstored as program
 from resolver.process import pidfile
 from resolver.process.pidfile import AlreadyRunning, PidFile

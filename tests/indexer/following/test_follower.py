@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import plyvel
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from indexer.node.node import NodeUnavailable
 from indexer.protocol import schema
 from indexer.protocol.operations import Preorder
 from indexer.protocol.records import Phase
+from indexer.table.level import plyvel
 from indexer.table.table import NameTable, Snapshot, TableError
 from tests import fakes
 from tests.fakes import FakeNode, Person

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 
-import plyvel
 import pytest
 
 from tests.conftest import ROOT
@@ -21,6 +20,7 @@ from zonefiles.archive.archive import (
     ArchiveUnusable,
     TooLarge,
     WrongHash,
+    plyvel,
 )
 from zonefiles.text.zonefile import MAX_BYTES, value_hash
 
