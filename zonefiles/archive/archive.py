@@ -17,7 +17,7 @@ import logging
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zonefiles.archive.writer import ArchiveWriter, Record
@@ -35,6 +35,13 @@ _SCHEMA_KEY = b"schema"
 _TOTALS_KEY = b"totals"
 _RECORD = b"d"
 _TOTALS = struct.Struct(">QQ")
+_OPTIONS = {
+    "create_if_missing": True,
+    "bloom_filter_bits": 10,
+    "lru_cache_size": 16 << 20,
+    "write_buffer_size": 4 << 20,
+    "max_open_files": 256,
+}
 
 _log = logging.getLogger("blockstore.zonefiles")
 
@@ -99,23 +106,20 @@ class Archive:
             self._count, self._bytes = self._read_totals()
         except plyvel.Error as error:
             self._db.close()
-            raise _unreadable(path, error) from None
+            raise _unusable(path, _text(error)) from None
         except ArchiveError:
             self._db.close()
             raise
 
     def get(self, digest: bytes) -> bytes | None:
         """The data with that hash, or None. A record that rotted on disk counts as missing."""
-        key = _RECORD + digest
         try:
-            data: bytes | None = self._db.get(key, verify_checksums=True)
+            data: bytes | None = self._db.get(_RECORD + digest, verify_checksums=True)
         except plyvel.CorruptionError:
             self._forget_unreadable(digest)
             return None
-        except plyvel.IOError as error:
-            raise ArchiveUnusable(
-                f"cannot read {self.path}: {_text(error)}; check the disk"
-            ) from None
+        except plyvel.Error as error:
+            raise _unusable(self.path, _text(error)) from None
         if data is not None and value_hash(data) != digest:
             self._forget_rotten(digest, data)
             return None
@@ -171,10 +175,8 @@ class Archive:
             return self._db.get(_RECORD + digest) is not None
         except plyvel.CorruptionError:
             return False
-        except plyvel.IOError as error:
-            raise ArchiveUnusable(
-                f"cannot read {self.path}: {_text(error)}; check the disk"
-            ) from None
+        except plyvel.Error as error:
+            raise _unusable(self.path, _text(error)) from None
 
     @property
     def count(self) -> int:
@@ -188,9 +190,7 @@ class Archive:
 
     def digests(self) -> Iterator[bytes]:
         """The hash of every record, in order, as they were when the iteration began."""
-        with self._db.iterator(prefix=_RECORD, include_value=False) as keys:
-            for key in keys:
-                yield key[len(_RECORD) :]
+        return (digest for digest, _ in self._readable())
 
     def close(self) -> None:
         """Write what waits and close the database; a second call does nothing."""
@@ -279,12 +279,21 @@ class Archive:
             count, held = _TOTALS.unpack(row)
             return count, held
         count = held = 0
-        with self._db.iterator(prefix=_RECORD, include_key=False) as values:
-            for value in values:
-                count += 1
-                held += len(value)
+        for _, size in self._readable():
+            count += 1
+            held += size
         self._db.put(_TOTALS_KEY, _TOTALS.pack(count, held), sync=True)
         return count, held
+
+    def _readable(self) -> Iterator[tuple[bytes, int]]:
+        """The digest and size of each record in a part of the disk that can be read."""
+        with self._db.raw_iterator(verify_checksums=True) as rows:
+            with suppress(plyvel.CorruptionError):
+                rows.seek(_RECORD)
+            while rows.valid() and (key := rows.key())[:1] == _RECORD:
+                yield key[1:], len(rows.value())
+                with suppress(plyvel.CorruptionError):  # it stands behind the damage then
+                    rows.next()
 
 
 def _text(error: Exception) -> str:
@@ -300,24 +309,29 @@ def _open(path: Path) -> plyvel.DB:
         raise ArchiveUnusable(
             f"{path} cannot be the folder of the archive ({error.strerror}): name another"
         ) from None
+    names = {file.name for file in path.iterdir()}
+    if "CURRENT" not in names and any(name.endswith((".ldb", ".log")) for name in names):
+        raise _unusable(path, "its file CURRENT is missing")  # LevelDB would empty the folder
     try:
-        return plyvel.DB(
-            str(path),
-            create_if_missing=True,
-            bloom_filter_bits=10,
-            lru_cache_size=16 << 20,
-            write_buffer_size=4 << 20,
-            max_open_files=256,
-        )
-    except plyvel.IOError as error:
-        if "lock" in str(error).lower():
+        try:
+            return plyvel.DB(str(path), paranoid_checks=True, **_OPTIONS)
+        except plyvel.CorruptionError as error:
+            db = plyvel.DB(str(path), **_OPTIONS)
+            db.delete(_TOTALS_KEY, sync=True)  # they are counted anew
+            _log.error(
+                "the archive %s is damaged (%s): what cannot be read is fetched again; check the"
+                " disk",
+                path,
+                _text(error),
+            )
+            return db
+    except plyvel.Error as error:
+        if "already held by process" in _text(error) or "Resource temp" in _text(error):
             raise ArchiveInUse(
                 f"the archive {path} is in use by another process: stop it first,"
                 " or give this one a folder of its own"
             ) from None
-        raise _unreadable(path, error) from None
-    except plyvel.Error as error:
-        raise _unreadable(path, error) from None
+        raise _unusable(path, _text(error)) from None
 
 
 def _check_schema(db: plyvel.DB, path: Path) -> None:
@@ -336,8 +350,8 @@ def _check_schema(db: plyvel.DB, path: Path) -> None:
         )
 
 
-def _unreadable(path: Path, error: Exception) -> ArchiveUnusable:
+def _unusable(path: Path, reason: str) -> ArchiveUnusable:
     return ArchiveUnusable(
-        f"the archive {path} cannot be opened ({_text(error)}): check the folder's owner and the"
-        " disk; an archive can be deleted, the network fills it again"
+        f"the archive {path} cannot be used ({reason}): check the folder's owner and the disk; if"
+        " it is damaged, stop blockstored and move the folder away: what was in it is fetched again"
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -108,6 +109,76 @@ def test_a_block_that_rotted_on_disk_is_missing_and_the_totals_are_counted_anew(
     assert archive.count == 4 - held.count(None)
     assert archive.bytes_held == 3000 * archive.count
     archive.close()
+
+
+def _filled(path, count=40):
+    archive = Archive(path, max_bytes=1_000_000)
+    records = {value_hash(data): data for data in (os.urandom(3000) for _ in range(count))}
+    archive.put_many(list(records.items()))
+    for data in (b"one by one", b"and another"):
+        archive.put(value_hash(data), data)
+        records[value_hash(data)] = data
+    archive.close()
+    return records
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_flipped_bits_cost_records_and_are_counted_but_never_give_other_data(
+    tmp_path, merged, caplog
+):
+    dice = random.Random(7)
+    for turn in range(12):
+        path = tmp_path / str(turn)
+        records = _filled(path)
+        if merged:
+            Archive(path, max_bytes=1_000_000).close()
+        file = max(path.glob("*.ldb" if merged else "*.log"), key=lambda file: file.stat().st_size)
+        raw = bytearray(file.read_bytes())
+        raw[dice.randrange(len(raw) * 9 // 10)] ^= 1 << dice.randrange(8)
+        file.write_bytes(raw)
+        try:
+            archive = Archive(path, max_bytes=1_000_000)
+        except ArchiveUnusable as error:
+            _says_what_to_do(error)
+            continue
+        found = {digest: archive.get(digest) for digest in records}
+        assert all(data in (None, records[digest]) for digest, data in found.items())
+        archive.close()
+        archive = Archive(path, max_bytes=1_000_000)
+        held = [data for data in found.values() if data is not None]
+        assert (archive.count, archive.bytes_held) == (len(held), sum(map(len, held)))
+        for digest in [digest for digest, data in found.items() if data is None]:
+            assert archive.put(digest, records[digest]) is True
+        archive.close()
+
+
+def _says_what_to_do(error):
+    said = str(error)
+    assert "\n" not in said
+    assert "b'" not in said
+    assert "fetched again" in said
+
+
+@pytest.mark.parametrize("pattern", ["CURRENT", "MANIFEST-*", "*.ldb"])
+@pytest.mark.parametrize("cut", [False, True])
+def test_an_archive_whose_files_are_gone_says_that_its_data_is_fetched_again(
+    tmp_path, pattern, cut
+):
+    records = _filled(tmp_path)
+    Archive(tmp_path, max_bytes=1_000_000).close()
+    (file,) = tmp_path.glob(pattern)
+    os.truncate(file, file.stat().st_size // 2) if cut else file.unlink()
+
+    def read_all():
+        archive = Archive(tmp_path, max_bytes=1_000_000)
+        for digest in records:
+            archive.get(digest)
+
+    with pytest.raises(ArchiveUnusable) as refused:
+        read_all()
+    _says_what_to_do(refused.value)
+    if not cut and pattern != "*.ldb":
+        assert any(tmp_path.glob("*.ldb")), "nothing was thrown away"
 
 
 def test_a_second_opener_is_told_so_in_one_line(tmp_path):
