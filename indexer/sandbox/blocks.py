@@ -20,6 +20,7 @@ from indexer.bitcoin.transactions import (
     serialize_transaction,
     target_of_bits,
 )
+from indexer.bitcoin.witness import RESERVED, commitment_script, has_witness, split, stripped
 from indexer.sandbox.coins import Coin
 from indexer.sandbox.policy import Rejected, check_transaction, is_final
 
@@ -65,6 +66,20 @@ class BlockNode:
     undo: list[list[Coin]] = field(default_factory=list)
 
     @property
+    def raws(self) -> list[bytes]:
+        """The bytes of its transactions, with their witnesses."""
+        plain = [serialize(transaction) for transaction in self.transactions]
+        start = HEADER_BYTES + len(compact_size(len(plain)))
+        if start + sum(map(len, plain)) == len(self.raw):
+            return plain
+        return split(self.raw[start:], len(plain))
+
+    def raw_of(self, transaction: Transaction) -> bytes:
+        """The bytes of one of its transactions, with its witness."""
+        plain = serialize(transaction)
+        return plain if plain in self.raw else self.raws[self.transactions.index(transaction)]
+
+    @property
     def hash(self) -> bytes:
         """The block's hash in internal order."""
         return self.header.hash
@@ -86,29 +101,52 @@ def height_push(height: int) -> bytes:
     return bytes((len(number),)) + number
 
 
-def coinbase(height: int, extra: int, value: int, script: bytes) -> bytes:
-    """A coinbase paying ``value`` to ``script``; ``extra`` makes it unlike others of the height."""
+def coinbase(
+    height: int, extra: int, value: int, script: bytes, others: Sequence[bytes] = ()
+) -> bytes:
+    """A coinbase paying ``value`` to ``script``; ``extra`` makes it unlike others of the height.
+
+    ``others``: the raw transactions of its block, whose witnesses it commits to, where there are
+    any (BIP 141).
+    """
     tag = height_push(height) + b"\x08" + extra.to_bytes(8, "little")
+    marker = outputs = witness = b""
+    count = 1
+    if any(map(has_witness, others)):
+        committed = commitment_script(_wtxid_root(others))
+        marker, count = b"\x00\x01", 2
+        outputs = bytes(8) + compact_size(len(committed)) + committed
+        witness = b"\x01" + compact_size(len(RESERVED)) + RESERVED
     return (
-        b"\x01\x00\x00\x00\x01"
+        b"\x01\x00\x00\x00"
+        + marker
+        + b"\x01"
         + bytes(32)
         + b"\xff\xff\xff\xff"
         + bytes((len(tag),))
         + tag
-        + b"\xff\xff\xff\xff\x01"
+        + b"\xff\xff\xff\xff"
+        + bytes((count,))
         + value.to_bytes(8, "little")
         + compact_size(len(script))
         + script
+        + outputs
+        + witness
         + bytes(4)
     )
 
 
+def _wtxid_root(others: Sequence[bytes]) -> bytes:
+    """The root over the hashes of all but the coinbase, with their witnesses; its own is 0."""
+    return merkle_root([bytes(32), *map(double_sha256, others)])
+
+
 def mine(previous_hash: bytes, time: int, raws: Sequence[bytes]) -> bytes:
-    """A raw block of these transactions (none with a witness), with its proof of work."""
+    """A raw block of these transactions, with its proof of work."""
     start = (
         BLOCK_VERSION.to_bytes(4, "little")
         + previous_hash
-        + merkle_root([double_sha256(raw) for raw in raws])
+        + merkle_root([double_sha256(stripped(raw)) for raw in raws])
         + time.to_bytes(4, "little")
         + REGTEST_BITS.to_bytes(4, "little")
     )
@@ -121,7 +159,7 @@ def mine(previous_hash: bytes, time: int, raws: Sequence[bytes]) -> bytes:
 
 
 def serialize(transaction: Transaction) -> bytes:
-    """The bytes of a transaction of this chain, none of which has a witness."""
+    """The bytes of a transaction, without its witness."""
     return serialize_transaction(
         transaction.version, transaction.inputs, transaction.outputs, transaction.locktime
     )
@@ -163,7 +201,12 @@ def place_block(
             raise BlockRejected("bad-txns-nonfinal")
         size += len(serialize(transaction))
     if size != len(raw):
-        raise BlockRejected("unexpected-witness")
+        start = HEADER_BYTES + len(compact_size(len(transactions)))
+        committed = commitment_script(_wtxid_root(split(raw[start:], len(transactions))[1:]))
+        scripts = [output.script for output in transactions[0].outputs]
+        if committed not in scripts:
+            expected = any(script[:6] == committed[:6] for script in scripts)
+            raise BlockRejected("bad-witness-merkle-match" if expected else "unexpected-witness")
     times = [header.time]
     ancestor: BlockNode | None = previous
     while ancestor is not None and len(times) < MEDIAN_SPAN:

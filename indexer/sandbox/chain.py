@@ -11,6 +11,7 @@ from indexer.bitcoin.transactions import (
     CorruptBlock,
     CorruptTransaction,
     Transaction,
+    double_sha256,
     parse_block,
     parse_transaction,
 )
@@ -22,7 +23,6 @@ from indexer.sandbox.blocks import (
     coinbase,
     mine,
     place_block,
-    serialize,
     subsidy,
 )
 from indexer.sandbox.coins import (
@@ -36,7 +36,12 @@ from indexer.sandbox.coins import (
     spent_by,
 )
 from indexer.sandbox.mempool import Limits, Mempool, MempoolEntry
-from indexer.sandbox.policy import RPC_ALREADY_KNOWN, RPC_DESERIALIZATION, Rejected, refuse
+from indexer.sandbox.policy import (
+    RPC_ALREADY_KNOWN,
+    RPC_DESERIALIZATION,
+    Rejected,
+    refuse,
+)
 
 COINBASE_ROOM = 1000
 
@@ -48,7 +53,8 @@ class SandboxChain:
     """All blocks of one sandbox, the coins of its tip, and what waits to be mined.
 
     ``clock`` gives unix seconds; ``start_time`` is the time of the block after genesis when
-    blocks are mined with a spacing; ``keep`` receives (kind, payload) of everything from
+    blocks are mined with a spacing; ``datacarrier`` gives the bytes of OP_RETURN scripts that are
+    passed on, None for those of ``limits``; ``keep`` receives (kind, payload) of everything from
     which the chain can be rebuilt, in order.
     """
 
@@ -58,10 +64,12 @@ class SandboxChain:
         *,
         start_time: int | None = None,
         limits: Limits | None = None,
+        datacarrier: Callable[[], int | None] = lambda: None,
         keep: Callable[[bytes, bytes], None] = lambda kind, payload: None,
     ) -> None:
         self._clock = clock
         self._start_time = start_time
+        self._datacarrier = datacarrier
         self.keep = keep
         self._index: dict[bytes, BlockNode] = {}
         self._active: list[BlockNode] = []
@@ -150,10 +158,6 @@ class SandboxChain:
         txid = transaction.txid
         if any(self.coins.get((txid, index)) for index in range(len(transaction.outputs))):
             raise Rejected(RPC_ALREADY_KNOWN, "Transaction outputs already in utxo set")
-        if raw[4] == 0 and txid not in self.mempool:
-            raise refuse(
-                "mandatory-script-verify-flag-failed (Witness provided for non-witness script)"
-            )
         return transaction
 
     def _accept(
@@ -175,6 +179,7 @@ class SandboxChain:
             returning=returning,
             max_fee_per_kb=max_fee_per_kb,
             only_try=only_try,
+            datacarrier_bytes=self._datacarrier(),
         )
 
     # Blocks
@@ -219,9 +224,9 @@ class SandboxChain:
     ) -> bytes:
         height = self.height + 1
         value = subsidy(height) + sum(entry.fee for entry in entries)
-        first = coinbase(height, len(self._index), value, script)
-        raws = [first, *(entry.raw for entry in entries)]
-        return mine(self.tip.hash, self._next_time(spacing), raws)
+        raws = [entry.raw for entry in entries]
+        first = coinbase(height, len(self._index), value, script, raws)
+        return mine(self.tip.hash, self._next_time(spacing), [first, *raws])
 
     def _next_time(self, spacing: int | None) -> int:
         parent = self.tip
@@ -271,11 +276,13 @@ class SandboxChain:
         """Make ``block``, a child of the tip, the tip; BlockRejected, and then nothing changed."""
         undo: list[list[Coin]] = []
         transactions, height = block.transactions, block.height
+        raws = [] if trusted else block.raws
         allowed = subsidy(height)
         try:
             for place, transaction in enumerate(transactions):
                 if place:
-                    allowed += self._check_spending(transaction, height, trusted)
+                    shown = None if trusted else raws[place]
+                    allowed += self._check_spending(transaction, height, shown)
                 undo.append(self.coins.apply(transaction, height, place == 0))
             if sum(output.value for output in transactions[0].outputs) > allowed:
                 raise refuse("bad-cb-amount")
@@ -288,13 +295,14 @@ class SandboxChain:
         for transaction in transactions:
             self._where[transaction.txid] = block
 
-    def _check_spending(self, transaction: Transaction, height: int, trusted: bool) -> int:
+    def _check_spending(self, transaction: Transaction, height: int, raw: bytes | None) -> int:
+        """``raw``: None for a transaction whose signatures are taken to be good."""
         spent = spent_by(transaction, self.coins.get)
         if not sequence_locks_hold(transaction, spent, height, self.median_time_at):
             raise refuse("bad-txns-nonfinal")
         fee = check_amounts(transaction, spent, height)
-        if not trusted and transaction.txid not in self.mempool.verified:
-            check_scripts(transaction, spent)
+        if raw is not None and double_sha256(raw) not in self.mempool.verified:
+            check_scripts(transaction, raw, spent)
         return fee
 
     def _disconnect(self) -> BlockNode:
@@ -363,8 +371,8 @@ class SandboxChain:
                     break
         waiting = self.mempool.take_all()
         for block in reversed(returned):
-            for transaction in block.transactions[1:]:
-                self._welcome_back(transaction, serialize(transaction))
+            for transaction, raw in zip(block.transactions[1:], block.raws[1:], strict=True):
+                self._welcome_back(transaction, raw)
         for entry in waiting:
             self._welcome_back(entry.transaction, entry.raw)
 

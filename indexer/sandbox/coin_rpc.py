@@ -6,7 +6,12 @@ codes and words of Bitcoin Core's; nothing is changed by any of them.
 
 from embit.descriptor.checksum import add_checksum
 
-from indexer.bitcoin.transactions import CorruptTransaction, hash_hex, parse_transaction
+from indexer.bitcoin.transactions import (
+    CorruptTransaction,
+    double_sha256,
+    hash_hex,
+    parse_transaction,
+)
 from indexer.sandbox.chain import SandboxChain
 from indexer.sandbox.core_json import Json, amount, script_json
 from indexer.sandbox.envelope import (
@@ -84,11 +89,11 @@ class CoinRpc:
 
     def _tried(self, raw: bytes, max_rate: int) -> Json:
         try:
-            txid = hash_hex(parse_transaction(raw).txid)
+            txid, wtxid = hash_hex(parse_transaction(raw).txid), hash_hex(double_sha256(raw))
         except CorruptTransaction:
             reason = "TX decode failed. Make sure the tx has at least one input."
             raise RpcError(RPC_DESERIALIZATION, reason) from None
-        shown: Json = {"txid": txid, "wtxid": txid, "allowed": False}
+        shown: Json = {"txid": txid, "wtxid": wtxid, "allowed": False}
         try:
             entry = self._chain.try_out(raw)
         except Rejected as refusal:
@@ -98,13 +103,13 @@ class CoinRpc:
             elif refusal.code not in (-26,):
                 reason = "txn-already-known"
             return shown | {"reject-reason": reason, "reject-details": refusal.message}
-        size = len(raw)
+        size = entry.size
         if max_rate and entry.fee * 1000 > max_rate * size:
             return shown | {"reject-reason": "max-fee-exceeded"}
         fees = {
             "base": amount(entry.fee),
             "effective-feerate": amount(entry.fee * 1000 // size),
-            "effective-includes": [txid],
+            "effective-includes": [wtxid],
         }
         return shown | {"allowed": True, "vsize": size, "fees": fees}
 

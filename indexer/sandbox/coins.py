@@ -9,7 +9,13 @@ from typing import NamedTuple
 
 from indexer.bitcoin.spending import ScriptFailed, UnknownScript, verify_input
 from indexer.bitcoin.transactions import Transaction
-from indexer.sandbox.policy import MAX_MONEY, RPC_MISSING_INPUTS, Rejected, refuse
+from indexer.bitcoin.witness import has_witness, is_p2wpkh, verify_p2wpkh, witnesses
+from indexer.sandbox.policy import (
+    MAX_MONEY,
+    RPC_MISSING_INPUTS,
+    Rejected,
+    refuse,
+)
 
 COINBASE_MATURITY = 100
 SEQUENCE_NO_LOCK = 1 << 31
@@ -142,12 +148,25 @@ def sequence_locks_hold(
     return True
 
 
-def check_scripts(transaction: Transaction, spent: Sequence[Coin]) -> None:
-    """That every input is allowed to spend its coin; raises Rejected."""
+def check_scripts(transaction: Transaction, raw: bytes, spent: Sequence[Coin]) -> None:
+    """That every input is allowed to spend its coin; raises Rejected. ``raw``: the transaction
+    with its witness."""
     for index, coin in enumerate(spent):
         try:
-            verify_input(transaction, index, coin.script)
+            check_input(transaction, raw, index, coin)
         except ScriptFailed as failure:
             raise refuse(f"mandatory-script-verify-flag-failed ({failure})") from None
         except UnknownScript as failure:
             raise refuse(f"bad-txns-nonstandard-inputs ({failure})") from None
+
+
+def check_input(transaction: Transaction, raw: bytes, index: int, coin: Coin) -> None:
+    """That input ``index`` is allowed to spend a coin; raises ScriptFailed and UnknownScript."""
+    if is_p2wpkh(coin.script):
+        if transaction.inputs[index].script_sig:
+            raise ScriptFailed("Witness requires empty scriptSig")
+        verify_p2wpkh(raw, index, coin.script, coin.value)
+        return
+    if has_witness(raw) and witnesses(raw)[index]:
+        raise ScriptFailed("Witness provided for non-witness script")
+    verify_input(transaction, index, coin.script)

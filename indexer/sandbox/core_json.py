@@ -11,13 +11,24 @@ from functools import lru_cache
 from typing import Any
 
 from embit.descriptor.checksum import add_checksum
+from embit.networks import NETWORKS
+from embit.script import Script
 
 from indexer.bitcoin.transactions import (
     Transaction,
+    double_sha256,
     hash_hex,
     is_coinbase_input,
     script_address,
     target_of_bits,
+)
+from indexer.bitcoin.witness import (
+    has_witness,
+    is_p2wpkh,
+    stripped,
+    virtual_size,
+    weight,
+    witnesses,
 )
 from indexer.networks import REGTEST
 from indexer.sandbox.blocks import BlockNode, serialize
@@ -94,30 +105,38 @@ def _push_word(push: bytes) -> str:
 
 def address_of(script: bytes) -> str:
     """The address of a scriptPubKey on this network; nothing where it has none."""
+    if is_p2wpkh(script):
+        return str(Script(script).address(NETWORKS["regtest"]))
     return script_address(script, REGTEST) or ""
 
 
 @lru_cache(maxsize=4096)
-def described(public_key: bytes) -> str:
-    """The output descriptor of the p2pkh script of a key, with its checksum (BIP 380)."""
-    return str(add_checksum(f"pkh({public_key.hex()})"))
+def described(public_key: bytes, kind: str = "pkh") -> str:
+    """The output descriptor of a key's script, with its checksum (BIP 380); ``kind``: pkh, wpkh."""
+    return str(add_checksum(f"{kind}({public_key.hex()})"))
 
 
 def script_json(script: bytes) -> Json:
     """A scriptPubKey with its address where it has one."""
     shown: Json = {"asm": script_asm(script), "hex": script.hex()}
-    address = script_address(script, REGTEST)
-    if address is not None:
-        shown["address"] = address
+    if address_of(script):
+        shown["address"] = address_of(script)
     shown["type"] = script_kind(script)
     return shown
 
 
 def transaction_json(
-    transaction: Transaction, spent: Sequence[Coin] | None = None, with_prevouts: bool = False
+    transaction: Transaction,
+    spent: Sequence[Coin] | None = None,
+    with_prevouts: bool = False,
+    raw: bytes | None = None,
 ) -> Json:
-    """A transaction; with ``spent`` also its fee, and each prevout where that is asked for."""
-    raw = serialize(transaction)
+    """A transaction; with ``spent`` also its fee, and each prevout where that is asked for.
+
+    ``raw``: its bytes, where it may have a witness.
+    """
+    raw = serialize(transaction) if raw is None else raw
+    shows = witnesses(raw) if has_witness(raw) else ()
     inputs: list[Json] = []
     for place, spending in enumerate(transaction.inputs):
         shown: Json
@@ -140,15 +159,17 @@ def transaction_json(
                     "value": amount(coin.value),
                     "scriptPubKey": script_json(coin.script),
                 }
+        if shows and shows[place]:
+            shown["txinwitness"] = [item.hex() for item in shows[place]]
         shown["sequence"] = spending.sequence
         inputs.append(shown)
     result: Json = {
         "txid": hash_hex(transaction.txid),
-        "hash": hash_hex(transaction.txid),
+        "hash": hash_hex(double_sha256(raw)),
         "version": transaction.version,
         "size": len(raw),
-        "vsize": len(raw),
-        "weight": 4 * len(raw),
+        "vsize": virtual_size(raw),
+        "weight": weight(raw),
         "locktime": transaction.locktime,
         "vin": inputs,
         "vout": [
@@ -201,8 +222,9 @@ def header_json(chain: SandboxChain, block: BlockNode) -> Json:
 def block_json(chain: SandboxChain, block: BlockNode, verbosity: int) -> Json:
     """A block: with txids (1), transactions (2), or these with their prevouts (3)."""
     shown = header_json(chain, block)
-    size = len(block.raw)
-    shown.update(strippedsize=size, size=size, weight=4 * size)
+    size, raws = len(block.raw), block.raws
+    plain = size - sum(len(raw) - len(stripped(raw)) for raw in raws)
+    shown.update(strippedsize=plain, size=size, weight=3 * plain + size)
     if verbosity == 1:
         shown["tx"] = [hash_hex(transaction.txid) for transaction in block.transactions]
         return shown
@@ -211,6 +233,7 @@ def block_json(chain: SandboxChain, block: BlockNode, verbosity: int) -> Json:
             transaction,
             block.undo[place] if block.undo else None,
             with_prevouts=verbosity >= 3,
+            raw=raws[place],
         )
         for place, transaction in enumerate(block.transactions)
     ]

@@ -8,7 +8,8 @@ with all that built upon it; the size is bounded.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from indexer.bitcoin.transactions import Transaction, hash_hex, is_coinbase_input
+from indexer.bitcoin.transactions import Transaction, double_sha256, hash_hex, is_coinbase_input
+from indexer.bitcoin.witness import virtual_size
 from indexer.sandbox.coins import (
     Coin,
     CoinSet,
@@ -44,6 +45,8 @@ class MempoolEntry:
     fee: int
     time: int
     height: int
+    size: int
+    """In virtual bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Mempool:
         self._spenders: dict[Outpoint, bytes] = {}
         self.bytes = 0
         self.verified: set[bytes] = set()
-        """Txids whose signatures were found good: a txid names both what is signed and spent."""
+        """Hashes (wtxids) of what was found to be rightly signed: they cover what is spent, too."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -103,6 +106,7 @@ class Mempool:
         returning: bool = False,
         max_fee_per_kb: int | None = None,
         only_try: bool = False,
+        datacarrier_bytes: int | None = None,
     ) -> MempoolEntry:
         """Take a transaction that could be in the block at ``height``; raises Rejected.
 
@@ -110,10 +114,13 @@ class Mempool:
         nothing; ``only_try`` leaves all as it is.
         """
         check_transaction(transaction)
+        size = virtual_size(raw)
         if is_coinbase_input(transaction.inputs[0]):
             raise refuse("coinbase")
         if not returning:
-            check_standard(transaction, len(raw), self.limits.datacarrier_bytes)
+            carried = self.limits.datacarrier_bytes
+            carried = carried if datacarrier_bytes is None else datacarrier_bytes
+            check_standard(transaction, size, carried)
         if not is_final(transaction, height, median_time_at(height - 1)):
             raise refuse("non-final")
         outpoints = [(i.previous_txid, i.previous_index) for i in transaction.inputs]
@@ -125,7 +132,7 @@ class Mempool:
             raise refuse("non-BIP68-final")
         fee = check_amounts(transaction, spent, height)
         if not returning:
-            needed = -(-len(raw) * MIN_RELAY_FEE // 1000)
+            needed = -(-size * MIN_RELAY_FEE // 1000)
             if fee < needed:
                 raise refuse(f"min relay fee not met, {fee} < {needed}")
             if len(self.ancestors(transaction)) >= self.limits.ancestors:
@@ -136,18 +143,19 @@ class Mempool:
             if self.bytes + len(raw) > self.limits.total_bytes:
                 raise refuse("mempool full")
         if rivals:
-            self._check_replacement(transaction, len(raw), fee, rivals)
-        if transaction.txid not in self.verified:
-            check_scripts(transaction, spent)
-        if max_fee_per_kb is not None and fee * 1000 > max_fee_per_kb * len(raw):
+            self._check_replacement(transaction, size, fee, rivals)
+        shown = double_sha256(raw)  # a txid tells nothing of the witness
+        if shown not in self.verified:
+            check_scripts(transaction, raw, spent)
+        if max_fee_per_kb is not None and fee * 1000 > max_fee_per_kb * size:
             raise Rejected(
                 RPC_MISSING_INPUTS,
                 "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)",
             )
         if len(self.verified) >= MAX_VERIFIED:
             self.verified.clear()
-        self.verified.add(transaction.txid)
-        entry = MempoolEntry(transaction, raw, fee, now, height - 1)
+        self.verified.add(shown)
+        entry = MempoolEntry(transaction, raw, fee, now, height - 1, size)
         if only_try:
             return entry
         for rival in rivals:
@@ -183,8 +191,8 @@ class Mempool:
                 )
         reason = f"insufficient fee, rejecting replacement {wanted}"
         for rival in rivals:
-            if fee * len(rival.raw) <= rival.fee * size:
-                rates = f"{_rate(fee, size)} <= old feerate {_rate(rival.fee, len(rival.raw))}"
+            if fee * rival.size <= rival.fee * size:
+                rates = f"{_rate(fee, size)} <= old feerate {_rate(rival.fee, rival.size)}"
                 raise refuse(f"{reason}; new feerate {rates}")
         replaced = sum(self._entries[txid].fee for txid in doomed)
         if fee < replaced:

@@ -74,6 +74,8 @@ class SandboxNode:
         switches: Switches | None = None,
     ) -> None:
         self.switches = switches or Switches()
+        if fee_rate is not None:
+            self.switches.fee_rate = fee_rate
         self._directory = directory
         self._port = port
         self._user = user or COOKIE_USER
@@ -81,7 +83,12 @@ class SandboxNode:
         self._password = password or ""
         self._lock = RLock()
         self._new_tip = Condition(self._lock)
-        self._chain = SandboxChain(clock, start_time=start_time, limits=limits)
+        self._chain = SandboxChain(
+            clock,
+            start_time=start_time,
+            limits=limits,
+            datacarrier=lambda: self.switches.max_datacarrier,
+        )
         self._file: ChainFile | None = None
         self._server: _Server | None = None
         self._serving: Thread | None = None
@@ -94,7 +101,6 @@ class SandboxNode:
             stop=self._stop_soon,
             stopping=self._stopping.is_set,
             tx_index=tx_index,
-            fee_rate=fee_rate,
             switches=self.switches,
             new_tip=self._new_tip,
         )
@@ -104,7 +110,6 @@ class SandboxNode:
             self._wallets,
             clock=clock,
             switches=self.switches,
-            fee_rate=fee_rate,
         )
         self._envelope = Envelope(
             (methods, CoinRpc(self._chain), spending),

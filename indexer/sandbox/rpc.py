@@ -14,6 +14,7 @@ from indexer.bitcoin.transactions import (
     hash_hex,
     parse_transaction,
 )
+from indexer.bitcoin.witness import weight
 from indexer.sandbox.blocks import BlockNode, BlockRejected, serialize
 from indexer.sandbox.chain import SandboxChain
 from indexer.sandbox.core_json import (
@@ -59,7 +60,6 @@ class SandboxRpc:
         stop: Callable[[], None],
         stopping: Callable[[], bool] = lambda: False,
         tx_index: bool = True,
-        fee_rate: int | None = None,
         switches: Switches | None = None,
         new_tip: Condition | None = None,
     ) -> None:
@@ -71,7 +71,6 @@ class SandboxRpc:
         self._stop = stop
         self._stopping = stopping
         self._tx_index = tx_index
-        self._fee_rate = fee_rate
         self._began = time.monotonic()
 
     # The chain
@@ -221,12 +220,17 @@ class SandboxRpc:
         wanted = hash_of(txid, "parameter 1")
         level = int(verbosity) if isinstance(verbosity, bool) else integer(verbosity)
         transaction, block = self._transaction(wanted, blockhash)
+        if block is not None:
+            raw = block.raw_of(transaction)
+        else:
+            entry = self._chain.mempool.get(wanted)
+            raw = serialize(transaction) if entry is None else entry.raw
         if level <= 0:
-            return serialize(transaction).hex()
+            return raw.hex()
         spent = None
         if level >= 2 and block is not None and block.undo:
             spent = block.undo[block.transactions.index(transaction)]
-        shown = transaction_json(transaction, spent, with_prevouts=True)
+        shown = transaction_json(transaction, spent, with_prevouts=True, raw=raw)
         if block is not None:
             active = self._chain.is_active(block)
             if blockhash is not None:
@@ -265,7 +269,8 @@ class SandboxRpc:
 
     def decoderawtransaction(self, hexstring: object, iswitness: object = None) -> Json:
         try:
-            shown = transaction_json(parse_transaction(hex_of(hexstring, "TX decode failed")))
+            raw = hex_of(hexstring, "TX decode failed")
+            shown = transaction_json(parse_transaction(raw), raw=raw)
         except CorruptTransaction:
             raise RpcError(RPC_DESERIALIZATION, "TX decode failed") from None
         del shown["hex"]
@@ -286,7 +291,7 @@ class SandboxRpc:
         return {hash_hex(entry.transaction.txid): self._entry(entry) for entry in entries}
 
     def getmempoolinfo(self) -> Json:
-        mempool = self._chain.mempool
+        mempool, carried = self._chain.mempool, self._switches.max_datacarrier
         return {
             "loaded": True,
             "size": len(mempool),
@@ -299,6 +304,7 @@ class SandboxRpc:
             "incrementalrelayfee": amount(INCREMENTAL_FEE),
             "unbroadcastcount": 0,
             "fullrbf": False,
+            **({} if carried is None else {"maxdatacarriersize": carried}),
         }
 
     def getmempoolentry(self, txid: object) -> Json:
@@ -311,8 +317,8 @@ class SandboxRpc:
         mempool = self._chain.mempool
         parents = dict.fromkeys(spending.previous_txid for spending in entry.transaction.inputs)
         return {
-            "vsize": len(entry.raw),
-            "weight": 4 * len(entry.raw),
+            "vsize": entry.size,
+            "weight": weight(entry.raw),
             "time": entry.time,
             "height": entry.height,
             "ancestorcount": len(mempool.ancestors(entry.transaction)) + 1,
@@ -340,9 +346,10 @@ class SandboxRpc:
         blocks = integer(conf_target)
         if not 1 <= blocks <= 1008:
             raise RpcError(RPC_PARAMETER, "Invalid conf_target, must be between 1 and 1008")
-        if self._fee_rate is None:
+        rate = self._switches.fee_rate
+        if rate is None:
             return {"errors": ["Insufficient data or no feerate found"], "blocks": blocks}
-        return {"feerate": amount(self._fee_rate), "blocks": blocks}
+        return {"feerate": amount(rate), "blocks": blocks}
 
     # The node
 

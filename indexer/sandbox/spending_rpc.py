@@ -6,13 +6,16 @@ codes and words of Bitcoin Core's; nothing is signed while the wallet is locked.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from io import BytesIO
 from typing import Any
 
+from embit.ec import PublicKey
 from embit.psbt import PSBT
+from embit.script import Script
 from embit.transaction import Transaction as EmbitTransaction
+from embit.transaction import TransactionOutput as EmbitOutput
 
 from indexer.bitcoin.transactions import (
     CorruptTransaction,
@@ -22,9 +25,9 @@ from indexer.bitcoin.transactions import (
     hash_hex,
     parse_transaction,
 )
+from indexer.bitcoin.witness import is_p2wpkh
 from indexer.registrar.planning import compose
 from indexer.sandbox.blocks import serialize
-from indexer.sandbox.chain import SandboxChain
 from indexer.sandbox.coins import Coin
 from indexer.sandbox.core_json import Json, amount
 from indexer.sandbox.envelope import (
@@ -40,8 +43,7 @@ from indexer.sandbox.envelope import (
     text_of,
 )
 from indexer.sandbox.policy import RPC_DESERIALIZATION
-from indexer.sandbox.switches import Switches
-from indexer.sandbox.wallet import SandboxWallet, Wallets, holds
+from indexer.sandbox.wallet import SandboxWallet, holds
 from indexer.sandbox.wallet_rpc import RPC_WALLET_ERROR, WalletRpc
 from indexer.wallet import psbt
 from indexer.wallet.payment import compose_payment
@@ -64,19 +66,6 @@ _OPTIONS = frozenset(
 
 class SpendingRpc(WalletRpc):
     """What the node does with the coins of its wallets. Whoever calls holds the chain's lock."""
-
-    def __init__(
-        self,
-        chain: SandboxChain,
-        wallets: Wallets,
-        *,
-        clock: Callable[[], float],
-        switches: Switches,
-        fee_rate: int | None = None,
-    ) -> None:
-        """``fee_rate``: what the node estimates, in satoshis per 1000 bytes."""
-        super().__init__(chain, wallets, clock=clock, switches=switches)
-        self._fee_rate = fee_rate
 
     # Composing
 
@@ -210,8 +199,7 @@ class SpendingRpc(WalletRpc):
     def _change_script(self, wallet: SandboxWallet, asked: dict[str, Any]) -> bytes:
         if "changeAddress" in asked:
             return script_of(asked["changeAddress"])
-        self._check_type(asked.get("change_type"))
-        return wallet.new_script(None)
+        return wallet.new_script(None, bech32=self._is_bech32(asked.get("change_type")))
 
     def _rate(self, asked: dict[str, Any], code: int) -> float:
         """Satoshis a byte."""
@@ -223,9 +211,9 @@ class SpendingRpc(WalletRpc):
         if "feeRate" in asked:
             return satoshis_of(asked["feeRate"]) / 1000
         if "fee_rate" not in asked:
-            if self._fee_rate is None:
+            if self._switches.fee_rate is None:
                 raise RpcError(code, _NO_FEE)
-            return self._fee_rate / 1000
+            return self._switches.fee_rate / 1000
         try:
             rate = Decimal(str(asked["fee_rate"]))
         except InvalidOperation:
@@ -252,7 +240,7 @@ class SpendingRpc(WalletRpc):
         signed = parse_transaction(raw)
         flaws = []
         for place, (spending, coin) in enumerate(zip(signed.inputs, spent, strict=True)):
-            if coin is not None and holds(signed, place, coin):
+            if coin is not None and holds(raw, signed, place, coin):
                 continue
             reason = "Input not found or already spent"
             if coin is not None:
@@ -289,7 +277,10 @@ class SpendingRpc(WalletRpc):
         if raw is None:
             return {"psbt": text, "complete": False}
         for place, spending in enumerate(EmbitTransaction.read_from(BytesIO(raw)).vin):
-            form.inputs[place].final_scriptsig = spending.script_sig
+            if spending.witness.items:
+                form.inputs[place].final_scriptwitness = spending.witness
+            else:
+                form.inputs[place].final_scriptsig = spending.script_sig
             form.inputs[place].partial_sigs.clear()
         return {"psbt": form.to_base64(), "complete": True, "hex": raw.hex()}
 
@@ -304,11 +295,18 @@ class SpendingRpc(WalletRpc):
             if scope.non_witness_utxo is None and found is not None:
                 raw = serialize(found[0])
                 scope.non_witness_utxo = EmbitTransaction.read_from(BytesIO(raw))
+            if coins[-1] is not None and is_p2wpkh(coins[-1].script):
+                scope.witness_utxo = EmbitOutput(coins[-1].value, Script(coins[-1].script))
         return coins
 
     def _sign(self, form: PSBT, coins: Sequence[Coin | None]) -> None:
         wallet = self._wallet()
         scripts = [coin.script for coin in coins if coin is not None]
+        unsigned = bytes(form.tx.serialize())
+        for place, coin in enumerate(coins):
+            if coin is not None and is_p2wpkh(coin.script) and wallet.owns(coin.script):
+                signature, public_key = wallet.sign_witness(unsigned, place, coin)
+                form.inputs[place].partial_sigs[PublicKey.parse(public_key)] = signature
         try:
             signed = psbt.sign_psbt(form.to_base64(), wallet.ring(scripts))
         except psbt.BadPsbt:
@@ -326,7 +324,7 @@ class SpendingRpc(WalletRpc):
         except psbt.BadPsbt:
             return None
         transaction = parse_transaction(raw)
-        good = all(holds(transaction, place, coin) for place, coin in enumerate(spent))
+        good = all(holds(raw, transaction, place, coin) for place, coin in enumerate(spent))
         return raw if good else None
 
     def finalizepsbt(self, psbt: object, extract: object = True) -> Json:

@@ -37,3 +37,11 @@ class Switches:
     """What the wallets are encrypted with; they are locked then. None: they are not."""
     legacy_addresses: bool = True
     """Whether a wallet makes p2pkh addresses, as those with no such descriptor do not."""
+    segwit_wallet: bool = False
+    """Whether a wallet makes bech32 (p2wpkh) addresses, where no other kind is asked for and for
+    change, as Core's do."""
+    fee_rate: int | None = None
+    """What the node estimates, in satoshis per 1000 bytes; None: it has no estimate."""
+    max_datacarrier: int | None = None
+    """Bytes of OP_RETURN scripts that it passes on (-datacarriersize, 0: -datacarrier=0), and tells
+    in ``getmempoolinfo``, as nodes since version 30 do; None: 83 bytes, and it does not tell."""

@@ -10,10 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from indexer.bitcoin.spending import ScriptFailed, UnknownScript, verify_input
-from indexer.bitcoin.transactions import Transaction, hash_bytes, hash_hex, serialize_transaction
+from indexer.bitcoin.spending import ScriptFailed, UnknownScript
+from indexer.bitcoin.transactions import (
+    Transaction,
+    hash_bytes,
+    hash_hex,
+    serialize_transaction,
+)
+from indexer.bitcoin.witness import is_p2wpkh, p2wpkh_script, with_witnesses, witness_digest
 from indexer.sandbox.chain import SandboxChain
-from indexer.sandbox.coins import COINBASE_MATURITY, Coin, Outpoint
+from indexer.sandbox.coins import COINBASE_MATURITY, Coin, Outpoint, check_input
 from indexer.wallet.keys import Key, KeyRing
 
 WALLET = b"W"
@@ -35,7 +41,7 @@ class WalletCoin(NamedTuple):
 
 
 class SandboxWallet:
-    """One wallet: p2pkh keys of its own, labels, and outputs that are locked."""
+    """One wallet: p2pkh and p2wpkh keys of its own, labels, and outputs that are locked."""
 
     def __init__(
         self, name: str, chain: SandboxChain, keep: Callable[[dict[str, Any]], None]
@@ -53,22 +59,23 @@ class SandboxWallet:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def new_script(self, label: str | None) -> bytes:
-        """A p2pkh scriptPubKey that was never given out; ``label`` None: for change."""
-        self._keep({"wallet": self.name, "label": label})
-        return self._add(label)
+    def new_script(self, label: str | None, *, bech32: bool = False) -> bytes:
+        """A p2pkh (or p2wpkh) scriptPubKey that was never given out; ``label`` None: for change."""
+        self._keep({"wallet": self.name, "label": label, "bech32": bech32})
+        return self._add(label, bech32)
 
-    def _add(self, label: str | None) -> bytes:
+    def _add(self, label: str | None, bech32: bool) -> bytes:
         seed = f"blockstore sandbox wallet: {self.name}: {len(self._keys)}"
         key = Key(sha256(seed.encode()).digest())
-        self._keys[key.script] = key
-        self.labels[key.script] = label
-        return key.script
+        script = p2wpkh_script(key.public_key) if bech32 else key.script
+        self._keys[script] = key
+        self.labels[script] = label
+        return script
 
     def restore(self, record: dict[str, Any]) -> None:
         """Take in what was kept before."""
         if "label" in record:
-            self._add(record["label"])
+            self._add(record["label"], record.get("bech32") is True)
         elif "locked" in record:
             txid, index = record["outpoint"]
             self._lock((hash_bytes(txid), index), record["locked"], True)
@@ -134,26 +141,37 @@ class SandboxWallet:
         """The keys of those scripts that are the wallet's."""
         return KeyRing(self._keys[script] for script in scripts if script in self._keys)
 
+    def sign_witness(self, unsigned: bytes, place: int, coin: Coin) -> tuple[bytes, bytes]:
+        """The signature and the public key that spend a p2wpkh coin of the wallet."""
+        key = self._keys[coin.script]
+        digest = witness_digest(unsigned, place, coin.script, coin.value)
+        return key.sign(digest), key.public_key
+
     def sign(self, transaction: Transaction, spent: Sequence[Coin | None]) -> bytes:
         """The raw transaction with whatever this wallet can sign; other scriptSigs stay."""
+        shown: list[tuple[bytes, ...]] = [() for _ in spent]
         version, locktime = transaction.version, transaction.locktime
         signed = list(transaction.inputs)
         bare = [spending._replace(script_sig=b"") for spending in signed]
         unsigned = serialize_transaction(version, bare, transaction.outputs, locktime)
         for place, coin in enumerate(spent):
-            if coin is None or holds(transaction, place, coin):
+            if coin is not None and is_p2wpkh(coin.script) and self.owns(coin.script):
+                shown[place] = self.sign_witness(unsigned, place, coin)
+                continue
+            if coin is None or holds(unsigned, transaction, place, coin):
                 continue
             found = self.ring([coin.script]).partial_signatures(unsigned, place, coin.script)
             for public_key, signature in found.items():
                 pushes = (bytes((len(push),)) + push for push in (signature, public_key))
                 signed[place] = bare[place]._replace(script_sig=b"".join(pushes))
-        return serialize_transaction(version, signed, transaction.outputs, locktime)
+        raw = serialize_transaction(version, signed, transaction.outputs, locktime)
+        return with_witnesses(raw, shown) if any(shown) else raw
 
 
-def holds(transaction: Transaction, place: int, coin: Coin) -> bool:
-    """Whether an input is signed as it must be."""
+def holds(raw: bytes, transaction: Transaction, place: int, coin: Coin) -> bool:
+    """Whether an input is signed as it must be; ``raw``: the transaction with its witness."""
     try:
-        verify_input(transaction, place, coin.script)
+        check_input(transaction, raw, place, coin)
     except (ScriptFailed, UnknownScript):
         return False
     return True

@@ -7,6 +7,7 @@ codes and words of Bitcoin Core's; what needs a key fails while the wallet is lo
 from collections.abc import Callable
 
 from indexer.bitcoin.transactions import Transaction, hash_hex, is_p2pkh
+from indexer.bitcoin.witness import is_p2wpkh
 from indexer.sandbox.blocks import serialize
 from indexer.sandbox.chain import SandboxChain
 from indexer.sandbox.coins import Coin, Outpoint
@@ -195,21 +196,24 @@ class WalletRpc:
         wallet, words = self._wallet(), text_of(label)
         if words == "*":
             raise RpcError(RPC_LABEL, "Invalid label name")
-        self._check_type(address_type)
-        return address_of(wallet.new_script(words))
+        bech32 = self._is_bech32(address_type)
+        return address_of(wallet.new_script(words, bech32=bech32))
 
     def getrawchangeaddress(self, address_type: object = None) -> str:
         wallet = self._wallet()
-        self._check_type(address_type)
-        return address_of(wallet.new_script(None))
+        return address_of(wallet.new_script(None, bech32=self._is_bech32(address_type)))
 
-    def _check_type(self, address_type: object) -> None:
-        """This node spends no other kinds than p2pkh, so its wallets have keys of no other."""
-        wanted = "legacy" if address_type is None else text_of(address_type)
+    def _is_bech32(self, address_type: object) -> bool:
+        """This node spends no other kinds than p2pkh and p2wpkh, so its wallets have keys of no
+        other."""
+        usual = "bech32" if self._switches.segwit_wallet else "legacy"
+        wanted = usual if address_type is None else text_of(address_type)
         if wanted not in ADDRESS_TYPES:
             raise RpcError(RPC_NOT_FOUND, f"Unknown address type '{wanted:.80}'")
-        if wanted != "legacy" or not self._switches.legacy_addresses:
+        there = {"legacy": self._switches.legacy_addresses, "bech32": self._switches.segwit_wallet}
+        if not there.get(wanted, False):
             raise RpcError(RPC_KEYPOOL, f"Error: No {wanted} addresses available.")
+        return wanted == "bech32"
 
     def getaddressinfo(self, address: object) -> Json:
         wallet, script = self._wallet(), script_of(address)
@@ -221,8 +225,10 @@ class WalletRpc:
             "solvable": mine,
         }
         if mine:
-            shown["desc"] = described(wallet.public_key(script))
-        shown |= {"iswatchonly": False, "isscript": not is_p2pkh(script), "iswitness": False}
+            shown["desc"] = _described(wallet, script)
+        witness = is_p2wpkh(script)
+        scripted = not (is_p2pkh(script) or witness)
+        shown |= {"iswatchonly": False, "isscript": scripted, "iswitness": witness}
         if mine:
             shown |= {"pubkey": wallet.public_key(script).hex(), "iscompressed": True}
         label = wallet.labels.get(script)
@@ -307,7 +313,7 @@ class WalletRpc:
             "solvable": mine,
         }
         if wallet is not None and mine:
-            shown["desc"] = described(wallet.public_key(script))
+            shown["desc"] = _described(wallet, script)
         return shown | {"safe": found.safe}
 
     def lockunspent(
@@ -369,9 +375,16 @@ class WalletRpc:
             shown["blocktime"] = block.header.time
         return shown | {
             "txid": hash_hex(transaction.txid),
-            "hex": serialize(transaction).hex(),
+            "hex": self._raw(transaction, height).hex(),
             **self._last_block(),
         }
+
+    def _raw(self, transaction: Transaction, height: int | None) -> bytes:
+        """The bytes of a transaction, with its witness; ``height``: of its block."""
+        if height is not None:
+            return self._chain.at_height(height).raw_of(transaction)
+        entry = self._chain.mempool.get(transaction.txid)
+        return serialize(transaction) if entry is None else entry.raw
 
     def _transaction(self, txid: bytes) -> tuple[Transaction, list[Coin], int | None] | None:
         """A transaction, the coins that it spends, and the height of its block."""
@@ -387,3 +400,7 @@ class WalletRpc:
         transaction, block = found
         place = block.transactions.index(transaction)
         return transaction, list(block.undo[place]) if block.undo else [], block.height
+
+
+def _described(wallet: SandboxWallet, script: bytes) -> str:
+    return described(wallet.public_key(script), "wpkh" if is_p2wpkh(script) else "pkh")

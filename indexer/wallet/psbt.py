@@ -31,6 +31,7 @@ from indexer.bitcoin.transactions import (
     parse_transaction,
     serialize_transaction,
 )
+from indexer.bitcoin.witness import is_p2wpkh, verify_p2wpkh, witnesses
 from indexer.wallet.coins import Coin, Unsigned
 from indexer.wallet.keys import SIGHASH_ALL, KeyRing, script_of_redeem_script
 
@@ -192,15 +193,15 @@ def check_signatures(raw: bytes, coins: Sequence[Coin]) -> None:
     Raises NotYetSigned and BadPsbt.
     """
     transaction = _readable(raw)
-    form = EmbitTransaction.read_from(BytesIO(raw))
+    shown = [bool(items) for items in witnesses(raw)]
     places = [(spent.previous_txid, spent.previous_index) for spent in transaction.inputs]
     if places != [(coin.txid, coin.index) for coin in coins]:
         raise BadPsbt("what came back spends other coins than what was to be signed; sign again")
     for index, coin in enumerate(coins):
-        if is_p2pkh(coin.script) or (is_p2sh(coin.script) and not form.vin[index].witness.items):
+        if is_p2pkh(coin.script) or (is_p2sh(coin.script) and not shown[index]):
             _check_legacy(transaction, index, coin.script)
         else:
-            _check_witness(form, index, coin.script, coin.value)
+            _check_witness(raw, shown[index], index, coin.script, coin.value)
 
 
 def _readable(raw: bytes) -> Transaction:
@@ -234,23 +235,17 @@ def _check_legacy(transaction: Transaction, index: int, script: bytes) -> None:
         raise BadPsbt(f"the signature of input {index} covers only a part; sign with SIGHASH_ALL")
 
 
-def _check_witness(form: EmbitTransaction, index: int, script: bytes, value: int) -> None:
-    items = form.vin[index].witness.items
-    if not items:
+def _check_witness(raw: bytes, shown: bool, index: int, script: bytes, value: int) -> None:
+    if not shown:
         raise NotYetSigned(f"input {index} is not signed yet; sign it and hand it in again")
-    if not (len(script) == 22 and script[:2] == b"\x00\x14"):
+    if not is_p2wpkh(script):
         return
-    good = len(items) == 2 and hash160(items[1]) == script[2:] and items[0][-1:] == b"\x01"
-    if good:
-        code = Script(b"\x76\xa9\x14" + script[2:] + b"\x88\xac")
-        digest = form.sighash_segwit(index, code, value)
-        try:
-            signature = ec.Signature.parse(items[0][:-1])
-            good = bool(ec.PublicKey.parse(items[1]).verify(signature, digest))
-        except Exception:  # noqa: BLE001 - whatever is no key or no signature
-            good = False
-    if not good:
-        raise BadPsbt(f"the signature of input {index} does not hold; sign the PSBT again")
+    try:
+        verify_p2wpkh(raw, index, script, value)
+    except ScriptFailed as failure:
+        raise BadPsbt(
+            f"the signature of input {index} does not hold: {failure}; sign the PSBT again"
+        ) from None
 
 
 def assembled(psbt: str | bytes, spent_scripts: Sequence[bytes]) -> bytes:

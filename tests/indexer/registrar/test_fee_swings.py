@@ -26,7 +26,8 @@ RATES = (1, 10, 100, 1000)
 """Satoshis a byte: each is ten times the one before."""
 MOST = 2_000.0
 MONEY = 100_000_000
-KINDS = ("key-file", "legacy")
+KINDS = ("key-file", "legacy", "segwit", "mixed")
+"""Whose coins: keys in a file, or a wallet of the node with coins of one kind or both."""
 QUIET_BLOCKS = 60
 
 
@@ -51,10 +52,19 @@ class Market:
         world.runner.signers = {"own": self.signer}
         if kind == "key-file":
             coins = max(coins, 8)  # it counts on no coin that is on its way
-        scripts = [self.signer.fresh_script("gift") for _ in range(coins)]
+        world.node.switches.segwit_wallet = kind in ("segwit", "mixed")
+        scripts = [self._script(kind, number) for number in range(coins)]
         outputs = [TxOut(MONEY // coins, script) for script in scripts]
         world.node.submit(world.signer.pay(outputs, 20.0).raw)
         world.mine()
+
+    def _script(self, kind: str, number: int) -> bytes:
+        if kind == "segwit" or (kind == "mixed" and number % 2 == 0):
+            address = self.client.call("getnewaddress", "gift")
+            shown = self.client.call("getaddressinfo", address)
+            assert shown["iswitness"]
+            return bytes.fromhex(shown["scriptPubKey"])
+        return self.signer.fresh_script("gift")
 
     def begin(self, count: int, *, eager: bool) -> list[str]:
         """Registrations of so many names; ``eager``: each may pay all that the settings allow."""
@@ -75,7 +85,7 @@ class Market:
         for entry in mempool:
             parents = {i.previous_txid for i in entry.transaction.inputs}
             waits = any(txid in mempool and txid not in taken for txid in parents)
-            if not waits and entry.fee >= 0.7 * rate * len(entry.raw):
+            if not waits and entry.fee >= 0.7 * rate * entry.size:
                 taken.append(entry.transaction.txid)
         self.world.mine_only(*taken)
 

@@ -313,7 +313,7 @@ def test_two_of_three_keys_spend_a_p2sh_output_and_one_does_not(node, purse) -> 
 
 
 def test_kinds_of_scripts_that_are_not_checked_are_not_spent(node, purse) -> None:
-    scripts = [b"\x00\x14" + b"\x01" * 20, p2sh_script(b"\x01" * 20)]
+    scripts = [b"\x00\x20" + b"\x01" * 32, p2sh_script(b"\x01" * 20)]
     raw = purse.pay(*(TxOut(70_000, script) for script in scripts))
     txid = node.submit(raw)
     for index, reason in ((0, "only p2pkh and p2sh multisig"), (1, SCRIPT_FAILURE)):

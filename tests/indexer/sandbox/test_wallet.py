@@ -522,3 +522,42 @@ def test_no_parameters_make_it_fail_inside(method: str, params: list[object]) ->
     assert status in (200, 404, 500, 400)
     error = json.loads(text)["error"]
     assert error is None or "internal" not in error["message"]
+
+
+def test_a_bech32_coin_is_spent_with_a_witness_that_its_block_commits_to() -> None:
+    with SandboxNode(clock=lambda: 1_700_000_000) as node:
+        node.switches.segwit_wallet = True
+        client = BitcoinNode(node.url)
+        address = client.call("getnewaddress")
+        assert address.startswith("bcrt1q")
+        client.call("generatetoaddress", 101, address)
+        txid = client.call(
+            "sendtoaddress",
+            client.call("getnewaddress"),
+            "1",
+            "",
+            "",
+            False,
+            True,
+            None,
+            None,
+            None,
+            3,
+        )
+        shown = client.call("getrawtransaction", txid, 1)
+        assert shown["hash"] != shown["txid"]
+        assert shown["vsize"] < shown["size"]
+        assert shown["vin"][0]["txinwitness"]
+        raw = bytes.fromhex(client.call("getrawtransaction", txid))
+        broken = raw[:-40] + bytes((raw[-40] ^ 1,)) + raw[-39:]
+        (tried,) = client.call("testmempoolaccept", [broken.hex()])
+        assert not tried["allowed"]
+        (block,) = client.call("generatetoaddress", 1, address)
+        held = client.call("getblock", block, 2)
+        assert held["strippedsize"] < held["size"]
+        assert held["tx"][0]["vout"][1]["scriptPubKey"]["hex"].startswith("6a24aa21a9ed")
+        assert held["tx"][1]["hex"] == raw.hex()
+        node.invalidate(node.tip)
+        assert bytes.fromhex(client.call("getrawtransaction", txid)) == raw
+        node.generate(1, b"\x51")
+        assert node.mempool_size == 0
