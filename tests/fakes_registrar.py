@@ -33,7 +33,7 @@ from indexer.table.table import NameTable
 from indexer.wallet.coins import Coin, Unsigned
 from indexer.wallet.keys import Key, KeyRing
 from indexer.wallet.payment import compose_payment
-from indexer.wallet.signers import Payment
+from indexer.wallet.signers import Payment, spends_any
 from tests import fakes
 from tests.fakes import Person
 
@@ -124,9 +124,14 @@ class RingSigner:
         return raw
 
     def pay(
-        self, outputs: Sequence[TxOut], fee_rate: float, *, spending: Sequence[Coin] = ()
+        self,
+        outputs: Sequence[TxOut],
+        fee_rate: float,
+        *,
+        spending: Sequence[Coin] = (),
+        leaves: Callable[[Coin], bool] = spends_any,
     ) -> Payment:
-        coins = self.coins(self.purse)
+        coins = [coin for coin in self.coins(self.purse) if not leaves(coin)]
         unsigned = compose_payment(outputs, coins, self.purse, fee_rate=fee_rate, spending=spending)
         raw = self.sign(unsigned)
         return Payment(raw, parse_transaction(raw).txid, unsigned)

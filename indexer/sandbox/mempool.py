@@ -225,6 +225,10 @@ class Mempool:
         places = ((transaction.txid, index) for index in range(len(transaction.outputs)))
         return list(dict.fromkeys(self._spenders[p] for p in places if p in self._spenders))
 
+    def with_descendants(self, entry: MempoolEntry) -> list[MempoolEntry]:
+        """The entry and all that build upon it."""
+        return [self._entries[txid] for txid in self._with_descendants([entry.transaction.txid])]
+
     def forget_mined(self, transactions: Iterable[Transaction]) -> None:
         """Drop what a block took, and whatever the block made impossible."""
         for transaction in transactions:

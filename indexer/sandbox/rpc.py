@@ -315,6 +315,7 @@ class SandboxRpc:
 
     def _entry(self, entry: MempoolEntry) -> Json:
         mempool = self._chain.mempool
+        family = mempool.with_descendants(entry)
         parents = dict.fromkeys(spending.previous_txid for spending in entry.transaction.inputs)
         return {
             "vsize": entry.size,
@@ -322,7 +323,12 @@ class SandboxRpc:
             "time": entry.time,
             "height": entry.height,
             "ancestorcount": len(mempool.ancestors(entry.transaction)) + 1,
-            "fees": {"base": amount(entry.fee), "modified": amount(entry.fee)},
+            "descendantcount": len(family),
+            "fees": {
+                "base": amount(entry.fee),
+                "modified": amount(entry.fee),
+                "descendant": amount(sum(one.fee for one in family)),
+            },
             "depends": [hash_hex(txid) for txid in parents if txid in mempool],
             "spentby": [hash_hex(txid) for txid in mempool.children(entry.transaction)],
             "bip125-replaceable": mempool.is_replaceable(entry),

@@ -137,6 +137,8 @@ class Terms:
     script_sig_size: ScriptSigSize
     replaces: Unsigned | None
     max_fee: int | None
+    owed: int = 0
+    """Satoshis of fees that are lost with what is replaced, where that is more than its own."""
 
     def fee(self, coins: Sequence[Coin], outputs: Sequence[TxOut]) -> int:
         size = transaction_size(coins, outputs, self.script_sig_size)
@@ -146,7 +148,7 @@ class Terms:
         # BIP 125, rules 3 and 4, and what nodes of today ask besides: a higher rate.
         old = self.replaces
         old_size = transaction_size(old.coins, old.outputs, self.script_sig_size)
-        more = old.fee + math.ceil(size * LEAST_FEE_RATE)
+        more = max(old.fee, self.owed) + math.ceil(size * LEAST_FEE_RATE)
         return max(fee, more, old.fee * size // old_size + 1)
 
     def settle(self, coins: Sequence[Coin], form: Form) -> Unsigned | int:
@@ -207,7 +209,8 @@ def terms_of(
     replaces: Unsigned | None,
     script_sig_size: ScriptSigSize,
     max_fee: int | None,
+    owed: int = 0,
 ) -> Terms:
     if not math.isfinite(fee_rate) or fee_rate < 0:
         raise ValueError(f"{fee_rate} is no fee rate")
-    return Terms(max(fee_rate, LEAST_FEE_RATE), script_sig_size, replaces, max_fee)
+    return Terms(max(fee_rate, LEAST_FEE_RATE), script_sig_size, replaces, max_fee, owed)

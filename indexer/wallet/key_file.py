@@ -14,7 +14,7 @@ from indexer.wallet.coins import Coin, Unsigned, usual_script_sig_size
 from indexer.wallet.keys import CannotSign, KeyRing
 from indexer.wallet.offline import CoinSource, WatchedScripts
 from indexer.wallet.psbt import BadPsbt, NotYetSigned, sign_psbt, signed_transaction
-from indexer.wallet.signers import NeedsSignature, NotSigned, Payment
+from indexer.wallet.signers import NeedsSignature, NotSigned, Payment, spends_any
 
 
 class KeyFile(WatchedScripts):
@@ -56,10 +56,15 @@ class KeyFile(WatchedScripts):
             raise NotSigned(f"the key file cannot sign this: {flaw}. Nothing was paid") from None
 
     def pay(
-        self, outputs: Sequence[TxOut], fee_rate: float, *, spending: Sequence[Coin] = ()
+        self,
+        outputs: Sequence[TxOut],
+        fee_rate: float,
+        *,
+        spending: Sequence[Coin] = (),
+        leaves: Callable[[Coin], bool] = spends_any,
     ) -> Payment:
         """See ``Signer``."""
-        unsigned = self._compose(outputs, fee_rate, spending)
+        unsigned = self._compose(outputs, fee_rate, spending, leaves)
         raw = self.sign(unsigned)
         return Payment(raw, parse_transaction(raw).txid, unsigned)
 

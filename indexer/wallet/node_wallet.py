@@ -7,7 +7,7 @@ device that the node does not know, is handed on as a PSBT.
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -20,6 +20,7 @@ from indexer.bitcoin.transactions import (
     hash_hex,
     is_p2pkh,
     is_p2sh,
+    p2pkh_script,
     parse_transaction,
     script_address,
 )
@@ -33,6 +34,7 @@ from indexer.wallet.coins import (
     usual_script_sig_size,
 )
 from indexer.wallet.node_coins import coin_of, largest_first, listed, previous_transactions
+from indexer.wallet.payment import any_script_sig_size, compose_payment
 from indexer.wallet.psbt import (
     BadPsbt,
     check_signatures,
@@ -52,6 +54,7 @@ from indexer.wallet.signers import (
     SignerUnavailable,
     WalletLocked,
     WrongNetwork,
+    spends_any,
 )
 
 log = logging.getLogger("blockstore.registrar")
@@ -72,8 +75,16 @@ class NodeWallet:
 
     kind = "node-wallet"
 
-    def __init__(self, node: BitcoinNode, network: Network, wallet: str | None = None) -> None:
-        """``wallet``: its name, where more than one may be loaded; ValueError for a bad one."""
+    def __init__(
+        self,
+        node: BitcoinNode,
+        network: Network,
+        wallet: str | None = None,
+        in_use: Callable[[bytes], bool] = lambda script: False,
+    ) -> None:
+        """``wallet``: its name, where more than one may be loaded; ValueError for a bad one.
+        ``in_use``: whether a script owns names, so that its coins are not joined with others."""
+        self._in_use = in_use
         self._node = node
         self._network = network
         self._name = wallet
@@ -154,13 +165,31 @@ class NodeWallet:
         ours = (entry for entry in entries if entry.get("spendable") is True)
         return largest_first(coin_of(entry) for entry in ours if _is_legacy(entry))
 
-    def spare(self) -> int:
-        """Satoshis that ``pay`` may spend: what the wallet trusts, of coins of any kind."""
+    def spare(self, sender: bytes) -> int:
+        """Satoshis that ``pay`` may move to a script, by and by: what the wallet trusts, of coins
+        of any kind, but for those of that script and of scripts that own names."""
         shown = self._ask("getbalances")
         mine = shown.get("mine") if isinstance(shown, Mapping) else None
         if not isinstance(mine, Mapping) or not isinstance(mine.get("trusted"), Decimal | int):
             raise self._nonsense("getbalances")
-        return int(mine["trusted"] * 10**8)
+        trusted = int(mine["trusted"] * 10**8)
+        apart = [
+            coin
+            for coin in self._paying(0)
+            if coin.script == sender or self._owns_names(coin.script)
+        ]
+        return max(0, trusted - sum(coin.value for coin in apart))
+
+    def _paying(self, confirmations: int) -> list[Coin]:
+        """Coins of any kind that the wallet can spend and trusts."""
+        entries = listed(self._ask("listunspent", confirmations, DEEPEST, [], False))
+        spendable = [entry for entry in entries if entry.get("spendable") is True]
+        if not spendable:  # a wallet without private keys, whose owner signs elsewhere
+            spendable = [entry for entry in entries if entry.get("solvable") is True]
+        return [coin_of(entry) for entry in spendable]
+
+    def _owns_names(self, script: bytes) -> bool:
+        return (is_p2pkh(script) or is_p2sh(script)) and self._in_use(script)
 
     def script_sig_size(self, script: bytes) -> int:
         """See ``Signer``: the wallet's keys are compressed."""
@@ -215,27 +244,21 @@ class NodeWallet:
     # Paying
 
     def pay(
-        self, outputs: Sequence[TxOut], fee_rate: float, *, spending: Sequence[Coin] = ()
+        self,
+        outputs: Sequence[TxOut],
+        fee_rate: float,
+        *,
+        spending: Sequence[Coin] = (),
+        leaves: Callable[[Coin], bool] = spends_any,
     ) -> Payment:
-        """See ``Signer``. The wallet chooses the coins, of any kind, and where change goes."""
+        """See ``Signer``. Coins may be of any kind; the wallet says what they cost, and where
+        change goes."""
         rate = math.ceil(max(fee_rate, 1.0) * 1000) / 1000
         joined = _joined(outputs, rate)
-        paid = [{self._address(output.script): _bitcoins(output.value)} for output in joined]
-        pinned = [{"txid": hash_hex(c.txid), "vout": c.index} for c in spending]
-        options = {
-            "add_inputs": True,
-            "fee_rate": rate,
-            "changePosition": len(joined),
-            "replaceable": True,
-            # Unconfirmed ones may be gone with what is replaced, and their fee would count too.
-            "minconf": 1,
-        }
-        made = self._ask("walletcreatefundedpsbt", pinned, paid, 0, options)
-        if not isinstance(made, Mapping) or not isinstance(made.get("psbt"), str):
-            raise self._nonsense("walletcreatefundedpsbt")
+        psbt, chosen = self._funded(joined, rate, spending, leaves)
         if len(joined) < len(outputs):
-            return self._split(made["psbt"], joined, outputs, rate, spending)
-        processed = self._ask("walletprocesspsbt", made["psbt"], True, "ALL", True)
+            return self._split(psbt, joined, outputs, rate, chosen)
+        processed = self._ask("walletprocesspsbt", psbt, True, "ALL", True)
         if not isinstance(processed, Mapping) or not isinstance(processed.get("psbt"), str):
             raise self._nonsense("walletprocesspsbt")
         final = self._ask("finalizepsbt", processed["psbt"])
@@ -244,17 +267,68 @@ class NodeWallet:
         try:
             if final.get("complete") is not True:
                 transaction = transaction_of(processed["psbt"])
-                unsigned = self._payment(transaction, outputs, spending)
+                unsigned = self._payment(transaction, outputs, chosen)
                 self._check_fee(unsigned, len(processed["psbt"]), rate)
                 raise NeedsSignature(processed["psbt"], unsigned)
             raw = bytes.fromhex(str(final.get("hex")))
             transaction = parse_transaction(raw)
-            unsigned = self._payment(transaction, outputs, spending)
+            unsigned = self._payment(transaction, outputs, chosen)
             self._check_fee(unsigned, len(raw), rate)
             check_signatures(raw, unsigned.coins)
         except (BadPsbt, CorruptTransaction, ValueError) as flaw:
             raise self._other_payment(flaw) from None
         return Payment(raw, transaction.txid, unsigned)
+
+    def _funded(
+        self,
+        outputs: Sequence[TxOut],
+        rate: float,
+        spending: Sequence[Coin],
+        leaves: Callable[[Coin], bool],
+    ) -> tuple[str, Sequence[Coin]]:
+        """The PSBT that the wallet makes of coins that are chosen here, and these: by itself it
+        would join those of different names. Only confirmed ones: others may be gone with what is
+        replaced."""
+        try:
+            free = self._paying(1)
+        except NodeError as failure:
+            raise SignerError(f"{failure}; nothing was paid") from None
+        named = {script for script in {c.script for c in free} if self._owns_names(script)}
+        usable = [coin for coin in free if coin.script not in named and not leaves(coin)]
+        rest = largest_first(coin for coin in usable if coin not in spending)
+        change = p2pkh_script(bytes(20))  # a stand-in that is as large as any
+        try:
+            wanted = compose_payment(outputs, rest, change, fee_rate=rate, spending=spending).coins
+        except InsufficientFunds as short:
+            apart = sum(coin.value for coin in free if coin.script in named)
+            stays = f" {apart} satoshis on addresses that own names stay there." if apart else ""
+            raise InsufficientFunds(
+                f"the wallet{self._named} has too few confirmed coins for this payment and its fee:"
+                f" {short.missing} satoshis more are needed; nothing was paid.{stays} Send coins to"
+                " it, or wait until those that are on their way are in a block",
+                short.missing,
+            ) from None
+        chosen = list(wanted)
+        rest = [coin for coin in rest if coin not in chosen]
+        paid = [{self._address(output.script): _bitcoins(output.value)} for output in outputs]
+        options = {
+            "add_inputs": False,
+            "fee_rate": rate,
+            "changePosition": len(outputs),
+            "replaceable": True,
+        }
+        while True:
+            inputs = [{"txid": hash_hex(c.txid), "vout": c.index} for c in chosen]
+            try:
+                made = self._ask("walletcreatefundedpsbt", inputs, paid, 0, options)
+            except InsufficientFunds:  # some input is larger than was reckoned
+                if not rest:
+                    raise
+                chosen.append(rest.pop(0))
+                continue
+            if not isinstance(made, Mapping) or not isinstance(made.get("psbt"), str):
+                raise self._nonsense("walletcreatefundedpsbt")
+            return made["psbt"], chosen
 
     def _split(
         self,
@@ -272,7 +346,7 @@ class NodeWallet:
             fee = sum(coin.value for coin in whole.coins) - sum(o.value for o in (*outputs, *rest))
             change = len(outputs) if rest else None
             unsigned = Unsigned(whole.coins, (*outputs, *rest), fee, change)
-            size = transaction_size(unsigned.coins, unsigned.outputs, self.script_sig_size)
+            size = transaction_size(unsigned.coins, unsigned.outputs, any_script_sig_size)
             self._check_fee(unsigned, size, rate)
         except (BadPsbt, CorruptTransaction, ValueError) as flaw:
             raise self._other_payment(flaw) from None
@@ -293,7 +367,7 @@ class NodeWallet:
         paid, rest = transaction.outputs[: len(outputs)], transaction.outputs[len(outputs) :]
         if paid != tuple(outputs) or len(rest) > 1:
             raise BadPsbt("it pays something else")
-        if not {(c.txid, c.index) for c in spending} <= {(c.txid, c.index) for c in coins}:
+        if {(c.txid, c.index) for c in spending} != {(c.txid, c.index) for c in coins}:
             raise BadPsbt("it spends other coins")
         if any(spent.sequence != FINAL_SEQUENCE for spent in transaction.inputs):
             raise BadPsbt("its fee could not be raised")
@@ -354,9 +428,12 @@ class NodeWallet:
         except NodeError as failure:
             raise SignerError(f"{failure}; nothing was paid") from None
 
+    @property
+    def _named(self) -> str:
+        return "" if self._name is None else f" {self._name!r}"
+
     def _translated(self, failure: NodeRpcError) -> SignerError:
-        named = "" if self._name is None else f" {self._name!r}"
-        place = self._node.place
+        named, place = self._named, self._node.place
         if failure.code == UNLOCK:
             return WalletLocked(
                 f"the wallet{named} of the node at {place} is locked; unlock it (bitcoin-cli "

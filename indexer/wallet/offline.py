@@ -22,6 +22,7 @@ from indexer.wallet.signers import (
     NoLegacyAddresses,
     NotSigned,
     Payment,
+    spends_any,
 )
 
 
@@ -92,9 +93,15 @@ class WatchedScripts:
         """The coins of all of them."""
         return self._free(self._scripts)
 
-    def spare(self) -> int:
-        """Satoshis that ``pay`` may spend."""
-        return sum(coin.value for coin in self._free(self._scripts))
+    def spare(self, sender: bytes) -> int:
+        """Satoshis that ``pay`` may move to a script of its own from elsewhere."""
+        free = self._payable(lambda coin: coin.script == sender)
+        return sum(coin.value for coin in free)
+
+    def _payable(self, leaves: Callable[[Coin], bool]) -> list[Coin]:
+        used = {script for script in self._scripts if self._in_use(script)}
+        free = self._free(self._scripts)
+        return [coin for coin in free if coin.script not in used and not leaves(coin)]
 
     def _free(self, scripts: Sequence[bytes]) -> list[Coin]:
         found = self._source.coins(scripts, self._scripts)
@@ -112,14 +119,19 @@ class WatchedScripts:
             self._kept.difference_update((coin.txid, coin.index) for coin in coins)
 
     def _compose(
-        self, outputs: Sequence[TxOut], fee_rate: float, spending: Sequence[Coin]
+        self,
+        outputs: Sequence[TxOut],
+        fee_rate: float,
+        spending: Sequence[Coin],
+        leaves: Callable[[Coin], bool],
     ) -> Unsigned:
-        coins = self._free(self._scripts)
+        coins = self._payable(leaves)
         mine = [*spending, *coins]
         if not mine:
             first = script_address(self._scripts[0], self._network) if self._scripts else None
             raise InsufficientFunds(
-                "there are no coins to pay with; nothing was paid. Send some to "
+                "there are no coins to pay with (those on addresses that own names stay there); "
+                "nothing was paid. Send some to "
                 f"{first or 'one of its addresses'} and try again"
             )
         change = mine[0].script  # back to where the largest came from
@@ -171,8 +183,13 @@ class Offline(WatchedScripts):
         raise NeedsSignature(self._psbt(unsigned), unsigned)
 
     def pay(
-        self, outputs: Sequence[TxOut], fee_rate: float, *, spending: Sequence[Coin] = ()
+        self,
+        outputs: Sequence[TxOut],
+        fee_rate: float,
+        *,
+        spending: Sequence[Coin] = (),
+        leaves: Callable[[Coin], bool] = spends_any,
     ) -> Payment:
         """See ``Signer``: NeedsSignature with the payment."""
-        unsigned = self._compose(outputs, fee_rate, spending)
+        unsigned = self._compose(outputs, fee_rate, spending, leaves)
         raise NeedsSignature(self._psbt(unsigned), unsigned)

@@ -4,7 +4,7 @@ What must stay true: a signer never sends anything; what it signs is exactly wha
 every refusal is a sentence that says what to do next, and no secret is in it. Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -72,6 +72,11 @@ class Payment:
     unsigned: Unsigned
 
 
+def spends_any(coin: Coin) -> bool:
+    """What ``pay`` must leave alone, where that is nothing."""
+    return False
+
+
 class Signer(Protocol):
     """Holds keys, or knows who does. May block on a node; its methods raise SignerError."""
 
@@ -111,13 +116,20 @@ class Signer(Protocol):
         ...
 
     def pay(
-        self, outputs: Sequence[TxOut], fee_rate: float, *, spending: Sequence[Coin] = ()
+        self,
+        outputs: Sequence[TxOut],
+        fee_rate: float,
+        *,
+        spending: Sequence[Coin] = (),
+        leaves: Callable[[Coin], bool] = spends_any,
     ) -> Payment:
         """An ordinary payment of ``outputs``, in this order, with change of its own.
 
         ``fee_rate``: satoshis a virtual byte. It spends every coin of ``spending`` (so that it
         excludes another payment that spends one of them, or replaces it) and whatever else it
-        takes, of any script that it owns. Raises InsufficientFunds and what ``sign`` raises.
+        takes, of any script that it owns and that owns no names: a payment joins on the chain what
+        it spends. ``leaves``: which other coins it leaves alone. Raises InsufficientFunds and what
+        ``sign`` raises.
         """
         ...
 

@@ -53,7 +53,7 @@ class Signers(Mapping[str, Purse]):
         self._source = NodeCoins(node, NodeWallet(node, network, signing.node_wallet))
         self._made: dict[str, Purse] = {}
         if signing.signer == "node":
-            self._made[OWN] = NodeWallet(node, network, signing.node_wallet)
+            self._made[OWN] = NodeWallet(node, network, signing.node_wallet, in_use)
         elif signing.signer == "key-file":
             assert signing.key_file is not None, "checked with the settings"
             passphrase = None

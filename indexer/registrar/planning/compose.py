@@ -109,20 +109,22 @@ def compose(
     fee_rate: float,
     first: Coin | None = None,
     replaces: Unsigned | None = None,
+    owed: int = 0,
     script_sig_size: ScriptSigSize = usual_script_sig_size,
     max_fee: int | None = None,
 ) -> Unsigned:
     """A transaction for ``operation``, paid with as few of ``coins`` as will do.
 
-    The sender is ``operation.sender``, or else whoever owns ``first``, or the first of ``coins``.
-    Coins of other scripts are used only where the sender's are too few; then their script gets
-    the change and, where the operation has room for it, the sender's coin comes back whole.
-    ``first``: the coin that input 0 must spend. ``replaces``: a transaction that this one takes
-    the place of: all of its coins are spent again, and the fee rises as BIP 125 asks; the coins
-    must be confirmed then. ``fee_rate``: satoshis a virtual byte; ``max_fee``: satoshis.
+     The sender is ``operation.sender``, or else whoever owns ``first``, or the first of ``coins``.
+     Coins of other scripts are used only where the sender's are too few; then their script gets
+     the change and, where the operation has room for it, the sender's coin comes back whole.
+     ``first``: the coin that input 0 must spend. ``replaces``: a transaction that this one takes
+     the place of: all of its coins are spent again, and the fee rises as BIP 125 asks; the coins
+     must be confirmed then. ``owed``: satoshis that nodes count for it, with what builds upon it.
+    ``fee_rate``: satoshis a virtual byte; ``max_fee``: satoshis.
 
-    Raises ``CannotPay``, ``FeeTooHigh``, and ``ValueError`` for what the protocol does not let
-    sign or does not fit the wire.
+     Raises ``CannotPay``, ``FeeTooHigh``, and ``ValueError`` for what the protocol does not let
+     sign or does not fit the wire.
     """
     fixed = _fixed(first, replaces)
     everything = [*fixed, *coins]
@@ -135,7 +137,7 @@ def compose(
     others = [coin for coin in coins if coin.script != sender]
     if fixed and fixed[0].script != sender:
         raise ValueError("the first coin is not the sender's")
-    terms = terms_of(fee_rate, replaces, script_sig_size, max_fee)
+    terms = terms_of(fee_rate, replaces, script_sig_size, max_fee, owed)
     form = _form(operation, network, change_script)
     if not fixed and not ours:
         lacking = terms.choose((), [Coin(bytes(32), 0, 0, sender)], form)
@@ -214,11 +216,14 @@ def take_back(
     fee_rate: float,
     script_sig_size: ScriptSigSize = usual_script_sig_size,
     max_fee: int | None = None,
+    owed: int = 0,
 ) -> Unsigned:
     """A payment of all that ``previous`` spends to ``change_script``, in the place of it: once this
-    is mined, ``previous`` never can be. Raises ``CannotPay`` and ``FeeTooHigh``."""
+    is mined, ``previous`` never can be. ``owed``: as in ``compose``. Raises ``CannotPay`` and
+    ``FeeTooHigh``."""
     form = Form((TxOut(0, change_script),), 0)
-    return _replaced(previous, coins, form, terms_of(fee_rate, previous, script_sig_size, max_fee))
+    terms = terms_of(fee_rate, previous, script_sig_size, max_fee, owed)
+    return _replaced(previous, coins, form, terms)
 
 
 def _replaced(previous: Unsigned, coins: Sequence[Coin], form: Form, terms: Terms) -> Unsigned:

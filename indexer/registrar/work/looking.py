@@ -21,6 +21,7 @@ from indexer.registrar.work.seen import CoinState, Seen, Standing
 from indexer.registrar.work.unindexed import Ahead
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.coins import Coin
+from indexer.wallet.node_coins import satoshis
 
 MAX_OUTPUTS_ASKED = 4
 
@@ -106,12 +107,24 @@ def _ask(attempts: Sequence[Attempt], node: Node) -> dict[bytes, Standing]:
     replies = iter(node.batch(calls))
     standings = {}
     for attempt in attempts:
-        waiting = isinstance(next(replies), Mapping)
+        entry = next(replies)
+        waiting = isinstance(entry, Mapping)
         shown = [next(replies), *(next(replies) for _ in _outputs_asked(attempt))]
         confirmations = max(map(_confirmations, shown))
         assert attempt.txid is not None, "only what has a txid is asked for"
-        standings[attempt.txid] = Standing(None, confirmations, waiting and not confirmations)
+        standings[attempt.txid] = Standing(
+            None, confirmations, waiting and not confirmations, _owed(entry)
+        )
     return standings
+
+
+def _owed(entry: object) -> int:
+    """The fees of a waiting transaction and all that builds upon it, in satoshis."""
+    fees = entry.get("fees") if isinstance(entry, Mapping) else None
+    try:
+        return satoshis(fees["descendant"]) if isinstance(fees, Mapping) else 0
+    except (KeyError, ValueError):
+        return 0
 
 
 def _outputs_asked(attempt: Attempt) -> list[int]:

@@ -8,9 +8,16 @@ it, nor two of them; no coin that another open job counts on is touched.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from indexer.bitcoin.transactions import TxOut, parse_transaction
+from indexer.bitcoin.transactions import TxOut, op_return_payload, parse_transaction
+from indexer.bitcoin.witness import virtual_size
 from indexer.protocol.names import find_bound_name
-from indexer.protocol.operations import NamespacePreorder, Operation, Preorder, Transfer, Update
+from indexer.protocol.operations import (
+    NamespacePreorder,
+    Operation,
+    Preorder,
+    Transfer,
+    Update,
+)
 from indexer.protocol.view import BlockView
 from indexer.registrar.planning.compose import compose, take_back
 from indexer.registrar.planning.purse import Purse
@@ -20,7 +27,16 @@ from indexer.registrar.planning.wishes import MAX_MONEY
 from indexer.registrar.work.jobs import Attempt, Job, Step
 from indexer.registrar.work.seen import Seen
 from indexer.registrar.work.sharing import brought
-from indexer.wallet.coins import RELAY_DUST, CannotPay, Coin, FeeTooHigh, Unsigned, transaction_size
+from indexer.wallet.coins import (
+    LEAST_FEE_RATE,
+    RELAY_DUST,
+    CannotPay,
+    Coin,
+    FeeTooHigh,
+    Unsigned,
+    transaction_size,
+)
+from indexer.wallet.payment import any_script_sig_size
 from indexer.wallet.signers import NeedsSignature, Signer
 
 Outpoint = tuple[bytes, int]
@@ -36,6 +52,16 @@ class PriceTooHigh(Exception):
         super().__init__(f"the price is {price} satoshis now, and at most {ceiling} were allowed")
 
 
+class NoMore(Exception):
+    """What was made would pay no more than what it is to replace, and is thrown away."""
+
+    def __init__(self, fee: int, least: int) -> None:
+        super().__init__(
+            f"in its place {fee} satoshis would be paid to the miner, and nodes ask for more than "
+            f"{least}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """With what a transaction of a job is made."""
@@ -46,6 +72,9 @@ class Means:
     node_height: int
     taken: frozenset[Outpoint] = frozenset()
     """Coins that other open jobs count on."""
+    senders: frozenset[bytes] = frozenset()
+    """The scripts that coins are moved to, of this job and of those that wait for some: what is
+    there is not moved elsewhere."""
     own: tuple[Coin, ...] = ()
     """Unspent coins that the job itself counts on: a wallet does not show what it keeps."""
 
@@ -64,14 +93,14 @@ def make(job: Job, index: int, fee_rate: float, means: Means, first: Coin | None
     for it. Raises SignerError, CannotPay, FeeTooHigh, PriceTooHigh, Refused."""
     step = job.steps[index]
     if step.kind is StepKind.FUND:
-        return make_fund(job, step.amount, 1, fee_rate, means)
+        return make_fund(job, [TxOut(step.amount, job.parties.sender)], fee_rate, means)
     return _operation(job, index, fee_rate, means, first, None)
 
 
-def make_fund(job: Job, amount: int, count: int, fee_rate: float, means: Means) -> Attempt:
-    """A payment that brings the sender ``count`` coins of ``amount`` satoshis, one of them for this
-    job. Raises SignerError, FeeTooHigh."""
-    return _fund(job, [TxOut(amount, job.parties.sender)] * count, fee_rate, means)
+def make_fund(job: Job, outputs: Sequence[TxOut], fee_rate: float, means: Means) -> Attempt:
+    """A payment that brings coins to senders, the first of them for this job. Raises SignerError,
+    FeeTooHigh."""
+    return _fund(job, outputs, fee_rate, means)
 
 
 def lacking(job: Job, index: int, fee_rate: float, means: Means) -> int:
@@ -92,19 +121,30 @@ def lacking(job: Job, index: int, fee_rate: float, means: Means) -> int:
         raise CannotPay(f"{refused}; {refused.hint}") from None
 
 
-def make_again(job: Job, index: int, fee_rate: float, means: Means) -> Attempt:
+def make_again(job: Job, index: int, fee_rate: float, means: Means, owed: int = 0) -> Attempt:
     """A transaction in the place of the step's latest, at a higher rate, and with the consensus
-    hash and price of now. Raises what ``make`` raises."""
+    hash and price of now. ``owed``: satoshis of fees that go with what is replaced, those of what
+    builds upon it among them. Raises what ``make`` raises, and NoMore."""
     step = job.steps[index]
     latest = (step.signed or step.attempts)[-1]
     if latest.cancels:
-        return make_cancelling(job, index, fee_rate, means)
+        return make_cancelling(job, index, fee_rate, means, owed)
     if step.kind is StepKind.FUND:
-        return _fund(job, brought(latest), fee_rate, means, latest)
-    return _operation(job, index, fee_rate, means, latest.first_coin, latest)
+        made = _fund(job, brought(latest), max(fee_rate, _rate_for(latest, owed)), means, latest)
+    else:
+        made = _operation(job, index, fee_rate, means, latest.first_coin, latest, owed)
+    least = max(owed, latest.unsigned.fee) if latest.raw is not None else 0
+    if made.unsigned.fee <= least:
+        raise NoMore(made.unsigned.fee, least)
+    return made
 
 
-def make_cancelling(job: Job, index: int, fee_rate: float, means: Means) -> Attempt:
+def _rate_for(latest: Attempt, owed: int) -> float:
+    """The rate at which a payment of the same size pays ``owed``, and for itself."""
+    return owed / _size(latest.unsigned, latest.raw) + LEAST_FEE_RATE if owed else 0.0
+
+
+def make_cancelling(job: Job, index: int, fee_rate: float, means: Means, owed: int = 0) -> Attempt:
     """A payment of the step's coins back to the sender. Raises what ``make`` raises."""
     previous = job.steps[index].signed[-1].unsigned
     unsigned = take_back(
@@ -112,6 +152,7 @@ def make_cancelling(job: Job, index: int, fee_rate: float, means: Means) -> Atte
         job.parties.sender,
         fee_rate=fee_rate,
         script_sig_size=means.signer.script_sig_size,
+        owed=owed,
     )
     return _signed(unsigned, means, cancels=True)
 
@@ -123,6 +164,7 @@ def _operation(
     means: Means,
     first: Coin | None,
     previous: Attempt | None,
+    owed: int = 0,
 ) -> Attempt:
     operation = operation_for(job.steps[index].kind, job.wish, job.parties, means.view)
     price: int = getattr(operation, "op_fee", 0)
@@ -137,6 +179,7 @@ def _operation(
         fee_rate=fee_rate,
         first=first,
         replaces=None if previous is None else previous.unsigned,
+        owed=owed,
         script_sig_size=means.signer.script_sig_size,
     )
     _check_fee(unsigned, job)
@@ -156,12 +199,16 @@ def _fund(
     previous: Attempt | None = None,
 ) -> Attempt:
     spending: Sequence[Coin] = () if previous is None else previous.unsigned.coins
+
+    def leaves(coin: Coin) -> bool:
+        return coin.script in means.senders or (coin.txid, coin.index) in means.taken
+
     try:
-        payment = means.signer.pay(outputs, fee_rate, spending=spending)
+        payment = means.signer.pay(outputs, fee_rate, spending=spending, leaves=leaves)
     except NeedsSignature as needed:
         _check_fee(needed.unsigned, job)
         return _attempt(needed.unsigned, means, psbt=needed.psbt)
-    _check_fee(payment.unsigned, job)
+    _check_fee(payment.unsigned, job, payment.raw)
     return _attempt(payment.unsigned, means, raw=payment.raw)
 
 
@@ -192,7 +239,7 @@ def _attempt(
 ) -> Attempt:
     return Attempt(
         unsigned=unsigned,
-        fee_rate=unsigned.fee / transaction_size(unsigned.coins, unsigned.outputs),
+        fee_rate=unsigned.fee / _size(unsigned, raw),
         made_at=means.node_height,
         raw=raw,
         txid=None if raw is None else parse_transaction(raw).txid,
@@ -203,8 +250,15 @@ def _attempt(
     )
 
 
-def _check_fee(unsigned: Unsigned, job: Job) -> None:
-    size = transaction_size(unsigned.coins, unsigned.outputs)
+def _size(unsigned: Unsigned, raw: bytes | None) -> int:
+    """Virtual bytes: as they are once it is signed, and the most that they can be until then."""
+    if raw is not None:
+        return virtual_size(raw)
+    return transaction_size(unsigned.coins, unsigned.outputs, any_script_sig_size)
+
+
+def _check_fee(unsigned: Unsigned, job: Job, raw: bytes | None = None) -> None:
+    size = _size(unsigned, raw)
     most = int(job.max_fee_rate * size) + RELAY_DUST  # change too small to be an output is fee
     if unsigned.fee > most:
         raise FeeTooHigh(unsigned.fee, most)
@@ -248,10 +302,12 @@ def left_by(attempt: Attempt, job: Job) -> list[Coin]:
     if attempt.txid is None:
         return []
     outputs = attempt.unsigned.outputs
+    moves = op_return_payload(outputs[0].script) is None
+    others = range(1, len(brought(attempt))) if moves else range(0)
     return [
         Coin(attempt.txid, place, output.value, output.script)
         for place, output in enumerate(outputs)
-        if output.script == job.parties.sender and (place == 0 or output != outputs[0])
+        if output.script == job.parties.sender and place not in others
     ]
 
 

@@ -72,8 +72,8 @@ class Purse(Signer, Protocol):
         """What ``coins`` gives of each of them, asked for at once."""
         ...
 
-    def spare(self) -> int:
-        """Satoshis that ``pay`` may spend, of coins of any kind."""
+    def spare(self, sender: bytes) -> int:
+        """Satoshis that ``pay`` may move to a script from elsewhere, of coins of any kind."""
         ...
 
 
@@ -152,7 +152,7 @@ class Orders:
             coins=coins,
             tip=tip,
             has_data=has_data,
-            spare=_elsewhere(purse, sender),
+            spare=purse.spare(sender),
             rivals=rivals.operations,
             script_sig_size=purse.script_sig_size,
         )
@@ -455,11 +455,6 @@ class Orders:
             if job.signer == signer:
                 scripts |= dict.fromkeys(s for s in (job.parties.owner, job.parties.sender) if s)
         return sorted(name for script in scripts for name in _names_of(script, seen))
-
-
-def _elsewhere(purse: Purse, sender: bytes) -> int:
-    """Satoshis that can be moved to the sender: what it holds already is no part of them."""
-    return max(0, purse.spare() - sum(coin.value for coin in purse.coins(sender)))
 
 
 def _coins(purse: Purse, parties: Parties) -> list[Coin]:

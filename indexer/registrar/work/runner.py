@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from indexer.bitcoin.transactions import hash_hex
+from indexer.bitcoin.transactions import TxOut, hash_hex
 from indexer.networks import Network
 from indexer.node.node import ChainInfo
 from indexer.node.wire import NodeError, NodeRpcError, NodeUnavailable
@@ -42,7 +42,7 @@ from indexer.registrar.work.actions import (
 from indexer.registrar.work.decide import deadline, decide, paid, turned_by_chain
 from indexer.registrar.work.jobs import Attempt, Job, State, Step
 from indexer.registrar.work.journal import Journal, JournalError
-from indexer.registrar.work.making import Means, PriceTooHigh
+from indexer.registrar.work.making import Means, NoMore, PriceTooHigh
 from indexer.registrar.work.seen import Seen, Standing
 from indexer.registrar.work.unindexed import Node as BlockNode
 from indexer.registrar.work.unindexed import Unindexed
@@ -137,6 +137,8 @@ class Runner:
         self._short: set[tuple[str, bytes]] = set()
         """Signers and senders that were found without a spare coin in this pass: one question for
         all jobs that lack one."""
+        self._in_vain: set[str] = set()
+        """Ids of jobs for which money was too short in this pass: others do not wait for them."""
 
     # --- for people
 
@@ -157,7 +159,7 @@ class Runner:
 
     def _turn(self) -> None:
         said = None
-        self._short.clear()
+        self._forget_pass()
         if not self.journal.jobs():
             self.trouble = None
             return  # the node is asked nothing by those for whom nothing is registered
@@ -183,6 +185,10 @@ class Runner:
                 log.exception("job %s for %s could not be carried on", job.id, job.subject)
         self.trouble = said
 
+    def _forget_pass(self) -> None:
+        self._short.clear()
+        self._in_vain.clear()
+
     def ask_node(self) -> Present:
         """How the node's chain is at present. Raises NodeError."""
         info = self.node.chain_info()
@@ -193,7 +199,7 @@ class Runner:
 
     def advance(self, job_id: str) -> Job:
         """Carry one job on, now; the job as it is then. Raises NodeError and JournalError."""
-        self._short.clear()
+        self._forget_pass()
         self._advance(job_id, self.ask_node())
         return self._job(job_id)
 
@@ -293,7 +299,7 @@ class Runner:
         except InsufficientFunds as failure:
             self._hold(job, index, f"{failure}{self._held_elsewhere(job)}", seen)
             return False
-        except (SignerError, CannotPay, FeeTooHigh, PriceTooHigh) as failure:
+        except (SignerError, CannotPay, FeeTooHigh, NoMore, PriceTooHigh) as failure:
             self._hold(job, index, f"the {job.steps[index].kind.value} waits: {failure}", seen)
             return False
         except Refused as refused:
@@ -331,10 +337,11 @@ class Runner:
                 first = self._first_coin(job, index, seen)
                 return making.make(job, index, rate, means, first)
             case Replace(index, rate):
-                return making.make_again(job, index, rate, means)
+                return making.make_again(job, index, rate, means, _owed(job, index, seen))
             case Cancel(index):
                 rate = job.steps[index].signed[-1].fee_rate + seen.relay_step
-                return making.make_cancelling(job, index, rate, means)
+                owed = _owed(job, index, seen)
+                return making.make_cancelling(job, index, rate, means, owed)
 
     def _spare_fund(self, job: Job, index: int, seen: Seen, means: Means) -> bool | None:
         """Do without the FUND of a job where another's has brought, or will bring, a coin for it;
@@ -347,33 +354,36 @@ class Runner:
                 return True
             self._short.add(whose)
         pending = self.pending()
-        jobs = sharing.lacking(job, pending)
-        place = [other.id for other in jobs].index(job.id)
-        for payment in sharing.carriers(place, job, pending):
+        jobs = sharing.lacking(job, pending, self._in_vain)
+        for payment in sharing.carriers(job, pending, self._in_vain):
             standing = looking.look_at([payment], self.node, self.snapshot())
             if any(one.in_mempool for one in standing.values()):
                 why = "coins for several jobs are on their way to the address that sends; waiting"
                 self.note(job, State.RUNNING, why)
                 return False
-        if place:
+        if jobs[0].id != job.id:
             why = f"its coins will be moved together with those of {jobs[0].id}; waiting"
             self.note(job, State.RUNNING, why)
             return False
         return None
 
     def _make_fund(self, job: Job, index: int, rate: float, means: Means) -> Attempt:
-        """A payment of coins for this job, and for all others that lack one of the same sender."""
-        jobs, wanted = sharing.lacking(job, self.pending()), sharing.amount_for(job)
-        least = wanted // 2
+        """A payment of coins for this job, and for all others of its signer that lack one."""
+        jobs = sharing.lacking(job, self.pending(), self._in_vain)
+        least = sharing.amount_for(job) // 2
         if not job.steps[index + 1].attempts:
             least = making.lacking(job, index + 1, rate, means)
-        amount, failure = max(sharing.amount_for(*jobs), least), None
-        tries = [(amount, count) for count in sharing.counts(len(jobs))]
-        for value, count in (*tries, (least, 1)):
+        amounts = {other.id: sharing.amount_for(other) for other in jobs}
+        amounts[job.id] = max(amounts[job.id], least)
+        wanted = [TxOut(amounts[other.id], other.parties.sender) for other in jobs]
+        failure = None
+        tries = [wanted[:count] for count in sharing.counts(len(jobs))]
+        for outputs in (*tries, [TxOut(least, job.parties.sender)]):
             try:
-                return making.make_fund(job, value, count, rate, means)
+                return making.make_fund(job, outputs, rate, means)
             except InsufficientFunds as short:
                 failure = short
+        self._in_vain.add(job.id)
         assert failure is not None, "at least one coin was tried"
         raise failure
 
@@ -395,11 +405,14 @@ class Runner:
 
     def means(self, job: Job, signer: Signer, node_height: int) -> Means:
         """With what a transaction of ``job`` is made at present. Raises NodeError."""
-        others = (other for other in self.pending() if other.id != job.id)
+        pending = self.pending()
+        others = [other for other in pending if other.id != job.id]
+        waiting = (other.parties.sender for other in others if sharing.amount_for(other))
+        senders = frozenset((job.parties.sender, *waiting))
         snapshot = self.snapshot()
         view = next_view(snapshot, self.network, snapshot.height, node_height)
         own = looking.unspent(making.known_coins(job), self.node)
-        return Means(signer, view, node_height, making.counted_on(others), own)
+        return Means(signer, view, node_height, making.counted_on(others), senders, own)
 
     def _first_coin(self, job: Job, index: int, seen: Seen) -> Coin | None:
         """What the step before left for this one, if nobody has spent it."""
@@ -566,3 +579,8 @@ class Runner:
         if job is None:
             raise KeyError(job_id)
         return job
+
+
+def _owed(job: Job, index: int, seen: Seen) -> int:
+    """Satoshis of fees that go with what a replacement of a step takes the place of."""
+    return max((seen.of(attempt).owed for attempt in job.steps[index].signed), default=0)

@@ -38,6 +38,9 @@ class Standing:
     confirmations: int = 0
     """0: it is in no block that the node shows."""
     in_mempool: bool = False
+    owed: int = 0
+    """Satoshis of fees that would go with it from the mempool: its own, and those of what builds
+    upon it (BIP 125, rule 3); 0 where the node does not tell."""
 
     @property
     def accepted(self) -> bool:

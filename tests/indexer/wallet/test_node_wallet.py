@@ -300,6 +300,16 @@ class ModernWallet(FakeNode):
         self.sequence = 0xFFFFFFFD
         self.spoil = False
         self.answers |= {
+            "listunspent": [
+                {
+                    "txid": hash_hex(self.coin[0]),
+                    "vout": 0,
+                    "scriptPubKey": self.script.hex(),
+                    "amount": 1.0,
+                    "spendable": True,
+                    "solvable": True,
+                }
+            ],
             "walletcreatefundedpsbt": self._make,
             "walletprocesspsbt": self._sign,
             "finalizepsbt": self._finish,
@@ -348,7 +358,8 @@ def test_segwit_coins_are_moved_to_a_legacy_script(modern) -> None:
     inputs, outputs, options = fake.asked
     assert inputs == [{"txid": hash_hex(fake.coin[0]), "vout": 0}]
     assert list(outputs[0].values()) == ["0.01000000"]
-    assert (options["fee_rate"], options["changePosition"], options["minconf"]) == (3.334, 1, 1)
+    assert (options["fee_rate"], options["changePosition"]) == (3.334, 1)
+    assert options["add_inputs"] is False
     assert payment.raw[4:6] == b"\x00\x01"
     assert payment.txid == parse_transaction(payment.raw).txid
     assert payment.unsigned.coins == (Coin(fake.coin[0], 0, 10**8, fake.script),)
@@ -480,3 +491,46 @@ def test_no_answer_of_a_node_makes_it_fail_otherwise(nonsense) -> None:
         if nonsense != []:
             with pytest.raises(SignerError):
                 wallet.coins(STRANGER)
+
+
+# Which coins are joined
+
+
+def test_a_payment_never_spends_coins_of_scripts_that_own_names(node, wallet) -> None:
+    mine = {funded(node, wallet).script for _ in range(6)}
+    named = NodeWallet(BitcoinNode(node.url), REGTEST, in_use=mine.__contains__)
+    payment = named.pay([TxOut(150 * 10**8, STRANGER)], 2)
+    assert not mine & {coin.script for coin in payment.unsigned.coins}
+    everything = sum(coin.value for coin in wallet.legacy_coins())
+    assert named.spare(STRANGER) == everything - 6 * 1_000_000
+    with pytest.raises(InsufficientFunds, match="6000000 satoshis on addresses that own names"):
+        named.pay([TxOut(everything - 6_000_000, STRANGER)], 2)
+    only = NodeWallet(BitcoinNode(node.url), REGTEST, in_use=lambda script: True)
+    with pytest.raises(InsufficientFunds):
+        only.pay([TxOut(100_000, STRANGER)], 2)
+
+
+def test_a_payment_leaves_alone_what_it_is_told_to(node, wallet) -> None:
+    coin = funded(node, wallet)
+    payment = wallet.pay([TxOut(150 * 10**8, STRANGER)], 2, leaves=lambda c: c == coin)
+    assert coin not in payment.unsigned.coins
+
+
+def test_an_input_that_is_larger_than_reckoned_is_paid_for_with_another_coin(modern) -> None:
+    fake, wallet = modern
+    second = {**fake.answers["listunspent"][0], "txid": "11" * 32, "amount": 0.5}
+    fake.answers["listunspent"].append(second)
+    made = []
+
+    def make(inputs: Any, *rest: Any) -> Any:
+        made.append(inputs)
+        if len(inputs) == 1:
+            words = "The preselected coins total amount does not cover the transaction target."
+            return ErrorReply(-4, words)
+        return fake._make(inputs, *rest)
+
+    fake.answers["walletcreatefundedpsbt"] = make
+    fake.outputs = [TxOut(10**6, STRANGER)]
+    with pytest.raises(NotSigned, match="spends other coins"):  # this one spends the first alone
+        wallet.pay(fake.outputs, 3)
+    assert [len(inputs) for inputs in made] == [1, 2]

@@ -60,7 +60,7 @@ def attempt(number: int = 1, *, coin: int = 1, **changes: Any) -> Attempt:
         "fee_rate": 20.0,
         "made_at": NOW,
         "raw": b"raw",
-        "txid": bytes((100 + number,)) * 32,
+        "txid": (100 + number).to_bytes(2, "big") * 16,
         "price": PRICE,
         "consensus_hash": FRESH,
     }
@@ -115,6 +115,18 @@ PAPER = replace(A, raw=None, txid=None, psbt="cHNidP8=")
 REGISTRATION = attempt(5, coin=2, price=0, consensus_hash=None)
 BACK = cancelling()
 TAKEN = Flaw.NAME_TAKEN
+
+FUND = attempt(40, coin=7, price=0, consensus_hash=None)
+MANY = tuple(attempt(100 + n, made_at=NOW - PATIENCE) for n in range(150))
+REPLACED = (Replace, "it has waited")
+
+
+def funded(fund: Attempt, **changes: Any) -> Job:
+    """A registration whose preorder waits, and coins that are moved so that it can be replaced."""
+    waits = replace(A, made_at=NOW - PATIENCE)
+    steps = registering(waits).steps
+    return job(Step(StepKind.FUND, (fund,), amount=70_000), *steps, **changes)
+
 
 TABLE: list[tuple[str, Job, Seen, Action | type | tuple[type, str]]] = [
     # the first transaction of a step
@@ -244,6 +256,37 @@ TABLE: list[tuple[str, Job, Seen, Action | type | tuple[type, str]]] = [
         seen({A: WAITS}, sent=frozenset([B.txid])),
         Replace(0, 37.5, "the node asks for a higher fee"),
     ),
+    (
+        "refused for its fee time and again",
+        registering(*(replace(attempt(n), refusal="insufficient fee") for n in range(6))),
+        seen(sent=frozenset([attempt(5).txid])),
+        (Wait, "after the next block"),
+    ),
+    (
+        "made more often than can be written down",
+        registering(*(attempt(n, made_at=NOW - PATIENCE) for n in range(50)), *MANY),
+        seen({MANY[-1]: WAITS}, fee_rate=60.0),
+        (Wait, "not made anew any more"),
+    ),
+    # coins that are moved so that a transaction which waits can be replaced
+    (
+        "coins must be moved first",
+        funded(FUND),
+        seen({A: WAITS}, fee_rate=60.0),
+        Send(0, FUND),
+    ),
+    ("they are on their way", funded(FUND), seen({A: WAITS, FUND: WAITS}, fee_rate=60.0), Wait),
+    (
+        "their coins were spent elsewhere",
+        funded(replace(FUND, refusal="bad-txns-inputs-missingorspent")),
+        seen({A: WAITS}, fee_rate=60.0),
+        Anew(0),
+    ),
+    ("they are there", funded(FUND), seen({A: WAITS, FUND: MINED}, fee_rate=60.0), REPLACED),
+    ("fees fell meanwhile", funded(FUND), seen({A: WAITS}), (Wait, "waits for a block")),
+    ("given up meanwhile", funded(FUND, stopping=True), seen({A: WAITS}), Cancel),
+    ("taken meanwhile", funded(FUND), seen({A: WAITS}, flaw=TAKEN), Cancel),
+    ("mined meanwhile", funded(FUND), seen({A: ACCEPTED}), Make(2)),
     (
         "refused for another reason",
         registering(replace(A, refusal="txn-mempool-conflict")),

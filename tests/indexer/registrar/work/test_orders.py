@@ -44,8 +44,8 @@ class Wallet(RingSigner):
     def legacy_coins(self) -> Sequence[Coin]:
         return [coin for script in self.ring.scripts for coin in self.coins(script)]
 
-    def spare(self) -> int:
-        return sum(coin.value for script in self.held() for coin in self.coins(script))
+    def spare(self, sender: bytes) -> int:
+        return sum(coin.value for coin in self.legacy_coins() if coin.script != sender)
 
 
 @pytest.fixture(scope="module")

@@ -141,16 +141,41 @@ def job(number: int, amount: int = AMOUNT, **more: object) -> Job:
     return replace(made, **more)  # type: ignore[arg-type]
 
 
-def test_only_jobs_that_lack_about_as_much_share() -> None:
-    one, alike, dear = job(1), job(2, AMOUNT * 2), job(3, AMOUNT * 3)
-    other = job(4, parties=Parties(OWNER, OWNER))
+def test_all_jobs_of_a_signer_share_a_payment_whoever_sends() -> None:
+    one, dear, other = job(1), job(3, AMOUNT * 30), job(4, parties=Parties(OWNER, OWNER))
     elsewhere = job(5, signer="offline")
     stopping, waiting = job(6, stopping=True), job(7, state=State.NEEDS_CONSENT)
-    pending = [one, alike, dear, other, elsewhere, stopping, waiting]
-    assert lacking(one, pending) == [one, alike]
-    assert lacking(alike, pending) == [one, alike, dear]
+    pending = [one, dear, other, elsewhere, stopping, waiting]
+    assert lacking(one, pending) == [one, dear, other]
+    assert lacking(other, pending, {dear.id}) == [one, other]
+    assert lacking(dear, pending, {dear.id}) == [one, dear, other]
     assert [lacks(each) for each in (stopping, waiting)] == [0, 0]
-    assert not carriers(0, one, pending)
+    assert not carriers(one, pending)
+
+
+def test_senders_of_many_addresses_are_paid_at_once(world: World) -> None:
+    scripts = [world.signer.fresh_script("payments") for _ in range(MANY)]
+    jobs = [
+        world.begin(RegisterName(f"many{n}.id"), sender=script, fund=AMOUNT)
+        for n, script in enumerate(scripts)
+    ]
+    world.turn()
+    (payment,) = world.job(jobs[0]).steps[0].attempts
+    assert {output.script for output in brought(payment)} == set(scripts)
+    assert world.node.mempool_size == 1
+    world.run()
+    assert {world.job(each).state for each in jobs} == {State.DONE}
+    assert len(world.burnt()) == MANY
+
+
+def test_a_job_that_money_is_too_short_for_holds_no_other_up(world: World) -> None:
+    dear = world.begin(RegisterName("dear.id"), sender=POOR, fund=10**12)
+    cheap = world.begin(RegisterName("cheap.id"), sender=OWNER, fund=AMOUNT)
+    for _ in range(8):
+        world.turn()
+        world.mine()
+    assert world.job(cheap).state is State.DONE
+    assert world.job(dear).state is State.DONE  # less is enough, and was moved
 
 
 def test_fewer_coins_are_tried_where_many_cannot_be_paid() -> None:

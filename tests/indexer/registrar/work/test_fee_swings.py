@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -162,22 +163,19 @@ def test_fees_that_rise_after_the_preorder_hold_no_registration_up(
 )
 def test_jobs_end_whatever_fees_do(
     made: Path,
-    tmp_path_factory: pytest.TempPathFactory,
     kind: str,
     rates: list[int],
     count: int,
     coins: int,
     eager: bool,
 ) -> None:
-    folder = (fast_folder() or tmp_path_factory.getbasetemp()) / tmp_path_factory.mktemp("w").name
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        with market(made, folder, kind, coins) as found:
-            found.world.client.estimate = rates[0]
-            jobs = found.begin(count, eager=eager)
-            for rate in rates:
-                found.block(rate)
-            found.settle()
-            check(found, jobs)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        TemporaryDirectory(dir=fast_folder()) as folder,
+        market(made, Path(folder), kind, coins) as found,
+    ):
+        found.world.client.estimate = rates[0]
+        jobs = found.begin(count, eager=eager)
+        for rate in rates:
+            found.block(rate)
+        found.settle()
+        check(found, jobs)
