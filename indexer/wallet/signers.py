@@ -15,25 +15,40 @@ from indexer.wallet.coins import Coin, Unsigned
 class SignerError(Exception):
     """Nothing was signed or paid; ``str()`` says why, and what to do next."""
 
+    hint = "`bitcoin-cli getwalletinfo` shows the wallet of the node"
+    """What to look at next."""
+
 
 class SignerUnavailable(SignerError):
     """The signer or its node cannot be asked now: trying again later may help."""
+
+    hint = "see `blockstored status`; try again when the node answers"
 
 
 class WalletLocked(SignerError):
     """The wallet is encrypted and locked: somebody must unlock it."""
 
+    hint = "unlock it with `bitcoin-cli walletpassphrase`, and try again"
+
 
 class NoWallet(SignerError):
     """The node has no wallet, or not the one that was named."""
+
+    hint = (
+        "`bitcoin-cli listwallets` shows what is loaded; the setting node_wallet names one of them"
+    )
 
 
 class NoLegacyAddresses(SignerError):
     """The wallet makes no p2pkh addresses, which are the only ones that can send operations."""
 
+    hint = "use another wallet (node_wallet), or keys in a file (signer and key_file)"
+
 
 class InsufficientFunds(SignerError):
     """The coins do not pay for what is asked; the text says how much is missing."""
+
+    hint = "send coins there or wait for a block, and try again"
 
     def __init__(self, sentence: str, missing: int = 0) -> None:
         super().__init__(sentence)
@@ -44,9 +59,13 @@ class InsufficientFunds(SignerError):
 class WrongNetwork(SignerError):
     """A key, an address or a wallet of another network."""
 
+    hint = "check the setting network, and on which network the node is"
+
 
 class NotSigned(SignerError):
     """The signer lacks a key, refused, or gave back something else than what it was to sign."""
+
+    hint = "sign with whoever owns the coins: signer, --key-file or --psbt"
 
 
 class NeedsSignature(SignerError):

@@ -340,6 +340,8 @@ class Desk:
         if payer is not None:
             scripts.insert(0, payer)
         if not scripts and not order.redeem_scripts:
+            scripts = [script for script in [self._orders.sender_on_chain(wish)] if script]
+        if not scripts and not order.redeem_scripts:
             raise Refused(
                 Refusal.BAD_REQUEST,
                 "whoever signs elsewhere must say for which addresses; nothing was paid",
@@ -364,7 +366,7 @@ class Desk:
         except CannotOrder as refused:
             raise Refused(Refusal.NOT_POSSIBLE, str(refused), refused.hint) from None
         except SignerError as refused:
-            raise Refused(Refusal.NODE_AWAY, str(refused)) from None
+            raise Refused(Refusal.NODE_AWAY, str(refused), refused.hint) from None
         except (NodeError, JournalError) as failure:
             raise Refused(Refusal.NODE_AWAY, f"{failure}; {paid}") from None
 

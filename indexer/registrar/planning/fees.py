@@ -4,7 +4,7 @@ What must stay true: where the node cannot tell, the answer says so and is what 
 itself, but never below a floor; no answer is below what the node would relay.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,6 +32,8 @@ class FeeRate:
     estimated: bool
     says: str
     """Where the rate comes from, for people."""
+    max_datacarrier: int | None = None
+    """The most bytes of OP_RETURN scripts that the node passes on; None: it does not tell."""
 
 
 def ask_fee_rate(node: Node, blocks: int = TARGET_BLOCKS) -> FeeRate:
@@ -43,16 +45,18 @@ def ask_fee_rate(node: Node, blocks: int = TARGET_BLOCKS) -> FeeRate:
         _rate(mempool, "mempoolminfee"), _rate(mempool, "minrelaytxfee"), _rate(network, "relayfee")
     )
     step = max(_LEAST_STEP, _rate(mempool, "incrementalrelayfee"), _rate(network, "incrementalfee"))
+    carried = mempool.get("maxdatacarriersize") if isinstance(mempool, Mapping) else None
+    carried = carried if type(carried) is int else None
     found = _rate(estimate, "feerate") or _rate(estimate, "fee")
     if found:
         says = f"the node's estimate for {blocks} blocks"
-        return FeeRate(max(found, relay), step, True, says)
+        return FeeRate(max(found, relay), step, True, says, carried)
     rate = max(FLOOR, 2 * relay)
     says = (
         f"the node has no estimate; {rate:g} satoshis a byte are paid, and more when that proves"
         " too little"
     )
-    return FeeRate(rate, step, False, says)
+    return FeeRate(rate, step, False, says, carried)
 
 
 def _rate(reply: object, member: str) -> float:

@@ -16,7 +16,7 @@ from indexer.protocol.rules import Effect
 from indexer.protocol.view import BlockView
 from indexer.registrar.planning import wishes
 from indexer.registrar.planning.cautions import cautions
-from indexer.registrar.planning.compose import compose
+from indexer.registrar.planning.compose import compose, write_outputs
 from indexer.registrar.planning.dates import Tip, When, when
 from indexer.registrar.planning.outputs import SOMEBODY, PlannedOutput, describe
 from indexer.registrar.planning.purse import Paid, Purse
@@ -28,9 +28,23 @@ from indexer.registrar.planning.quote import (
     preorder_of,
 )
 from indexer.registrar.planning.refusals import PlanRefused, Reason, refusal
-from indexer.registrar.planning.steps import Parties, StepKind, foresee, operation_for, steps_of
+from indexer.registrar.planning.steps import (
+    Parties,
+    StepKind,
+    foresee,
+    operation_for,
+    steps_of,
+)
 from indexer.registrar.planning.wishes import MAX_MONEY, Wish
-from indexer.wallet.coins import Coin, ScriptSigSize, Unsigned, usual_script_sig_size
+from indexer.wallet.coins import (
+    Coin,
+    ScriptSigSize,
+    Unsigned,
+    usual_script_sig_size,
+)
+
+USUAL_DATACARRIER = 83
+"""Bytes of OP_RETURN scripts that nodes have passed on at least, unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +100,15 @@ def make_plan(
     rivals: Sequence[Operation] = (),
     max_fee: int | None = None,
     script_sig_size: ScriptSigSize = usual_script_sig_size,
+    max_datacarrier: int | None = None,
 ) -> Plan:
     """The plan of ``wish`` as of the block of ``view``; raises ``PlanRefused``.
 
     ``fee_rate``: satoshis a virtual byte; ``max_fee``: the most satoshis that one transaction may
     give the miner. ``coins``: the confirmed coins of the parties' scripts; ``spare``: satoshis that
     whoever signs can move to the sender from elsewhere, by a step of its own. ``rivals``: what
-    others have sent and is not mined yet. An owner who is not known yet gets a fresh address.
+    others have sent and is not mined yet. ``max_datacarrier``: the most bytes of OP_RETURN scripts
+    that the node passes on, where it tells. An owner who is not known yet gets a fresh address.
     """
     asked = parties
     if isinstance(wish, wishes.RegisterName) and parties.owner is None:
@@ -105,6 +121,7 @@ def make_plan(
     if paid_already is None:
         _check_price(wish, _payment(wish, view), view, tip)
     operations = [operation_for(kind, wish, parties, view) for kind in kinds]
+    _check_carried(operations, parties, view, max_datacarrier)
     purse = Purse(parties, view, fee_rate, max_fee, script_sig_size)
     paid = purse.pay(operations, coins, spare)
     made = paid.transactions
@@ -161,6 +178,24 @@ def _check(
     if isinstance(wish, wishes.PreorderNamespace):
         _refuse_existing(wish, parties, view, tip)
     return effect
+
+
+def _check_carried(
+    operations: Sequence[Operation], parties: Parties, view: BlockView, most: int | None
+) -> None:
+    """``PlanRefused`` where the node would not pass on some step: a preorder may be short enough,
+    and its registration too long."""
+    scripts = [write_outputs(o, view.network, parties.sender)[0][0].script for o in operations]
+    needed = max(map(len, scripts))
+    if most is None or needed <= most:
+        return
+    raise PlanRefused(
+        Reason.NOT_CARRIED,
+        f"the node passes on {most} bytes of OP_RETURN at most, and this needs {needed}",
+        f"take datacarrier=0 out of its bitcoin.conf, set datacarriersize={USUAL_DATACARRIER} "
+        "there, and start it again; or use another node",
+        details={"needed": needed, "max_datacarrier": most},
+    )
 
 
 def _refuse_existing(

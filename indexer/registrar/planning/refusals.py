@@ -49,6 +49,7 @@ class Reason(Enum):
     FEE_TOO_HIGH = "fee-too-high"
     NOT_ENOUGH_MONEY = "not-enough-money"
     TOO_MANY_COINS = "too-many-coins"
+    NOT_CARRIED = "not-carried"
 
 
 class PlanRefused(Exception):

@@ -42,6 +42,8 @@ FLAW_PATIENCE = 6
 """Blocks after which a reason that may pass, such as a reorganisation under way, is final."""
 TRIES_A_BLOCK = 6
 """How often a transaction that the node refuses for its fee is made anew before the next block."""
+KEPT_ATTEMPTS = 20
+"""Of those that a step may have: for taking it back."""
 RAISE = 1.25
 """By how much a fee is raised that no estimate explains to be too low."""
 ORDINARY_SHARE = 0.8
@@ -376,7 +378,7 @@ def _replace(
     cancels = step.signed[-1].cancels
     if step.kind.carries_operation and not cancels and not _may_make(seen):
         return _wait_for_chain(seen) if not seen.is_current else _flawed(job, index, seen)
-    if len(step.signed) >= MAX_ATTEMPTS:
+    if len(step.signed) >= MAX_ATTEMPTS - (0 if cancels else KEPT_ATTEMPTS):
         return Wait(f"the {step.kind.value} was made so often that it is not made anew any more")
     if not cancels:
         on_its_way = _coins_on_their_way(job, index, seen)

@@ -105,6 +105,9 @@ class Orders:
         self.signers = signers
         self.max_fee_rate = max_fee_rate
         self._clock = clock
+        self._unused: dict[str, bytes] = {}
+        """By signer, the address that was made for a plan and has not sent anything: the next plan
+        takes it too."""
 
     # --- beginning
 
@@ -139,7 +142,7 @@ class Orders:
         tip = Tip(height, int(self._clock()))
         taken = counted_on(self.runner.pending())
         richest = self._richest(purse, taken)
-        sender = self._sender(wish, view, purse, payer, richest, tip)
+        sender = self._sender(wish, view, signer, payer, richest, tip)
         funder = self._funder(sender, purse, payer, richest)
         parties = self._parties(wish, view, signer, sender, funder)
         coins = [coin for coin in _coins(purse, parties) if (coin.txid, coin.index) not in taken]
@@ -155,6 +158,7 @@ class Orders:
             spare=purse.spare(sender),
             rivals=rivals.operations,
             script_sig_size=purse.script_sig_size,
+            max_datacarrier=fee.max_datacarrier,
         )
         return Planned(plan, signer, fee, rivals.seen)
 
@@ -210,6 +214,8 @@ class Orders:
             if content is not None and digest is not None:
                 self.runner.journal.save_content(digest, content)
             self.runner.journal.save(job)
+            if self._unused.get(signer) == parties.sender:
+                del self._unused[signer]
         log.info("job %s begins: %s %s", job.id, wish.word, wish.subject)
         return self._advanced(job.id)
 
@@ -276,11 +282,12 @@ class Orders:
         self,
         wish: Wish,
         view: BlockView,
-        purse: Purse,
+        signer: str,
         payer: bytes | None,
         richest: bytes | None,
         tip: Tip,
     ) -> bytes:
+        purse = self._purse(signer)
         try:
             found = sender_of(wish, view)
         except Refused as refused:
@@ -305,7 +312,19 @@ class Orders:
                     "name an address of the wallet or the key file, or leave it away",
                 )
             return payer
-        return richest or purse.fresh_script("blockstore payments")
+        if richest is not None:
+            return richest
+        if signer not in self._unused:
+            self._unused[signer] = purse.fresh_script("blockstore payments")
+        return self._unused[signer]
+
+    def sender_on_chain(self, wish: Wish) -> bytes | None:
+        """Who must send ``wish`` as the chain has it; None: whoever pays, or there is nobody."""
+        seen = self.runner.snapshot()
+        try:
+            return sender_of(wish, next_view(seen, self.runner.network, seen.height, seen.height))
+        except Refused:
+            return None
 
     def _refuse_stranger(self, wish: Wish) -> None:
         raise CannotOrder(

@@ -404,3 +404,37 @@ def test_a_job_pays_the_price_that_was_agreed_to_and_no_other(office):
     job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
     assert isinstance(job.wish, RegisterName)
     assert job.wish.max_price == planned.plan.price
+
+
+def test_plans_alone_take_one_address_and_no_more(office):
+    for name in office.wallet.named:  # nothing here may send: its wallet makes an address
+        office.wallet.kept.update((c.txid, c.index) for c in office.wallet.coins(name.script))
+    office.wallet.legacy_coins = list
+    office.wallet.spare = lambda sender: 10**9
+    senders = {office.orders.plan(REGISTER, signer="own").plan.parties.sender for _ in range(5)}
+    assert len(senders) == 1
+    first = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
+    assert {first.parties.sender} == senders
+    later = office.orders.plan(RegisterName("eve.id"), signer="own").plan.parties.sender
+    assert later not in senders
+
+
+@pytest.mark.parametrize(("most", "taken"), [(0, False), (44, False), (82, True), (None, True)])
+def test_what_the_node_would_not_pass_on_is_told_before_the_price_is_paid(office, most, taken):
+    office.world.node.switches.max_datacarrier = most
+    if taken:
+        office.registered()
+        return
+    with pytest.raises(PlanRefused, match=f"passes on {most} bytes of OP_RETURN") as refused:
+        office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
+    assert refused.value.reason is Reason.NOT_CARRIED
+    assert "datacarriersize=83" in refused.value.hint
+    assert not office.orders.jobs(everything=True)
+
+
+def test_who_must_send_is_known_from_the_chain(office):
+    assert office.orders.sender_on_chain(UpdateName("bob.id", DIGEST)) is None
+    office.registered()
+    record = office.world.seen.name("bob.id")
+    assert office.orders.sender_on_chain(UpdateName("bob.id", DIGEST)) == record.sender
+    assert office.orders.sender_on_chain(REGISTER) is None

@@ -1,0 +1,88 @@
+"""The desk between the API and the registrar: who signs, and what is told where that fails."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from embit.psbt import PSBT
+
+from indexer.bitcoin.transactions import TxOut, script_address
+from indexer.networks import SANDBOX
+from indexer.node.node import BitcoinNode
+from indexer.registrar.planning.wishes import RegisterName
+from resolver.api.desk import AutoRenew, Desk
+from resolver.api.payer import Signing
+from resolver.api.registrar import Order
+from resolver.refusals import Refusal, Refused
+from tests.fakes_registrar import BIG, CONTENT, OWNER, World, template
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def world(made: Path, tmp_path: Path) -> Iterator[World]:
+    shutil.rmtree(tmp_path)
+    with World(made, tmp_path, listens=True) as found:
+        yield found
+
+
+@pytest.fixture
+def desk(world: World) -> Iterator[Desk]:
+    async def publish(digest: bytes, content: bytes) -> int:
+        return 1
+
+    async def verify(name: str, digest: bytes | None) -> bool:
+        return True
+
+    client = BitcoinNode(world.node.url)
+    found = Desk(
+        world.folder / "desk",
+        SANDBOX,
+        client,
+        world.table.snapshot,
+        signing=Signing(),
+        renewing=AutoRenew(),
+        confirmations=1,
+        max_fee_rate=500.0,
+        publish=publish,
+        verify=verify,
+        clock=lambda: world.now,
+    )
+    yield found
+    found.journal.close()
+    client.close()
+
+
+def update(*scripts: str, payer: str | None = None) -> Order:
+    wish = {"wish": "update", "name": "alice.id"}
+    return Order(wish, data=CONTENT, offline=True, scripts=scripts, payer=payer)
+
+
+def test_who_signs_elsewhere_for_a_name_need_not_say_for_which_address(
+    world: World, desk: Desk
+) -> None:
+    world.begin(RegisterName("alice.id"), owner=OWNER)
+    world.run()
+    world.node.submit(world.signer.pay([TxOut(BIG, OWNER)], 20.0).raw)
+    world.mine()
+    page = asyncio.run(desk.begin(update(), 10**6))
+    assert page["state"] == "waiting-for-signature"
+    assert script_address(OWNER, SANDBOX) in page["signer"]
+    assert PSBT.from_string(page["psbt"]).inputs
+    register = Order({"wish": "register", "name": "bob.id"}, offline=True)
+    with pytest.raises(Refused, match="for which addresses"):
+        asyncio.run(desk.plan(register))
+
+
+def test_an_error_of_a_wallet_points_to_the_wallet(world: World, desk: Desk) -> None:
+    world.node.switches.wallet_loaded = False
+    with pytest.raises(Refused) as refused:
+        asyncio.run(desk.plan(Order({"wish": "register", "name": "bob.id"})))
+    assert refused.value.refusal is Refusal.NODE_AWAY
+    assert "bitcoin-cli" in str(refused.value.hint)
+    assert "status" not in str(refused.value.hint)
