@@ -56,7 +56,13 @@ from resolver.dns.outline import PLAIN_ROOM, Outline, outline
 from resolver.dns.rates import Cost, Rates, WorkBudget
 from resolver.dns.reply import CD, RA, RD
 from resolver.dns.zones import Labels, NotOurs, Zones, name_text
-from resolver.forwarding.onward import Answering, answering, prohibited, without_going_on
+from resolver.forwarding.onward import (
+    Answering,
+    Sides,
+    answering,
+    prohibited,
+    without_going_on,
+)
 from resolver.forwarding.query import Question
 from resolver.transfers.transfers import Transfers
 from zonefiles.sources import Found, Missing, MissingReason
@@ -389,20 +395,18 @@ class Resolver:
             return chaos_answer(query.labels, query.qtype, self._identity)
         if query.qclass != IN or query.qtype in _TRANSFERS:
             return Answer(Rcode.REFUSED)
-        whole = asker.may_recurse and bool(query.flags & RD)
-        first = self._chase(query.labels, query.qtype, snapshot, whole=whole)
-        if not asker.may_recurse:
-            return self._without_recursion(first, asker)
-        if not query.flags & RD:
-            return without_going_on(first)
+        if not asker.may_recurse or not query.flags & RD:
+            first = self._chase(query.labels, query.qtype, snapshot, whole=False)
+            recurses = asker.may_recurse
+            return without_going_on(first) if recurses else self._without_recursion(first, asker)
         dnssec = query.edns is not None and query.edns.wants_dnssec
         unchecked = bool(query.flags & CD)
         return answering(
-            first,
-            lambda name: Question(name, query.qtype, dnssec, unchecked),
-            lambda name: self._chase(name, query.qtype, snapshot, whole=whole),
-            lambda name: not isinstance(self._zones.split_qname(name), NotOurs),
-            lower(query.labels),
+            Question(lower(query.labels), query.qtype, dnssec, unchecked),
+            Sides(
+                lambda name, qtype: self._chase(name, qtype, snapshot, whole=True),
+                lambda name: not isinstance(self._zones.split_qname(name), NotOurs),
+            ),
         )
 
     def _chase(self, labels: Labels, qtype: int, snapshot: TableSnapshot, *, whole: bool) -> Chase:

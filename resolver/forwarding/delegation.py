@@ -6,9 +6,7 @@ how many servers are asked is bounded, whatever a stranger's zone file says.
 """
 
 import ipaddress
-from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from resolver.dns.answer import Answer, ExtendedError
 from resolver.dns.chase import MAX_CHAIN
@@ -20,9 +18,9 @@ from resolver.forwarding.query import Question
 
 MAX_SERVERS = 3
 MAX_NAMELESS = 2
-"""Name servers without an address beside them whose addresses are asked for."""
+"""Name servers without an address beside them whose addresses are looked for."""
 
-_ADDRESSES = (Rtype.A, Rtype.AAAA)
+_SIZES = {int(Rtype.A): 4, int(Rtype.AAAA): 16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +49,13 @@ def delegation_of(answer: Answer, end: Labels, below: Labels) -> Delegation | No
 
 def _delegation(answer: Answer, nameservers: RecordSet) -> Delegation:
     names = list(dict.fromkeys(_names(nameservers)))[: MAX_SERVERS + MAX_NAMELESS]
-    addresses: list[str] = []
-    known: set[Labels] = set()
-    for records in (*answer.glue, *answer.additional):
-        owner = lower(records.owner)
-        if records.rtype in _ADDRESSES and owner in names:
-            known.add(owner)
-            addresses += _texts(records)
-    nameless = [name for name in names if name not in known]
+    beside = (*answer.glue, *answer.additional)
+    known = {name: addresses_in(beside, name) for name in names}
+    addresses = [address for found in known.values() for address in found]
+    nameless = [name for name, found in known.items() if not found]
     return Delegation(
         lower(nameservers.owner), tuple(addresses[:MAX_SERVERS]), tuple(nameless[:MAX_NAMELESS])
     )
-
-
-def servers_of(found: Delegation, question: Question) -> Generator[Question, Any, tuple[str, ...]]:
-    """The addresses to ask; those that the referral lacks are asked of ordinary DNS. ``question``
-    is what is to be asked of them."""
-    if found.addresses:
-        return found.addresses
-    addresses: list[str] = []
-    for name in found.nameless:
-        answer = yield replace(question, qname=name, qtype=int(Rtype.A), wants_dnssec=False)
-        assert isinstance(answer, Answer)
-        for records in answer.answer:
-            if records.rtype == Rtype.A:
-                addresses += _texts(records)
-    return tuple(addresses[:MAX_SERVERS])
 
 
 def within_cut(answer: Answer, question: Question) -> tuple[Answer, Labels | None]:
@@ -141,6 +120,12 @@ def _names(records: RecordSet) -> list[Labels]:
     return names
 
 
-def _texts(records: RecordSet) -> list[str]:
-    size = 4 if records.rtype == Rtype.A else 16
-    return [str(ipaddress.ip_address(rdata)) for rdata in records.rdatas if len(rdata) == size]
+def addresses_in(sets: tuple[RecordSet, ...], owner: Labels) -> list[str]:
+    """The addresses among ``sets`` of ``owner`` (in lower case), as text."""
+    return [
+        str(ipaddress.ip_address(rdata))
+        for records in sets
+        if records.rtype in _SIZES and lower(records.owner) == owner
+        for rdata in records.rdatas
+        if len(rdata) == _SIZES[records.rtype]
+    ]

@@ -6,12 +6,13 @@ is sent what was found. What must stay true:
   name is not registered: whatever an upstream says of a served name is cut off and answered here;
 - what a zone file delegates is asked of the servers it names, for those who may recurse, and what
   they say is believed for their part alone;
+- the address of such a server is found like any other answer: where its name is ours, here;
 - who may not recurse gets what stands on our side alone, a referral included;
 - no question takes more than ``MAX_TURNS`` changes of side.
 """
 
-from collections.abc import Callable, Generator
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
 
 from resolver.dns.answer import Answer, Basis, ExtendedError, unfinished_chain
 from resolver.dns.chase import MAX_CHAIN, Chase, Delivery, Wanted
@@ -19,53 +20,61 @@ from resolver.dns.codes import ErrorCode, Rcode, Rtype
 from resolver.dns.lookup import RecordSet, lower
 from resolver.dns.reply import AD, BadReply, Reply, first_name
 from resolver.dns.zones import Labels
-from resolver.forwarding.delegation import delegation_of, end_of, servers_of, stranded, within_cut
+from resolver.forwarding.delegation import (
+    MAX_SERVERS,
+    Delegation,
+    addresses_in,
+    delegation_of,
+    end_of,
+    stranded,
+    within_cut,
+)
 from resolver.forwarding.query import Question
 
-MAX_TURNS = MAX_CHAIN // 2
-"""Each can be one alias on either side."""
+MAX_TURNS = MAX_CHAIN // 2 + 2
+"""Each can be one alias on either side, or lead to the address of a name server."""
 
 Answering = Generator[Wanted | Question, Delivery | Answer, Answer]
 
 
-def answering(
-    first: Answer | Chase,
-    ask: Callable[[Labels], Question],
-    chase_again: Callable[[Labels], Chase],
-    is_ours: Callable[[Labels], bool],
-    at: Labels,
-) -> Answering:
-    """The whole answer to a question for ``at`` (in lower case), beginning with ours. ``ask`` makes
-    a question of a name, ``chase_again`` answers for a name that is ours."""
-    answer = first if isinstance(first, Answer) else (yield from first)
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What the way to one answer leads through."""
+
+    chase: Callable[[Labels, int], Chase]
+    """Our answer to a question for a name and a type."""
+    is_ours: Callable[[Labels], bool]
+    turns: Iterator[int] = field(default_factory=lambda: iter(range(MAX_TURNS)))
+    """Those that are left."""
+
+
+def answering(question: Question, sides: Sides) -> Answering:
+    """The whole answer to ``question``, beginning with ours."""
+    at = question.qname
     below: Labels = ()  # what is delegated must lie below the last cut
-    for _ in range(MAX_TURNS):
+    answer = yield from sides.chase(at, question.qtype)
+    for _ in sides.turns:
+        found = None
         if answer.onward is not None:
-            question = ask(answer.onward)
+            wanted = replace(question, qname=answer.onward)
+            theirs = yield wanted
+            assert isinstance(theirs, Answer)
+            theirs, target = cut_at_ours(theirs, wanted, sides.is_ours)
         else:
             end = end_of(answer.answer, at)
             found = delegation_of(answer, end, below)
             if found is None:
                 return answer
-            question = ask(end)
-            servers = yield from servers_of(found, question)
-            if not servers:
-                return stranded(found.cut)
-            question = replace(question, servers=servers, cut=found.cut)
-        theirs = yield question
-        assert isinstance(theirs, Answer)
-        if question.servers:
-            theirs, target = within_cut(theirs, question)
-            at, below = question.qname, question.cut
-        else:
-            theirs, target = cut_at_ours(theirs, question, is_ours)
+            at, below = end, found.cut
+            wanted = replace(question, qname=at, cut=below)
+            theirs = yield from _of_servers(found, wanted, sides)
+            theirs, target = within_cut(theirs, wanted)
         answer = _continued(answer, theirs)
         if target is None:
-            if not question.servers:
+            if found is None:
                 return answer  # it is whole: who was asked follows aliases and delegations
-        elif is_ours(target):
-            again = yield from chase_again(target)
-            answer = _come_back(answer, again)
+        elif sides.is_ours(target):
+            answer = _come_back(answer, (yield from sides.chase(target, question.qtype)))
             at, below = target, ()
         else:
             answer = replace(answer, onward=target)
@@ -73,6 +82,34 @@ def answering(
         return unfinished_chain((), answer.onward, whole=True)
     found = delegation_of(answer, end_of(answer.answer, at), below)
     return answer if found is None else stranded(found.cut)
+
+
+def _of_servers(found: Delegation, question: Question, sides: Sides) -> Answering:
+    """What the servers of a delegation say: those with an address beside their name, and the others
+    where none of these answers."""
+    answer = stranded(found.cut)
+    if found.addresses:
+        theirs = yield replace(question, servers=found.addresses)
+        assert isinstance(theirs, Answer)
+        answer = theirs
+    if answer.rcode != Rcode.SERVFAIL or not found.nameless:
+        return answer
+    addresses: list[str] = []
+    basis: Basis | None = Basis()
+    for name in found.nameless:
+        for qtype in (Rtype.A, Rtype.AAAA):
+            wanted = Question(name, int(qtype), unchecked=question.unchecked)
+            told = yield from answering(wanted, sides)
+            here = addresses_in(told.answer, end_of(told.answer, name))
+            addresses += here
+            basis = _both(basis, told.basis)
+            if here:
+                break
+    if not addresses:
+        return answer
+    theirs = yield replace(question, servers=tuple(addresses[:MAX_SERVERS]))
+    assert isinstance(theirs, Answer)
+    return replace(theirs, basis=_both(basis, theirs.basis))
 
 
 def as_answer(reply: Reply, *, trust_ad: bool) -> Answer:
@@ -134,16 +171,19 @@ def _continued(ours: Answer, theirs: Answer) -> Answer:
         errors=(ours.errors if chain or ours.rcode == Rcode.NOERROR else ()) + theirs.errors,
         authenticated=theirs.authenticated and not chain,
         forwarded=True,
-        basis=_common_basis(ours, theirs),
+        # Nothing of ours stands behind one that we had refused.
+        basis=_both(Basis() if ours.rcode == Rcode.REFUSED else ours.basis, theirs.basis),
     )
 
 
-def _common_basis(ours: Answer, theirs: Answer) -> Basis | None:
-    """What ends an answer of both sides. Nothing of ours stands behind one that we had refused."""
-    made_of = Basis() if ours.rcode == Rcode.REFUSED else ours.basis
-    if made_of is None or theirs.basis is None:
+def _both(one: Basis | None, other: Basis | None) -> Basis | None:
+    """What ends an answer that was made of both."""
+    if one is None or other is None:
         return None
-    return replace(made_of, seconds=theirs.basis.seconds)
+    until = min((at for at in (one.until, other.until) if at is not None), default=None)
+    ends = (one.seconds, other.seconds)
+    seconds = min((end for end in ends if end is not None), default=None)
+    return Basis(one.of | other.of, until, one.at_height or other.at_height, seconds)
 
 
 def _come_back(before: Answer, ours: Answer) -> Answer:

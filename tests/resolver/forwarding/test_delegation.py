@@ -229,6 +229,118 @@ def test_a_further_delegation_is_followed_downwards_alone(onward):
     run(story())
 
 
+# Servers whose names are ours
+
+
+@pytest.mark.parametrize(
+    ("host", "others"),
+    [
+        ("ns A 127.0.0.1", {}),
+        ("* A 127.0.0.1", {}),
+        ("ns CNAME real\nreal A 127.0.0.1", {}),
+        ("ns CNAME ns.other.bs.", {"other.id": "ns A 127.0.0.1"}),
+        ("ns CNAME ns.example.test.", {}),
+        ("@ DNAME other.bs.", {"other.id": "ns A 127.0.0.1"}),
+        ("ns NS ns.other.bs.", {"other.id": "ns A 127.0.0.1"}),
+    ],
+    ids=["here", "wildcard", "alias", "alias of another", "alias of a name outside", "dname",
+         "delegated"],
+)  # fmt: skip
+def test_the_address_of_a_server_whose_name_is_ours_is_found_here(host, others):
+    async def story():
+        async with delegated("sub NS ns.host.bs.") as (server, upstream, world, ask):
+            world.zonefile("host.id", host)
+            for name, records in others.items():
+                world.zonefile(name, records)
+            server.add("ns.host.bs", 300, "A", "127.0.0.1")  # where its own part is handed on
+            upstream.add("ns.host.bs", 300, "A", "192.0.2.66")  # which is not its to say
+            reply = await ask("www.sub.alice.bs")
+            assert lines(reply.answer) == ["www.sub.alice.bs. 300 IN A 192.0.2.31"]
+            asked = [query.question[0].name.to_text().lower() for query in upstream.asked]
+            assert not any(name.endswith("bs.") for name in asked)
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        "sub NS ns.nobody.bs.",
+        "sub NS ns.host.bs.",
+        "sub NS bs.",
+        "sub NS ns.sub",
+        "sub NS ns.loop.bs.",
+        "sub NS a.circle.bs.",
+        "sub NS x!y.bs.",
+    ],
+)
+def test_a_server_of_ours_without_an_address_is_asked_of_nobody(records):
+    async def story():
+        async with delegated(records) as (server, upstream, world, ask):
+            world.zonefile("host.id", 'www A 127.0.0.1\nns TXT "no address"')
+            world.zonefile("loop.id", "ns NS www.sub.alice.bs.")
+            world.zonefile("circle.id", "a CNAME b\nb CNAME a")
+            for name in ("ns.nobody", "ns.host", "ns.sub.alice", "ns.loop", "a.circle", "x!y"):
+                upstream.add(f"{name}.bs", 300, "A", "127.0.0.1")
+            reply = await ask("www.sub.alice.bs")
+            assert reply.rcode() == dns.rcode.SERVFAIL
+            assert errors(reply)[-1] == (
+                22,
+                "no name server of sub.alice.bs has an address that can be asked",
+            )
+            assert (server.asked, upstream.asked) == ([], [])
+
+    run(story())
+
+
+def test_a_server_that_is_found_by_name_stands_in_for_one_that_is_silent():
+    async def story():
+        records = "sub NS ns.sub\nsub NS ns.host.bs.\nns.sub A 127.0.0.9"
+        async with delegated(records) as (_, upstream, world, ask):
+            world.zonefile("host.id", "ns A 127.0.0.1")
+            assert (await ask("www.sub.alice.bs")).answer[0][0].address == "192.0.2.31"
+            assert upstream.asked == []
+
+    run(story())
+
+
+def test_a_block_for_the_name_of_the_server_ends_what_was_kept_by_it():
+    async def story():
+        async with delegated("sub NS ns.host.bs.") as (_, _, world, ask):
+            world.zonefile("host.id", "ns A 127.0.0.1")
+            await ask("www.sub.alice.bs")
+            wire = dns.message.make_query("www.sub.alice.bs", "A", use_edns=0).to_wire()
+            assert world.resolver.ready(wire, UDP_LIMIT, "127.0.0.1") is not None
+            world.resolver.blocks_came(world.snapshot.height + 1, ["host.id"])
+            assert world.resolver.ready(wire, UDP_LIMIT, "127.0.0.1") is None
+
+    run(story())
+
+
+def test_a_server_further_down_whose_name_its_own_part_holds_is_asked_for_there():
+    async def story():
+        async with delegated() as (server, upstream, _, ask):
+            server.add("www.deep.sub.alice.bs", 300, "A", "192.0.2.33")
+            server.add("ns.sub.alice.bs", 300, "A", "127.0.0.1")
+            upstream.add("ns.sub.alice.bs", 300, "A", "192.0.2.66")
+            seen = []
+
+            def twist(reply):
+                seen.append(reply)
+                if len(seen) == 1:
+                    reply.answer.clear()
+                    reply.authority = [rrset("deep.sub.alice.bs. 300 IN NS ns.sub.alice.bs.")]
+                else:
+                    reply.flags |= dns.flags.AA
+                return reply
+
+            server.twist = twist
+            assert (await ask("www.deep.sub.alice.bs")).answer[0][0].address == "192.0.2.33"
+            assert upstream.asked == []
+
+    run(story())
+
+
 # What needs no server
 
 
