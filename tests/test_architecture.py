@@ -64,7 +64,7 @@ PURE_ROOMS = {
     "indexer/bitcoin": EVERYTHING,
     "indexer/following": "chain progress",
     "indexer/networks": EVERYTHING,
-    "indexer/node": "prevouts replies spent_outputs",
+    "indexer/node": "replies spent_outputs",
     "indexer/protocol": EVERYTHING,
     "indexer/registrar/planning": "cautions compose dates outputs plan plan_text purse quote"
     " refusals steps wishes",

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from indexer.node.capabilities import Capabilities
-from indexer.node.wire import NodeError
+from indexer.node.failures import NodeError
 
 log = logging.getLogger("blockstore.follower")
 

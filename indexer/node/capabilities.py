@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from indexer.node.failures import NodeRefused, NodeRpcError, NodeUnavailable
 from indexer.node.spent_outputs import CorruptSpentOutputs, parse_spent_outputs
-from indexer.node.wire import NodeRefused, NodeRpcError, NodeUnavailable
 
 RPC_METHODS = (
     "getblock",
@@ -26,6 +26,9 @@ RPC_METHODS = (
 )
 """Everything that is ever asked of a node while following it and sending to it: the line
 ``rpcwhitelist`` of bitcoind's settings needs these and no others."""
+
+MAX_TIP_AGE = 24 * 3600
+"""Seconds; also Bitcoin Core takes its initial download for over when its tip is younger."""
 
 
 class Prevouts(Enum):
@@ -72,13 +75,26 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class ChainInfo:
-    """What the node says about its chain."""
+    """What the node says about its chain; None where it does not say."""
 
     chain: str
     blocks: int
     headers: int
     best_block_hash: bytes
-    initial_block_download: bool
+    initial_block_download: bool | None
+    tip_time: int | None = None
+    """Unix time in seconds of the last block, or the median of the last eleven."""
+
+    def lacks_blocks(self, now: float) -> bool:
+        """Whether the chain may go on far beyond what the node knows of it at unix time ``now``.
+
+        A node without headers yet knows of no block that it lacks. So it has to say that its
+        initial download is over, or its last block has to be young. On regtest blocks come when
+        somebody wants one, and no node there is behind.
+        """
+        if self.chain == "regtest" or self.initial_block_download is False:
+            return False
+        return self.tip_time is None or now - self.tip_time > MAX_TIP_AGE
 
 
 class Asked(Protocol):

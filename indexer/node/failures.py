@@ -1,4 +1,4 @@
-"""What can go wrong on the way to a Bitcoin node, as our exceptions with a sentence for people.
+"""What can go wrong with a Bitcoin node, as our exceptions with a sentence for people.
 
 What must stay true: no sentence shows a credential, and each says what to do next.
 """
@@ -7,9 +7,55 @@ import http.client
 import logging
 import socket
 
-from indexer.node.wire import NodeError, NodeUnavailable
-
 log = logging.getLogger("blockstore.indexer")
+
+
+class NodeError(Exception):
+    """The node did not give what was asked for; the text says why, for people."""
+
+
+class NodeUnavailable(NodeError):
+    """Not reachable, not ready or too busy: worth trying again later."""
+
+
+class NodeRefused(NodeError):
+    """The node does not let us in: trying again helps only after a change of settings."""
+
+
+class NodeRpcError(NodeError):
+    """The node's own error reply."""
+
+    def __init__(self, code: int, message: str, method: str = "") -> None:
+        asked = f" to {method}" if method else ""
+        super().__init__(f"the node answered{asked} with error {code}: {message}")
+        self.code = code
+        self.message = message
+        self.method = method
+
+    def __reduce__(self) -> tuple[type["NodeRpcError"], tuple[int, str, str]]:
+        """It travels between processes as what it was made of."""
+        return type(self), (self.code, self.message, self.method)
+
+
+class NodePruned(NodeError):
+    """The node has thrown away a block that is needed: asking again will not bring it back."""
+
+
+class NotLetIn(NodeRefused):
+    """HTTP 401 or 403: the call was not executed."""
+
+    def __init__(self, status: int, place: str) -> None:
+        reason = "check rpcuser and rpcpassword, or the cookie file"
+        if status == 403:
+            reason = "allow this address (rpcallowip) and these calls (rpcwhitelist) there"
+        super().__init__(f"the node at {place} does not let us in (HTTP {status}); {reason}")
+        self.status = status
+        self._place = place
+
+    def __reduce__(self) -> tuple[type["NotLetIn"], tuple[int, str]]:
+        """It travels between processes as what it was made of."""
+        return type(self), (self.status, self._place)
+
 
 DROPPED = (
     http.client.RemoteDisconnected,

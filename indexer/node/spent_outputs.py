@@ -1,14 +1,18 @@
-"""The outputs that a block spends, as Bitcoin Core's REST interface writes them in bytes.
+"""The outputs that a block spends, as Bitcoin Core shows them: in bytes over REST, or in JSON.
 
 What must stay true: any bytes give lists or the one named error; nothing is read beyond them,
-and no count is believed that they could not hold.
+and no count is believed that they could not hold. All that was wanted is found, or the answer is
+None: half an answer would make an operation look as if somebody else had sent it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
+from indexer.bitcoin.headers import hash_bytes
 from indexer.bitcoin.shapes import spent_lists
 from indexer.bitcoin.transactions import TxOut
 
+Outpoint = tuple[bytes, int]
 Place = tuple[int, int]
 """The place of a transaction in its block, and of an input in it."""
 
@@ -73,6 +77,33 @@ def spent_scripts_at(raw: bytes, places: Collection[Place]) -> dict[Place, bytes
     if at != len(raw):
         raise CorruptSpentOutputs(f"{len(raw) - at} bytes follow the spent outputs")
     return found
+
+
+def scripts_of_spent_outputs(
+    raw: bytes, places: Mapping[Outpoint, tuple[int, int]]
+) -> dict[Outpoint, bytes] | None:
+    """Out of the spent outputs of a block; ``places``: (transaction, input) that spends each."""
+    try:
+        scripts = spent_scripts_at(raw, places.values())
+    except CorruptSpentOutputs:
+        return None
+    return {outpoint: scripts[place] for outpoint, place in places.items()}
+
+
+def scripts_of_verbose_transactions(
+    shown: Iterable[Any], wanted: Sequence[Outpoint]
+) -> dict[Outpoint, bytes] | None:
+    """Out of transactions with their previous outputs, as ``getblock HASH 3`` shows them."""
+    found: dict[Outpoint, bytes] = {}
+    try:
+        for transaction in shown:
+            for spending in transaction["vin"]:
+                if "prevout" in spending:
+                    outpoint = (hash_bytes(spending["txid"]), int(spending["vout"]))
+                    found[outpoint] = bytes.fromhex(spending["prevout"]["scriptPubKey"]["hex"])
+        return {outpoint: found[outpoint] for outpoint in wanted}
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None
 
 
 def _pass_lists(raw: bytes, at: int, count: int) -> int:

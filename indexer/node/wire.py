@@ -1,4 +1,4 @@
-"""One HTTP connection to a Bitcoin node, and the names of what can go wrong with it.
+"""One HTTP connection to a Bitcoin node.
 
 What must stay true: a reply is read only up to its bound, and its HTTP status is judged before
 its text; no credential is in any text that leaves here.
@@ -17,6 +17,7 @@ from typing import Any
 
 from bitcoinrpc.authproxy import AuthServiceProxy
 
+from indexer.node.failures import NodeError, NodeUnavailable, NotLetIn
 from indexer.node.replies import read_json
 
 MAX_COOKIE_BYTES = 4_096
@@ -26,53 +27,6 @@ SLOWEST_REPLY = 10
 
 Call = tuple[str, tuple[Any, ...]]
 """A method and its parameters."""
-
-
-class NodeError(Exception):
-    """The node did not give what was asked for; the text says why, for people."""
-
-
-class NodeUnavailable(NodeError):
-    """Not reachable, not ready or too busy: worth trying again later."""
-
-
-class NodeRefused(NodeError):
-    """The node does not let us in: trying again helps only after a change of settings."""
-
-
-class NodeRpcError(NodeError):
-    """The node's own error reply."""
-
-    def __init__(self, code: int, message: str, method: str = "") -> None:
-        asked = f" to {method}" if method else ""
-        super().__init__(f"the node answered{asked} with error {code}: {message}")
-        self.code = code
-        self.message = message
-        self.method = method
-
-    def __reduce__(self) -> tuple[type["NodeRpcError"], tuple[int, str, str]]:
-        """It travels between processes as what it was made of."""
-        return type(self), (self.code, self.message, self.method)
-
-
-class NodePruned(NodeError):
-    """The node has thrown away a block that is needed: asking again will not bring it back."""
-
-
-class NotLetIn(NodeRefused):
-    """HTTP 401 or 403: the call was not executed."""
-
-    def __init__(self, status: int, place: str) -> None:
-        reason = "check rpcuser and rpcpassword, or the cookie file"
-        if status == 403:
-            reason = "allow this address (rpcallowip) and these calls (rpcwhitelist) there"
-        super().__init__(f"the node at {place} does not let us in (HTTP {status}); {reason}")
-        self.status = status
-        self._place = place
-
-    def __reduce__(self) -> tuple[type["NotLetIn"], tuple[int, str]]:
-        """It travels between processes as what it was made of."""
-        return type(self), (self.status, self._place)
 
 
 class Wire:

@@ -77,16 +77,17 @@ class SandboxRpc:
 
     def getblockchaininfo(self) -> Json:
         tip = self._chain.tip
+        known = max([tip.height, *(b.height for b in self._chain.tips() if not b.failed)])
         return {
             "chain": "regtest",
             "blocks": tip.height,
-            "headers": max([tip.height, *(b.height for b in self._chain.tips() if not b.failed)]),
+            "headers": known + self._switches.headers_ahead,
             "bestblockhash": hash_hex(tip.hash),
             **bits_json(tip.header.bits),
             "time": tip.header.time,
             "mediantime": tip.median_time,
             "verificationprogress": 1,
-            "initialblockdownload": False,  # there is nobody to download from
+            "initialblockdownload": self._switches.initial_download,
             "chainwork": f"{tip.work:064x}",
             "size_on_disk": self._chain.size,
             "pruned": self._switches.prune_height is not None,

@@ -21,6 +21,10 @@ class Switches:
     """The work queue is full: HTTP 503 and plain text, whatever is asked."""
     strict: bool = False
     """Replies of strict JSON-RPC 2.0, also to requests that do not ask for them."""
+    initial_download: bool = False
+    """``initialblockdownload`` is true, as long as Bitcoin Core has not seen a young tip."""
+    headers_ahead: int = 0
+    """Headers that it has beyond its last block, whose blocks have yet to come."""
     prune_height: int | None = None
     """The first block still held; those below were pruned. None: it never prunes."""
     rest: bool = False

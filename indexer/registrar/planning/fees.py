@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from indexer.node.wire import NodeRpcError
+from indexer.node.failures import NodeRpcError
 
 TARGET_BLOCKS = 6
 FLOOR = 5.0

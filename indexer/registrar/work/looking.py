@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from indexer.bitcoin.transactions import hash_hex
 from indexer.networks import CONSENSUS_WINDOW
-from indexer.node.wire import NodeRpcError
+from indexer.node.failures import NodeRpcError
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.view import BlockView
 from indexer.registrar.planning.fees import FeeRate

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from indexer.bitcoin.transactions import is_p2pkh, parse_transaction
-from indexer.node.wire import NodeError
+from indexer.node.failures import NodeError
 from indexer.protocol.records import Phase
 from indexer.protocol.rules import Refused
 from indexer.protocol.view import BlockView

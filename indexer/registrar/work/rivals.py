@@ -17,7 +17,7 @@ from indexer.bitcoin.transactions import (
     parse_transaction,
 )
 from indexer.networks import Network
-from indexer.node.wire import NodeError
+from indexer.node.failures import NodeError
 from indexer.protocol.operations import Malformed, Operation
 from indexer.protocol.payloads import read_operation
 

@@ -14,8 +14,8 @@ from typing import Protocol, TypeVar
 
 from indexer.bitcoin.transactions import TxOut, hash_hex
 from indexer.networks import Network
+from indexer.node.failures import NodeError, NodeRpcError, NodeUnavailable
 from indexer.node.node import ChainInfo
-from indexer.node.wire import NodeError, NodeRpcError, NodeUnavailable
 from indexer.protocol.rules import Refused
 from indexer.protocol.schema import UNDO_BLOCKS
 from indexer.registrar.planning.fees import FeeRate, ask_fee_rate

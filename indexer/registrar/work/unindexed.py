@@ -12,7 +12,7 @@ from typing import Protocol
 
 from indexer.following.chain import Connect
 from indexer.following.reading import BadBlock, BlockSource, read_blocks
-from indexer.node.wire import NodeError, NodeUnavailable
+from indexer.node.failures import NodeError, NodeUnavailable
 from indexer.protocol.apply import Outcome, apply_block
 from indexer.protocol.view import Store
 from indexer.table.snapshot import Snapshot

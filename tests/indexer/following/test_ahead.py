@@ -311,14 +311,14 @@ def test_blocks_asked_early_are_under_way_before_they_are_wanted_and_asked_once(
 
 
 def test_what_was_asked_early_does_not_age_like_an_idle_connection(asked, monkeypatch) -> None:
-    monkeypatch.setattr("indexer.node.node.STALE_SECONDS", 0.0)
+    monkeypatch.setattr("indexer.node.rpc.STALE_SECONDS", 0.0)
     asked.node.ask_early(asked.hashes)
     assert asked.node.raw_blocks(asked.hashes) == asked.raws
     assert len(asked.bodies) == 1
 
 
 def test_blocks_asked_early_over_rest_are_asked_once(asked, sandbox, monkeypatch) -> None:
-    monkeypatch.setattr("indexer.node.node.REST_BLOCK_BYTES", 1)
+    monkeypatch.setattr("indexer.node.blocks.REST_BLOCK_BYTES", 1)
     sandbox.switches.rest = True
     asked.node.capabilities()
     asked.forget()

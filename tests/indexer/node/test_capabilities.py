@@ -1,6 +1,7 @@
 """What a node can do is found by asking; the fastest way is taken, and the slowest still works."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,8 +104,8 @@ def test_a_node_too_old_to_show_prevouts_without_an_index_is_told_so() -> None:
 
 def test_the_methods_of_the_whitelist_are_those_that_are_asked_for() -> None:
     named = set()
-    for file in ("node/node.py", "node/wire.py", "node/capabilities.py", "following/follower.py"):
-        source = (ROOT / "indexer" / file).read_text("utf-8")
+    for file in (p for room in ("node", "following") for p in ROOT.glob(f"indexer/{room}/*.py")):
+        source = file.read_text("utf-8")
         named |= set(re.findall(r'\bcall\("([a-z]+)"', source))
         named |= set(re.findall(r'\("([a-z]+)", \(', source))
     assert named == set(RPC_METHODS)
@@ -170,11 +171,11 @@ def test_large_blocks_are_read_over_rest_where_it_is_offered() -> None:
         hashes = street.node.block_hashes(range(1, street.sandbox.height + 1))
         over_rpc = street.node.raw_blocks(hashes)
         street.sandbox._envelope.asked.clear()
-        street.node._mean_block_bytes = 1e6
+        street.node.blocks.mean_bytes = 1e6
         assert street.node.raw_blocks(hashes) == over_rpc
         assert "getblock" not in street.sandbox.asked
         street.sandbox.switches.rest = False
-        street.node._mean_block_bytes = 1e6
+        street.node.blocks.mean_bytes = 1e6
         assert street.node.raw_blocks(hashes) == over_rpc
 
 
@@ -185,7 +186,7 @@ def test_a_pruned_block_is_an_error_that_says_what_to_do(rest) -> None:
         old = street.node.block_hash(49)
         with pytest.raises(NodePruned, match=r"keeps those from 50 on.*prune=0"):
             street.node.raw_block(old)
-        street.node._mean_block_bytes = 1e6
+        street.node.blocks.mean_bytes = 1e6
         with pytest.raises(NodePruned, match="prune=0"):
             street.node.raw_block(old)
         assert street.node.raw_block(street.node.block_hash(50))
@@ -317,3 +318,15 @@ def test_rest_gives_the_same_in_bytes_in_hex_and_in_json(tmp_path: Path) -> None
         ]
         assert street.node.rest(f"spenttxouts/{'0' * 64}.bin") is None
         assert street.node.rest("spenttxouts/x.bin") is None
+
+
+def test_a_node_in_its_initial_download_says_so_and_which_headers_it_has() -> None:
+    with Street(initial_download=True, headers_ahead=9) as street:
+        info = street.node.chain_info()
+        assert info.initial_block_download
+        assert (info.blocks, info.headers) == (street.sandbox.height, street.sandbox.height + 9)
+        assert info.tip_time is not None
+        assert not info.lacks_blocks(NOW + 10**9), "on regtest nobody waits for its end"
+        public = replace(info, chain="main")
+        assert public.lacks_blocks(info.tip_time + 25 * 3600)
+        assert not public.lacks_blocks(info.tip_time + 23 * 3600)

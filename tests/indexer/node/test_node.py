@@ -49,7 +49,8 @@ def client(fake: FakeNode, **settings) -> BitcoinNode:
 def test_the_chain_is_read_header_by_header_and_block_by_block(sandbox) -> None:
     node = BitcoinNode(sandbox.url)
     hashes = sandbox.generate(450, p2pkh_script(bytes(20)))
-    assert node.chain_info() == ChainInfo("regtest", 450, 450, hashes[-1], False)
+    tip_time = int.from_bytes(node.raw_block(hashes[-1])[68:72], "little")
+    assert node.chain_info() == ChainInfo("regtest", 450, 450, hashes[-1], False, tip_time)
     assert node.block_hash(450) == hashes[-1]
     assert node.block_hashes(range(1, 451)) == hashes
     raws = node.raw_blocks(hashes)
@@ -346,8 +347,10 @@ def test_nodes_with_another_dialect_are_understood(fake, sandbox) -> None:
     node = client(fake)
     assert node.headers([one]) is None
     assert node.raw_block(one) == raw
-    assert node.chain_info() == ChainInfo("regtest", 1, 1, one, False)
-    for nonsense in (None, [], {"chain": "x"}, {"chain": "x", "blocks": 1, "bestblockhash": 5}):
+    assert node.chain_info() == ChainInfo("regtest", 1, 1, one, None)
+    endless = {"chain": "x", "blocks": float("inf"), "bestblockhash": hash_hex(one)}
+    odd = {"chain": "x", "blocks": 1, "bestblockhash": 5}
+    for nonsense in (None, [], {"chain": "x"}, odd, endless):
         fake.answers["getblockchaininfo"] = nonsense
         with pytest.raises(NodeError, match="no answer to it"):
             node.chain_info()

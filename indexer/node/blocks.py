@@ -1,0 +1,123 @@
+"""Blocks of a Bitcoin node in bytes: over REST where they are large, by the hundred where not."""
+
+from collections.abc import Callable, Sequence
+
+from indexer.bitcoin.headers import HEADER_BYTES, CorruptBlock, hash_hex, parse_header
+from indexer.node.capabilities import Capabilities
+from indexer.node.failures import NodeError, NodePruned, NodeRefused, NodeRpcError, NodeUnavailable
+from indexer.node.replies import read_hex_results
+from indexer.node.rpc import MAX_CALLS, Rpc, or_raise
+from indexer.node.wire import Call
+
+MAX_EXPECTED_BYTES = 8_000_000
+BLOCK_REPLY_BYTES = 4_000_000
+"""What a block is expected to take in a reply: hexadecimal doubles it."""
+
+REST_BLOCK_BYTES = 20_000
+"""Blocks that are larger than this on average are read over REST where it is offered: half the
+bytes and no text to decode. Smaller ones come faster by the hundred in one batch."""
+
+RPC_MISC, RPC_NOT_FOUND = -1, -5
+
+
+class Blocks:
+    """Reads blocks off one node, each checked to have the hash that was asked for."""
+
+    def __init__(self, rpc: Rpc, capabilities: Callable[[], Capabilities]) -> None:
+        self._rpc = rpc
+        self._capabilities = capabilities
+        self.mean_bytes = 0.0
+        """Of a block of those that were read last; 0: not known."""
+
+    def read(self, hashes: Sequence[bytes]) -> list[bytes]:
+        """The bytes of each block. Raises NodePruned, and what ``Rpc.call`` raises."""
+        mean, self.mean_bytes = self.mean_bytes, 0.0
+        blocks = self._blocks_over_rest(hashes, mean)
+        if blocks is None:
+            try:
+                blocks = self._blocks_over_rpc(hashes, mean)
+            except (NodeUnavailable, NodeRefused, NodePruned):
+                raise
+            except NodeError:
+                if not mean:
+                    raise
+                # The blocks may have grown all of a sudden, so that one reply could not hold them.
+                blocks = self._blocks_over_rpc(hashes, 0.0)
+        for wanted, raw in zip(hashes, blocks, strict=True):
+            check_header(raw[:HEADER_BYTES], wanted, self._rpc.place)
+        if blocks:
+            self.mean_bytes = sum(map(len, blocks)) / len(blocks)
+        return blocks
+
+    def ask_early(self, hashes: Sequence[bytes]) -> None:
+        """Let the node make ready what ``read(hashes)``, asked next, asks for first.
+
+        As ``Rpc.send_early``.
+        """
+        try:
+            over_rest = self._is_over_rest(self.mean_bytes)
+        except NodeError:
+            return
+        calls, many = self._block_calls(hashes, self.mean_bytes)
+        self._rpc.send_early(_block_path(hashes[0]) if over_rest else None, calls[:many])
+
+    def _is_over_rest(self, mean: float) -> bool:
+        return mean >= REST_BLOCK_BYTES and self._capabilities().rest
+
+    def _blocks_over_rest(self, hashes: Sequence[bytes], mean: float) -> list[bytes] | None:
+        if not self._is_over_rest(mean):
+            return None
+        blocks = []
+        for block_hash in hashes:
+            raw = self._rpc.rest(_block_path(block_hash))
+            if raw is None:
+                return None
+            blocks.append(raw)
+        return blocks
+
+    def _blocks_over_rpc(self, hashes: Sequence[bytes], mean: float) -> list[bytes]:
+        calls, many = self._block_calls(hashes, mean)
+        at_most = MAX_EXPECTED_BYTES if many == MAX_CALLS else None
+        found = self._rpc.batch(calls, many, at_most, read_hex_results)
+        blocks = []
+        for wanted, result in zip(hashes, found, strict=True):
+            if isinstance(result, NodeRpcError) and result.code != RPC_NOT_FOUND:
+                if result.code == RPC_MISC and "pruned" in result.message:
+                    raise self._pruned(wanted)
+                # Some nodes want a truth value where Bitcoin Core wants a number.
+                result = self._rpc.call("getblock", hash_hex(wanted), False)
+            blocks.append(self._rpc.bytes_in(or_raise(result), "getblock"))
+        return blocks
+
+    def _block_calls(self, hashes: Sequence[bytes], mean: float) -> tuple[list[Call], int]:
+        """The calls for these blocks, and how many go into one batch."""
+        calls: list[Call] = [("getblock", (hash_hex(h), 0)) for h in hashes]
+        if 0 < mean < REST_BLOCK_BYTES:
+            return calls, MAX_CALLS
+        return calls, max(1, MAX_EXPECTED_BYTES // BLOCK_REPLY_BYTES)
+
+    def _pruned(self, block_hash: bytes) -> NodePruned:
+        self._rpc.losses += 1  # the height below which nothing is left grows
+        keeps = self._capabilities().prune_height
+        since = "" if keeps is None else f" (it keeps those from {keeps} on)"
+        return NodePruned(
+            f"the node at {self._rpc.place} has pruned block {hash_hex(block_hash)}{since}, which "
+            "the index needs; let it download the chain again with prune=0, or use another node"
+        )
+
+
+def check_header(raw: bytes, wanted: bytes, place: str) -> None:
+    """Raises NodeError where these are not the bytes of the header that was asked for."""
+    try:
+        same = parse_header(raw).hash == wanted
+    except CorruptBlock:
+        same = False
+    if not same:
+        raise NodeError(
+            f"asked for block {hash_hex(wanted)}, the node at {place} gave another; "
+            "check the node's disk and its log"
+        )
+
+
+def _block_path(block_hash: bytes) -> str:
+    return f"block/{hash_hex(block_hash)}.bin"
