@@ -59,6 +59,8 @@ class FakeNode:
         self.blocks: list[tuple[bytes, bytes]] = []  # (hash, raw) by height
         self.spent: dict[tuple[bytes, int], bytes] = {}
         self.down = False
+        self.initial_download: bool | None = False
+        self.tip_time: int | None = None
         self._made = 0
         genesis = hash_bytes(network.genesis_hash) if network.genesis_hash else bytes(32)
         self.blocks.append((genesis, b""))
@@ -101,7 +103,8 @@ class FakeNode:
         if self.down:
             raise NodeUnavailable("the fake node is down; start it again")
         tip = len(self.blocks) - 1
-        return ChainInfo(self.chain, tip, tip, self.blocks[-1][0], False)
+        best = self.blocks[-1][0]
+        return ChainInfo(self.chain, tip, tip, best, self.initial_download, self.tip_time)
 
     def block_hash(self, height: int) -> bytes:
         return self.blocks[height][0]

@@ -55,6 +55,8 @@ class FollowerStatus:
     target: int | None = None
     """The height to reach, from what the node knows of the chain."""
     node_height: int | None = None
+    node_lacks_blocks: bool = False
+    """Whether the node is in its initial download: the chain goes on beyond what it knows."""
     caught_up: bool = False
     """Whether the index has reached the node's chain once since the start."""
     last_error: str | None = None
@@ -167,6 +169,7 @@ class Follower:
         self._check_chain(info)
         reach = info.blocks - self._confirmations + 1
         target = max(info.blocks, info.headers) - self._confirmations + 1
+        target = max(target, self._network.first_block)
         self._note(info, target)
         done = False
         try:
@@ -192,6 +195,7 @@ class Follower:
 
     def _note(self, info: ChainInfo, target: int, *, planned: bool = False) -> None:
         height = self._table.snapshot().height
+        lacking = info.lacks_blocks(self._clock())
         if self.status.stopped_at is not None and not planned:
             # That the node answers mends nothing yet.
             self.status = replace(
@@ -199,10 +203,11 @@ class Follower:
                 height=height,
                 target=target,
                 node_height=info.blocks,
+                node_lacks_blocks=lacking,
                 last_contact=self._clock(),
             )
             return
-        reached = height >= target
+        reached = height >= target and not lacking
         caught_up = self.status.caught_up or (planned and reached)
         if caught_up and not self.status.caught_up:
             log.info("the index has caught up with the chain at block %d", height)
@@ -211,6 +216,7 @@ class Follower:
             height=height,
             target=target,
             node_height=info.blocks,
+            node_lacks_blocks=lacking,
             caught_up=caught_up,
             last_error=None,
             last_contact=self._clock(),

@@ -80,6 +80,7 @@ def figures_of(node: Counted, freshness: Freshness, addresses: Json) -> Json:
         },
         "node": {
             "height": status.node_height,
+            "downloading": status.node_lacks_blocks,
             "error": status.last_error,
             "last_contact": status.last_contact,
         },

@@ -88,6 +88,10 @@ def _node(_daemon: Daemon, info: Json) -> Iterator[Check]:
     if node["error"]:
         yield Check("node", BAD, str(node["error"]), "start it, or mend node_url and its password")
         return
+    if node["downloading"]:
+        saw = f"at block {node['height']}, in its initial download of the chain"
+        yield Check("node", ODD, saw, "wait; if it stays so, see whether the node has peers")
+        return
     yield Check("node", GOOD, f"at block {node['height']}")
     silent = info["index"]["silent_seconds"]
     if silent and silent > 2 * 3600:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,66 @@ def test_a_name_is_registered_updated_and_announced(world: World) -> None:
     assert list(world.seen.announced_values()) == [digest]
     assert world.seen.name_count() == 1
     assert world.told[-1] == {"alice.id"}
+
+
+def on_a_public_chain(path: Path, first_block: int = 1) -> World:
+    """A world whose blocks come by themselves, as they do not on regtest."""
+    public = replace(SANDBOX, node_chain="main", genesis_hash="", first_block=first_block)
+    return World(path, public)
+
+
+@pytest.mark.parametrize("blocks", [0, 3])
+@pytest.mark.parametrize("says", [True, None])
+def test_a_node_in_its_initial_download_has_no_chain_to_have_caught_up_with(
+    tmp_path: Path, blocks: int, says: bool | None
+) -> None:
+    world = on_a_public_chain(tmp_path / "index")
+    for _ in range(blocks):
+        world.node.mine()
+    world.node.initial_download, world.node.tip_time = says, 1_700_000_000
+    world.follow()
+    status = world.follower.status
+    assert (status.state, status.caught_up, status.height) == ("catching up", False, blocks)
+    assert status.node_lacks_blocks
+    # It is over when the node says so, or its last block is young.
+    world.mine()
+    assert not world.follower.status.caught_up
+    world.node.initial_download = False
+    world.follow()
+    assert (world.follower.status.state, world.follower.status.caught_up) == ("following", True)
+    assert not world.follower.status.node_lacks_blocks
+
+
+def test_a_young_last_block_ends_the_initial_download(tmp_path: Path) -> None:
+    world = on_a_public_chain(tmp_path / "index")
+    now = 1_800_000_000.0
+    world.follower = Follower(
+        world.node, world.table, world.network, confirmations=1, clock=lambda: now
+    )
+    world.node.initial_download, world.node.tip_time = True, int(now) - 25 * 3600
+    world.mine()
+    assert not world.follower.status.caught_up
+    world.node.tip_time = int(now) - 23 * 3600
+    world.follow()
+    assert world.follower.status.caught_up
+
+
+def test_a_regtest_node_is_not_waited_for_to_end_its_initial_download(world: World) -> None:
+    world.node.initial_download, world.node.tip_time = True, 1_300_000_000
+    world.mine()
+    assert (world.follower.status.state, world.follower.status.caught_up) == ("following", True)
+
+
+def test_a_chain_that_has_not_reached_the_first_block_is_not_caught_up_with(
+    tmp_path: Path,
+) -> None:
+    world = on_a_public_chain(tmp_path / "index", first_block=4)
+    for height in range(4):
+        status = world.follower.status
+        assert (status.height, status.caught_up) == (3, False), f"with {height} blocks"
+        world.mine()
+        assert world.follower.status.target == 4
+    assert world.follower.status.caught_up
 
 
 def test_a_reorganisation_ends_where_a_straight_replay_ends(tmp_path: Path) -> None:
