@@ -341,7 +341,7 @@ def test_a_damaged_table_is_not_made_anew_and_stays_as_it_is(
     height = next(h for h in range(1, 20) if table.get(schema.carried_key(h)))
     key = row[:1] + schema.height_bytes(height)
     held = table.get(key) or b""
-    table._write([(key, None if damage == "gone" else held[:-1])], True)
+    table._level.write([(key, None if damage == "gone" else held[:-1])], True)
     rows = dict(table.scan(b""))
     table.close()
     with pytest.raises(RebuildFailed, match=f"--from {height}`"):
