@@ -45,6 +45,7 @@ HOUSE = {
         "networks",
     ),
     "zonefiles": (
+        "holdings",
         "sources",
         "replication",
         "dht peers",
@@ -105,10 +106,10 @@ OWNERS = {
 """Libraries that nobody else may import."""
 
 KNOW_MANY = ("resolver/service", "resolver/blockstored", "resolver/blockstore_cli")
-MANY = 12
+MANY = 10
 """Rooms. Whoever is not one of these, nor a sandbox, knows no more."""
 
-MOST_LINES = 650
+MOST_LINES = 600
 MAIN_OF_SANDBOX = "resolver/blockstored.py"
 """Where the command `sandbox` is."""
 

@@ -7,7 +7,9 @@ import asyncio
 import json
 import socket
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 from resolver.daemon.run import install_reactor
 from resolver.settings.settings import Settings, load
@@ -28,33 +30,46 @@ def settings(folder: Path, node_url: str, **more: object) -> Settings:
     return load({}, {}, flags | more)
 
 
-async def live(folder: Path, node_url: str) -> dict[str, object]:
-    from resolver.service import StartError, build
+async def is_ready(service: Any) -> bool:
+    """Whether the index catches up with the node in time."""
+    deadline = time.monotonic() + DEADLINE
+    while not service.index.follower.status.caught_up:
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True
 
-    one = build(settings(folder / "one", node_url))
+
+async def live(folder: Path, node_url: str) -> dict[str, object]:
+    from resolver.service import Service, StartError
+
+    one = Service(settings(folder / "one", node_url))
     await one.start()
-    two = build(settings(folder / "two", node_url, dht_bootstrap=f"127.0.0.1:{one.dht.port}"))
+    two = Service(
+        settings(folder / "two", node_url, dht_bootstrap=f"127.0.0.1:{one.holdings.dht.port}")
+    )
     await two.start()
     seen: dict[str, object] = {
-        "ready": [await one.wait_ready(DEADLINE), await two.wait_ready(DEADLINE)],
-        "heights": [service.table.snapshot().height for service in (one, two)],
-        "dns_ports": [service.dns_addresses[0][1] for service in (one, two)],
+        "ready": [await is_ready(one), await is_ready(two)],
+        "heights": [service.index.snapshot().height for service in (one, two)],
+        "dns_ports": [service.addresses()["dns"][0]["port"] for service in (one, two)],
     }
     # Everything but the last door of the third can be had; then all of it must be given back.
     taken = one.addresses()["api"]["port"]
-    third = build(settings(folder / "three", node_url, api_port=taken))
+    third = Service(settings(folder / "three", node_url, api_port=taken))
     try:
         await third.start()
     except StartError as error:
         seen["refused"] = str(error)
-    (door,) = third.dns_addresses
+    (udp_door,) = third.doors.udp
+    door = (udp_door.host, udp_door.port)
     with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         tcp.bind(door)
         udp.bind(door)
-    again = build(settings(folder / "three", node_url))
+    again = Service(settings(folder / "three", node_url))
     await again.start()
-    seen["started again"] = await again.wait_ready(DEADLINE)
+    seen["started again"] = await is_ready(again)
     for service in (again, two, one):
         await service.stop()
         await service.stop()

@@ -4,50 +4,31 @@ Everything here is counted elsewhere; asking costs a few look-ups and may be don
 """
 
 import os
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-from indexer.following.follower import Follower
+from indexer.following.index import Index
 from indexer.following.progress import Progress
-from indexer.networks import Network
-from indexer.table.table import NameTable
 from resolver.api.desk import Desk
 from resolver.api.pages import Json
-from resolver.dns.chase import Freshness
-from resolver.doors.tcp import TcpDoor
-from resolver.doors.udp import UdpDoor
+from resolver.doors.doors import Doors
 from resolver.forwarding.forwarder import Forwarder
 from resolver.resolve import Resolver
 from resolver.words import VERSION
-from zonefiles.archive.archive import Archive
-from zonefiles.dht.node import DhtNode
-from zonefiles.replication.replicator import Replicator
-from zonefiles.sources import DataSource
+from zonefiles.holdings import Holdings
 
 
-@dataclass(frozen=True)
-class Counted:
-    """The parts of a node that count what they do."""
-
-    network: Network
-    table: NameTable
-    follower: Follower
-    archive: Archive
-    dht: DhtNode
-    source: DataSource
-    replicator: Replicator
-    resolver: Resolver
-    udp: Sequence[UdpDoor]
-    tcp: Sequence[TcpDoor]
-    forwarder: Forwarder | None
-    desk: Desk | None
-
-
-def figures_of(node: Counted, freshness: Freshness, addresses: Json) -> Json:
-    """The figures of ``node``, ready for JSON. Heights are of blocks, times in seconds."""
-    snapshot = node.table.snapshot()
-    status = node.follower.status
+def figures_of(
+    index: Index,
+    holdings: Holdings,
+    resolver: Resolver,
+    doors: Doors,
+    forwarder: Forwarder | None,
+    desk: Desk | None,
+    addresses: Json,
+) -> Json:
+    """The figures of a node, ready for JSON. Heights are of blocks, times in seconds."""
+    network, status, snapshot = index.network, index.follower.status, index.snapshot()
+    archive, dht = holdings.archive, holdings.dht
     frozen = snapshot.consensus_frozen_at
     consensus: str | None
     if frozen is not None:
@@ -57,16 +38,16 @@ def figures_of(node: Counted, freshness: Freshness, addresses: Json) -> Json:
         consensus = digest.hex() if digest else None
     return {
         "consensus": consensus,
-        "consensus_frozen_at": snapshot.consensus_frozen_at,
-        "first_block": node.network.first_block,
+        "consensus_frozen_at": frozen,
+        "first_block": network.first_block,
         "indexing": not status.caught_up,
         "last_block_processed": snapshot.height,
         "last_block_seen": status.node_height,
         "server_alive": True,
         "server_version": VERSION,
-        "testnet": node.network.node_chain != "main",
-        "zonefile_count": node.archive.count,
-        "network": node.network.name,
+        "testnet": network.node_chain != "main",
+        "zonefile_count": archive.count,
+        "network": network.name,
         "names": snapshot.name_count(),
         "index": {
             "state": status.state,
@@ -75,7 +56,7 @@ def figures_of(node: Counted, freshness: Freshness, addresses: Json) -> Json:
             "caught_up": status.caught_up,
             "began_at": snapshot.began_at,
             "stopped_at": status.stopped_at,
-            "silent_seconds": round(freshness.silent_for, 1),
+            "silent_seconds": round(index.standing().silent_for, 1),
             "progress": _progress(status.progress),
         },
         "node": {
@@ -85,26 +66,25 @@ def figures_of(node: Counted, freshness: Freshness, addresses: Json) -> Json:
             "last_contact": status.last_contact,
         },
         "archive": {
-            "records": node.archive.count,
-            "bytes": node.archive.bytes_held,
-            "max_bytes": node.archive.max_bytes,
+            "records": archive.count,
+            "bytes": archive.bytes_held,
+            "max_bytes": archive.max_bytes,
         },
-        "dht": {"peers": node.dht.peers, "port": node.dht.port},
+        "dht": {"peers": dht.peers, "port": dht.port},
         "dns": {
-            "waiting": node.resolver.waiting,
-            "outcomes": dict(node.resolver.outcomes),
-            "udp": dict(sum((door.outcomes for door in node.udp), Counter())),
+            "waiting": resolver.waiting,
+            "outcomes": dict(resolver.outcomes),
             "replies_kept": {
-                "count": len(node.resolver.cache),
-                "bytes": node.resolver.cache.bytes_held,
+                "count": len(resolver.cache),
+                "bytes": resolver.cache.bytes_held,
             },
-            "tcp_connections": sum(door.connections.connections for door in node.tcp),
+            **doors.figures(),
         },
-        "forward": _forwarding(node.forwarder),
-        "replication": asdict(node.replicator.stats),
-        "sources": asdict(node.source.stats),
+        "forward": _forwarding(forwarder),
+        "replication": asdict(holdings.replicator.stats),
+        "sources": asdict(holdings.source.stats),
         "addresses": addresses,
-        "registrar": None if node.desk is None else node.desk.figures(),
+        "registrar": None if desk is None else desk.figures(),
         "pid": os.getpid(),
     }
 

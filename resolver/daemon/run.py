@@ -70,18 +70,19 @@ def run_service(
             bar = progress_bar.ProgressBar(sys.stderr)
 
     def build() -> Startable:
-        from resolver.service import build
+        from resolver.service import Service
 
-        return build(settings)
+        return Service(settings)
 
     def places(service: Any) -> str:
-        doors = ", ".join(f"{host} port {port}" for host, port in service.dns_addresses)
-        api = service.addresses()["api"]
-        return f"DNS on {doors}; API on {api['host']} port {api['port']}."
+        told = service.addresses()
+        doors = ", ".join(f"{door['host']} port {door['port']}" for door in told["dns"])
+        return f"DNS on {doors}; API on {told['api']['host']} port {told['api']['port']}."
 
     async def draw(service: Any) -> None:
         if bar is not None:
-            await bar.follow(lambda: service.follower.status, service.network.first_block)
+            index = service.index
+            await bar.follow(lambda: index.follower.status, index.network.first_block)
 
     return run(
         settings,

@@ -26,7 +26,7 @@ from indexer.table.table import Snapshot
 from resolver.daemon.run import run as run_process
 from resolver.process.places import usual_dirs
 from resolver.sandbox import founding
-from resolver.service import Service, StartError, build
+from resolver.service import Service, StartError
 from resolver.settings.settings import Settings
 from resolver.words import PID_NAME
 from zonefiles.archive.archive import Archive, ArchiveError
@@ -96,7 +96,7 @@ class Sandbox:
                 "poll_interval": min(POLL_INTERVAL, self._settings.poll_interval),
             }
             bitcoin = BitcoinNode(self._node.url)
-            self.service = build(self._settings.model_copy(update=changes), node=bitcoin)
+            self.service = Service(self._settings.model_copy(update=changes), node=bitcoin)
             await self.service.start()
         except (StoreError, ArchiveError, OSError) as error:
             await self.stop()
@@ -162,12 +162,12 @@ class Sandbox:
         return "127.0.0.1", self._publisher.port
 
     def _is_announced(self, digest: bytes) -> bool:
-        return self.service is not None and self.service.table.snapshot().is_announced(digest)
+        return self.service is not None and self.service.index.snapshot().is_announced(digest)
 
     def _indexed(self, height: int) -> Snapshot:
         """Wait, in a thread, until block ``height`` is what readers see."""
         assert self.service is not None
-        while (seen := self.service.table.snapshot()).height < height:
+        while (seen := self.service.index.snapshot()).height < height:
             if self._stopping.wait(POLL_INTERVAL / 10):
                 raise _Interrupted
         return seen
@@ -192,7 +192,8 @@ class Sandbox:
             print("Founding a chain, a namespace and its names…", flush=True)
             await asyncio.to_thread(self._founder.found)
             (self._folder / _FOUNDED).touch()
-        host, port = self.service.dns_addresses[0]
+        door = self.service.addresses()["dns"][0]
+        host, port = door["host"], door["port"]
         answered = await asyncio.to_thread(self._first_answer, host, port)
         if not answered:
             log.error("No name answered within %d s; the log says why.", FIRST_ANSWER_TIMEOUT)
@@ -231,7 +232,7 @@ class Sandbox:
 
     def _welcome(self, host: str, port: int, seconds: float) -> str:
         assert self.service is not None
-        seen = self.service.table.snapshot()
+        seen = self.service.index.snapshot()
         server = f"@{host}" + ("" if port == 53 else f" -p {port}")
         lines = [
             f"dig {server} {f'{name}.{self._suffix}' if name else self._suffix} {options}"

@@ -331,6 +331,12 @@ class Settings(BaseModel):
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
+    @property
+    def cookie_secrets(self) -> tuple[bytes, ...]:
+        """The fixed secrets of DNS cookies, the present one first; none: they are drawn."""
+        text = self.cookie_secret or ""
+        return tuple(bytes.fromhex(part.strip()) for part in text.split(",") if part.strip())
+
     def source_of(self, name: str) -> str:
         """Where the value of ``name`` came from, in words."""
         return self._sources.get(name, "default")

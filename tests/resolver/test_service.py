@@ -3,17 +3,15 @@
 import asyncio
 import json
 import re
-from types import SimpleNamespace
 
 import pytest
 
 from indexer.sandbox.node import SandboxNode
 from resolver.blockstored import EXIT_CODES
 from resolver.refusals import Refusal, exit_code_rows
-from resolver.service import build
-from resolver.settings.settings import load
 from tests.conftest import ROOT
 from tests.fakes_process import run_module
+from zonefiles.holdings import open_holdings
 from zonefiles.text.zonefile import value_hash
 
 
@@ -36,20 +34,26 @@ def test_services_share_a_process_and_a_failed_one_gives_everything_back(tmp_pat
     assert seen["status files"] == []
 
 
-def test_whoever_brings_data_to_the_archive_the_resolver_hears_of_it(tmp_path):
-    service = build(load({}, {}, {"working_dir": str(tmp_path), "network": "regtest"}))
+def test_whoever_brings_data_to_the_archive_it_is_told(tmp_path):
     came: list[bytes] = []
     one, two = value_hash(b"one"), value_hash(b"two")
 
     async def story() -> None:
-        service._open_databases()
-        await service.archive.keep(one, b"one")  # the doors are not open yet
-        service.resolver = SimpleNamespace(data_came=came.extend)
-        await service.archive.keep(two, b"two")
-        await service.stop()
+        holdings = await open_holdings(
+            tmp_path,
+            max_bytes=2**20,
+            host="127.0.0.1",
+            port=0,
+            bootstrap=(),
+            is_announced=lambda digest: True,
+            on_data=came.extend,
+        )
+        await holdings.archive.keep(one, b"one")
+        await holdings.archive.keep(two, b"two")
+        await holdings.stop()
 
     asyncio.run(story())
-    assert came == [two]
+    assert came == [one, two]
 
 
 def test_the_readme_has_every_exit_code_and_refusal():

@@ -8,15 +8,14 @@ import dns.message
 import dns.rcode
 import pytest
 
+from indexer.following.index import Index
 from indexer.networks import SANDBOX
 from resolver.api.value import require_fresh
 from resolver.dns.cache import ReplyCache
-from resolver.dns.chase import StalenessLimits
+from resolver.dns.chase import Freshness, StalenessLimits
 from resolver.dns.zones import Zones
 from resolver.refusals import Refusal, Refused
 from resolver.resolve import Resolver
-from resolver.service import Service
-from resolver.settings.settings import load
 from tests.fakes_resolver import FakeSource, checked, errors
 from tests.indexer.following.test_follower import _NEVER, ALICE, World
 from tests.indexer.following.test_reorganisations import branch
@@ -46,23 +45,35 @@ class House:
         self.world.open_namespace("id")
         self.world.register("alice.id", ALICE, value_hash(DATA))
         self.clock = Clock(self.world.seen.block_time + 1.0)
-        settings = load({}, {}, {"working_dir": str(path), "network": "sandbox"})
-        self.service = Service(settings, clock=self.clock)
-        self.service.network = network
-        self.service.table, self.service.follower = self.world.table, self.world.follower
-        self.world.follower._clock = self.clock
+        self.world.table.close()
+        self.open_index(path)
         source = FakeSource()
         source.archive[value_hash(DATA)] = DATA
         self.resolver = Resolver(
             zones=Zones.from_settings({"bs": "id"}),
-            table=self.world.table.snapshot,
+            table=lambda: self.index.snapshot(),
             source=source,
-            freshness=self.service.freshness,
-            staleness=StalenessLimits(settings.stale_after, settings.refuse_after),
+            freshness=self.freshness,
+            staleness=StalenessLimits(2 * HOUR, 24 * HOUR),
             cache=ReplyCache(2**20),
             clock=self.clock,
             unix_clock=self.clock,
         )
+        self.round()
+
+    def open_index(self, path: Path) -> None:
+        """As a start of the daemon does."""
+        self.index = Index(path, self.world.network, clock=self.clock)
+        self.index.attach(self.world.node, confirmations=1, poll_interval=1.0)
+        self.world.table, self.world.follower = self.index.table, self.index.follower
+
+    def freshness(self) -> Freshness:
+        return Freshness(*self.index.standing())
+
+    def restart(self, path: Path) -> None:
+        """The daemon ends and starts again; what it remembered is what is on disk."""
+        self.index.close()
+        self.open_index(path)
         self.round()
 
     def round(self) -> None:
@@ -138,7 +149,6 @@ def test_a_new_block_ends_it(steady: House) -> None:
     assert steady.said() == ("SERVFAIL", [NOT_READY])
     steady.world.node.mine()
     steady.round()
-    steady.service._last_block_came = steady.clock.now  # what the service notes on a block
     steady.clock.now += 1
     assert steady.said() == ("NOERROR", [])
 
@@ -180,7 +190,7 @@ def test_a_follower_that_stopped_marks_at_once_and_refuses_in_the_end(quiet: Hou
         quiet.round()
     assert quiet.said() == ("SERVFAIL", [NOT_READY])
     with pytest.raises(Refused) as refused:
-        require_fresh(quiet.service.freshness(), 24 * HOUR)
+        require_fresh(quiet.freshness(), 24 * HOUR)
     assert refused.value.refusal is Refusal.INDEX_BEHIND
     world.node.blocks = own
     quiet.round()
@@ -195,3 +205,40 @@ def test_an_index_that_is_too_far_behind_the_node_speaks_of_no_name(quiet: House
     quiet.world.follower.status = replace(status, target=status.height + 145)
     quiet.clock.now += 1.5
     assert quiet.said() == ("SERVFAIL", [NOT_READY])
+
+
+@pytest.mark.parametrize("rhythm", [False, True])
+@pytest.mark.parametrize(("later", "rcode", "codes"), TIMES)
+def test_after_a_restart_without_the_node_the_age_of_the_last_block_is_told(
+    tmp_path: Path, rhythm: bool, later: float, rcode: str, codes: list[int]
+) -> None:
+    house = House(tmp_path / "index", rhythm=rhythm)
+    house.world.node.down = True
+    house.clock.now = house.world.seen.block_time + later
+    house.restart(tmp_path / "index")
+    assert house.said() == (rcode, codes)
+    house.index.close()
+
+
+def test_answers_go_on_while_the_node_that_came_back_is_caught_up_with(tmp_path: Path) -> None:
+    house = House(tmp_path / "index", rhythm=True)
+    house.world.node.down = True
+    house.restart(tmp_path / "index")
+    assert house.said() == ("NOERROR", [])
+    status = house.index.follower.status
+    for behind, rcode in ((144, "NOERROR"), (145, "SERVFAIL")):
+        target = status.height + behind
+        house.index.follower.status = replace(status, state="catching up", target=target)
+        house.clock.now += 1.5  # the cache looks once a second
+        assert house.said()[0] == rcode
+    house.index.close()
+
+
+def test_an_index_without_a_block_speaks_of_no_name(tmp_path: Path) -> None:
+    house = House(tmp_path / "index", rhythm=False)
+    house.world.node.down = True
+    house.index.close()
+    house.open_index(tmp_path / "new")
+    house.round()
+    assert house.said() == ("SERVFAIL", [NOT_READY])
+    house.index.close()

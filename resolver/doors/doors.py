@@ -1,0 +1,130 @@
+"""The DNS doors of one service: UDP and TCP on every address, and with a certificate TLS and HTTPS.
+
+What must stay true: UDP and TCP of an address share a port; without a certificate there is no
+encrypted door; a port of the system's choice is the same on no two addresses for certain, so each
+door says its own; what was opened is closed again, also when a later door cannot be.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from resolver.dns.rates import Rates, ReplyRates
+from resolver.doors.certificate import Certificate
+from resolver.doors.doh import HttpsDoor, open_https
+from resolver.doors.listening import PortUnavailable, make_room
+from resolver.doors.tcp import TcpDoor, open_tcp
+from resolver.doors.tls import open_tls
+from resolver.doors.udp import UdpDoor, open_udp
+from resolver.resolve import Resolver
+
+log = logging.getLogger("blockstore.resolver")
+
+PORT_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Encryption:
+    """PEM files of a certificate chain and its key, and the ports (0: any) that need them."""
+
+    chain_file: Path
+    key_file: Path
+    dot_port: int | Literal["off"]
+    doh_port: int | Literal["off"]
+
+
+class Doors:
+    """Opened by ``open``, closed by ``stop``."""
+
+    def __init__(
+        self, resolver: Resolver, *, idle: float, connections: int, per_address: int
+    ) -> None:
+        """``idle`` is in seconds; so many ``connections`` may each TCP door have."""
+        self._resolver = resolver
+        self._limits = {"max_connections": connections, "max_per_address": per_address}
+        self._tcp_limits = {"idle": idle, "max_per_loopback": max(1, connections * 3 // 4)}
+        self._watching: asyncio.Task[None] | None = None
+        self.udp: list[UdpDoor] = []
+        self.tcp: list[TcpDoor] = []
+        self.tls: list[TcpDoor] = []
+        self.https: list[HttpsDoor] = []
+
+    def open(
+        self, hosts: Sequence[str], port: int, rates: Rates, encryption: Encryption | None = None
+    ) -> None:
+        """Open a door of each kind on each of ``hosts``. Raises CertificateError and
+        PortUnavailable."""
+        from twisted.internet import reactor
+
+        encrypted = () if encryption is None else (encryption.dot_port, encryption.doh_port)
+        kinds = 1 + sum(port != "off" for port in encrypted)
+        make_room(kinds * len(hosts) * self._limits["max_connections"])
+        for host in hosts:
+            self._open_plain(reactor, host, port, rates)
+            if not ipaddress.ip_address(host).is_loopback:
+                log.warning("DNS is open to everybody who can reach %s.", host)
+        if encryption is not None:
+            self._open_encrypted(reactor, hosts, encryption)
+
+    def _open_plain(self, reactor: Any, host: str, port: int, rates: Rates) -> None:
+        """UDP and TCP on one port; a port of the system's choice must be free for both."""
+        for left in reversed(range(PORT_TRIES if port == 0 else 1)):
+            tcp = open_tcp(reactor, host, port, self._resolver, **self._limits, **self._tcp_limits)
+            self.tcp.append(tcp)  # also a spare one, to be closed with the others
+            try:
+                udp = open_udp(reactor, host, tcp.port, self._resolver, rates=ReplyRates(rates))
+            except PortUnavailable:
+                if not left:
+                    raise
+                continue
+            self.udp.append(udp)
+            return
+
+    def _open_encrypted(self, reactor: Any, hosts: Sequence[str], wanted: Encryption) -> None:
+        certificate = Certificate(wanted.chain_file, wanted.key_file)
+        self._watching = asyncio.ensure_future(certificate.watch())
+        resolver, limits = self._resolver, self._limits
+        for host in hosts:
+            if wanted.dot_port != "off":
+                port, more = wanted.dot_port, self._tcp_limits
+                door = open_tls(reactor, host, port, resolver, certificate, **limits, **more)
+                self.tls.append(door)
+            if wanted.doh_port != "off":
+                port = wanted.doh_port
+                self.https.append(
+                    open_https(reactor, host, port, resolver.begin, certificate, **limits)
+                )
+
+    async def stop(self) -> None:
+        """Close the doors and forget the certificate."""
+        for https in self.https:
+            await https.stop()
+        for stream in (*self.tls, *self.tcp):
+            await stream.stop()
+        for door in self.udp:
+            door.stop()
+        if self._watching is not None:
+            self._watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watching
+
+    def addresses(self) -> dict[str, list[dict[str, Any]]]:
+        """Where the doors are, as bound: ``dns`` (UDP and TCP), ``dot`` and ``doh``."""
+        return {
+            "dns": [{"host": door.host, "port": door.port} for door in self.udp],
+            "dot": [{"host": door.host, "port": door.port} for door in self.tls],
+            "doh": [{"host": door.host, "port": door.port} for door in self.https],
+        }
+
+    def figures(self) -> dict[str, Any]:
+        """What the plain doors have counted since the start."""
+        return {
+            "udp": dict(sum((door.outcomes for door in self.udp), Counter[str]())),
+            "tcp_connections": sum(door.connections.connections for door in self.tcp),
+        }

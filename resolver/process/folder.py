@@ -1,0 +1,42 @@
+"""The working folder of a daemon that runs: made and checked, and where its doors are told."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from resolver.words import STATUS_NAME
+
+
+class FolderError(Exception):
+    """The folder cannot be used; ``str()`` says why and what to do."""
+
+
+def make_folder(folder: Path) -> None:
+    """Have ``folder``, for us alone where it is new. Raises FolderError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(
+            f"the working folder {folder} cannot be made ({error.strerror});"
+            " choose another with --working-dir"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FolderError(
+            f"the working folder {folder} cannot be written to;"
+            " mend its permissions or choose another with --working-dir"
+        )
+
+
+class StatusFile:
+    """What a daemon tells of itself in its folder while it runs, as JSON."""
+
+    def __init__(self, folder: Path, told: Mapping[str, object]) -> None:
+        self._path = folder / STATUS_NAME
+        fresh = self._path.with_suffix(".tmp")
+        fresh.write_text(json.dumps(told, indent=4) + "\n", "utf-8")
+        fresh.replace(self._path)
+
+    def remove(self) -> None:
+        """It runs no more."""
+        self._path.unlink(missing_ok=True)
