@@ -217,3 +217,9 @@ def _placed(subject: str, height: int, vtxindex: int) -> bytes:
 def place_of_key(key: bytes) -> tuple[int, int]:
     """The height and the place in the block with which such a key ends."""
     return int.from_bytes(key[-8:-4], "big"), int.from_bytes(key[-4:], "big")
+
+
+def describe(key: bytes) -> str:
+    """A key as people read it: its letter, and the rest as text or in hex."""
+    text = key.decode("latin-1")
+    return text if text.isascii() and text.isprintable() else f"{text[0]} {key[1:].hex()}"

@@ -10,15 +10,17 @@ import hmac
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 from indexer.bitcoin.transactions import Candidate, hash_hex
 from indexer.networks import Network
 from indexer.protocol import schema
 from indexer.protocol.apply import Outcome, SpentCandidate, apply_block
-from indexer.protocol.carried import read_carried
+from indexer.protocol.carried import Carried, read_carried
 from indexer.protocol.rows import DamagedRow
+from indexer.table.snapshot import Snapshot
 from indexer.table.snapshot_file import (
     BadSnapshot,
     CarriedBlock,
@@ -187,11 +189,7 @@ def _require_empty(folder: Path, network: Network) -> None:
 
 
 def _judged(table: NameTable, network: Network, block: CarriedBlock) -> Outcome:
-    spent = [
-        SpentCandidate(Candidate(o.vtxindex, o.transaction), o.spent_scripts)
-        for o in block.operations
-    ]
-    outcome = apply_block(table, network, block.height, block.header.raw, spent)
+    outcome = _applied(table, block.height, block.header.raw, block.operations)
     # What has no effect is in no hash, so nobody could vouch for it.
     idle = {o.transaction.txid for o in block.operations} - {
         txid for txid, verdict in outcome.verdicts if verdict.flaw is None
@@ -225,34 +223,68 @@ def rebuild(folder: Path, network: Network, last: int, on_block: OnBlock = no_pr
     Raises ``RebuildFailed`` where its rows do not give the hashes that it holds; ``TableError``.
     """
     mend(folder)
-    old = NameTable(folder, network)
-    try:
-        seen = old.snapshot()
-        with _replacement(folder, network) as table:
-            began = seen.began_at
-            for height in range(network.first_block, last + 1):
-                try:
-                    operations = read_carried(seen.carried(height))
-                    header = seen.header(height)
-                except DamagedRow as error:
-                    raise RebuildFailed(_damaged(height, str(error))) from error
-                spent = [
-                    SpentCandidate(Candidate(o.vtxindex, o.transaction), o.spent_scripts)
-                    for o in operations
-                ]
-                outcome = apply_block(table, network, height, header, spent)
-                hashes = (outcome.ops_hash, outcome.consensus_hash)
-                if hashes != (seen.ops_hash(height), seen.computed_consensus_hash(height)):
-                    raise RebuildFailed(
-                        _damaged(height, "its operations do not give the hashes that are stored")
-                    )
-                if height == last and began is not None:
-                    outcome.rows[schema.BEGAN_KEY] = schema.height_bytes(min(began, last))
-                table.connect(outcome, sync=height == last)
-                on_block(height, last)
-    finally:
-        old.close()
+    with (
+        contextlib.closing(NameTable(folder, network)) as old,
+        _replacement(folder, network) as table,
+    ):
+        _make_again(old.snapshot(), table, last, on_block)
     mend(folder)
+
+
+def compare_rows(table: NameTable, on_block: OnBlock = no_progress) -> None:
+    """Make every row anew from the blocks in ``table``, beside it, and compare them all.
+
+    What blocks need to be taken back is left out: a table that took some back has less of it.
+    Raises ``RebuildFailed`` for the first row that differs; ``TableError``.
+    """
+    seen = table.snapshot()
+    building = _beside(table.path)[0]
+    try:
+        with contextlib.closing(NameTable(building, table.network)) as anew:
+            _make_again(seen, anew, seen.height, on_block)
+            pairs = zip_longest(_answering(anew), _answering(table), fillvalue=(b"", b""))
+            for (key, row), (found, held) in pairs:
+                if (key, row) != (found, held):
+                    which = schema.describe(min(key or found, found or key))
+                    raise RebuildFailed(
+                        f"the index is damaged: its row {which} does not follow from its blocks;"
+                        " run `blockstored reindex`"
+                    )
+    finally:
+        _remove(building)
+
+
+def _answering(table: NameTable) -> Iterator[tuple[bytes, bytes]]:
+    return (pair for pair in table.scan(b"") if pair[0][:1] != b"U")
+
+
+def _make_again(seen: Snapshot, table: NameTable, last: int, on_block: OnBlock) -> None:
+    """Connect to ``table``, which is empty, the blocks that ``seen`` holds up to ``last``."""
+    for height in range(table.network.first_block, last + 1):
+        try:
+            operations = read_carried(seen.carried(height))
+            header = seen.header(height)
+        except DamagedRow as error:
+            raise RebuildFailed(_damaged(height, str(error))) from error
+        outcome = _applied(table, height, header, operations)
+        hashes = (outcome.ops_hash, outcome.consensus_hash)
+        if hashes != (seen.ops_hash(height), seen.computed_consensus_hash(height)):
+            raise RebuildFailed(
+                _damaged(height, "its operations do not give the hashes that are stored")
+            )
+        if height == last and seen.began_at is not None:
+            outcome.rows[schema.BEGAN_KEY] = schema.height_bytes(min(seen.began_at, last))
+        table.connect(outcome, sync=height == last)
+        on_block(height, last)
+
+
+def _applied(
+    table: NameTable, height: int, header: bytes, operations: Iterable[Carried]
+) -> Outcome:
+    spent = [
+        SpentCandidate(Candidate(o.vtxindex, o.transaction), o.spent_scripts) for o in operations
+    ]
+    return apply_block(table, table.network, height, header, spent)
 
 
 def _damaged(height: int, why: str) -> str:
@@ -266,6 +298,7 @@ __all__ = [
     "BadSnapshot",
     "RebuildFailed",
     "TableError",
+    "compare_rows",
     "import_snapshot",
     "mend",
     "rebuild",

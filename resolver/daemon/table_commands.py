@@ -230,7 +230,7 @@ def _import(settings: Settings, file: Path, trusted: bytes, height: int | None, 
     began = time.monotonic()
     try:
         with file.open("rb") as stream:
-            head = import_snapshot(stream, folder, network, trusted, height, _progress())
+            head = import_snapshot(stream, folder, network, trusted, height, progress())
     except BadSnapshot as error:
         fail(FAILED, f"{file} is refused: {error}; nothing of it was kept")
     except RebuildFailed as error:
@@ -269,7 +269,10 @@ def _reindex(settings: Settings, height: int | None, fail: Fail) -> None:
         existed = folder.exists()
         start_over(folder)
         what = "The index was given up" if existed else "There was no index"
-        click.echo(f"{what}; `blockstored start` makes it from block {network.first_block} on.")
+        click.echo(
+            f"{what}; `blockstored start` makes it from block {network.first_block} on, from the"
+            " node. `blockstored snapshot import` makes it from a snapshot file instead."
+        )
         return
     mend(folder)
     if not folder.is_dir():
@@ -283,11 +286,11 @@ def _reindex(settings: Settings, height: int | None, fail: Fail) -> None:
                 fail(UNUSABLE, f"the index in {folder} holds {seen}; there is nothing to do")
             one_by_one = tip - height < undo
             if one_by_one:
-                take_back_to(table, height - 1, _progress())
+                take_back_to(table, height - 1, progress())
         finally:
             table.close()
         if not one_by_one:
-            rebuild(folder, network, height - 1, _progress())
+            rebuild(folder, network, height - 1, progress())
     except (RebuildFailed, TableError, OSError) as error:
         fail(FAILED, _reason(error))
     click.echo(
@@ -325,7 +328,7 @@ def _ending_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _progress() -> "OnBlock":
+def progress() -> "OnBlock":
     """Says on a terminal how far it is, every few seconds."""
     due = time.monotonic() + SECONDS_A_LINE
 

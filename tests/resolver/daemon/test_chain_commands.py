@@ -1,12 +1,14 @@
 """``blockstored replay`` and ``blockstored verify``, as a person runs them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from indexer.networks import REGTEST
+from indexer.table.level import Level
 from resolver import blockstored as program
 from resolver.process.pidfile import PidFile
 from tests.conftest import DATA
@@ -108,6 +110,31 @@ def test_an_index_is_verified_at_any_of_its_blocks(indexed: tuple[Path, dict[int
     for height, digest in hashes.items():
         result = verify(folder, height, digest)
         assert (result.exit_code, result.stdout) == (0, f"{height} {digest}\n")
+
+
+@pytest.mark.parametrize("kind", [b"N", b"y", b"v", b"d", b"!names"])
+@pytest.mark.parametrize("change", ["other", "gone", "new"])
+def test_a_row_that_does_not_follow_from_the_blocks_is_found(
+    kind: bytes, change: str, indexed: tuple[Path, dict[int, str]], tmp_path: Path
+) -> None:
+    """With checksums that are right: whoever wrote it, it is not what the chain says."""
+    folder, hashes = indexed
+    copied = tmp_path / "w"
+    shutil.copytree(folder, copied)
+    level = Level(copied / "names")
+    key, row = next(iter(level.between(kind, None)))
+    rows: dict[str, list[tuple[bytes, bytes | None]]] = {
+        "other": [(key, row[:-1] + bytes(((row or b"\0")[-1] ^ 1,)))],
+        "gone": [(key, None)],
+        "new": [(key + b"0", row)],
+    }
+    level.write(rows[change], sync=True)
+    level.close()
+    result = verify(copied, max(hashes), hashes[max(hashes)])
+    assert result.exit_code == 1
+    assert "is damaged" in one_line(result)
+    assert "blockstored reindex" in one_line(result)
+    assert not list(copied.glob("names.*")), "nothing is left beside it"
 
 
 def test_another_hash_is_refused_with_the_one_that_was_computed(
