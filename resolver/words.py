@@ -27,6 +27,14 @@ ReadSettings = Callable[[Mapping[str, Any]], Any]
 Fail = Callable[[int, str], NoReturn]
 
 
+def printable(text: str, at_most: int | None = None) -> str:
+    """``text`` as a part of one line, without what a terminal would obey, in ``at_most`` signs."""
+    shown = "".join(sign if sign.isprintable() else "?" for sign in text)
+    if at_most is None or len(shown) <= at_most:
+        return shown
+    return shown[: at_most - 3] + "..."
+
+
 def unwritable(error: OSError, working_dir: Path, log_file: Path) -> str:
     """Why the working folder or the log cannot be written, and which setting chooses another."""
     place = Path(error.filename or working_dir)

@@ -6,6 +6,8 @@ Pure, and quick to import: both programs ask it, so that they find the same daem
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from resolver.words import printable
+
 ENV_PREFIX = "BLOCKSTORE_"
 CONFIG_NAME = "blockstore.toml"
 NETWORKS = ("mainnet", "testnet", "regtest", "sandbox")
@@ -14,11 +16,12 @@ PLACES = ("network", "working_dir", "config")
 
 
 class SettingsError(ValueError):
-    """Settings that cannot be used; ``problems`` holds one line for people for each."""
+    """Settings that cannot be used; ``problems`` holds one line for people for each, whatever the
+    settings held."""
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(problems))
+        self.problems = tuple(map(printable, problems))
+        super().__init__("\n".join(self.problems))
 
 
 def env_name(name: str) -> str:

@@ -38,8 +38,8 @@ from resolver.settings.table import (
     rows,
     takes_many,
 )
-from resolver.settings.types import as_text, printable, without_credentials
-from resolver.words import TOKEN_NAME
+from resolver.settings.types import as_text, without_credentials
+from resolver.words import TOKEN_NAME, printable
 
 __all__ = [
     "Settings",
@@ -51,6 +51,10 @@ __all__ = [
     "rows",
     "takes_many",
 ]
+
+
+MAX_SHOWN = 80
+"""Signs of a value in a message."""
 
 
 def load(
@@ -71,9 +75,8 @@ def load(
             values[key], sources[key] = value, FROM_FILE
         else:
             near = _nearest(key, known)
-            problems.append(
-                f"{printable(key)}: no such setting (in {_origin(FROM_FILE, file)}){near}"
-            )
+            shown, where = printable(key, MAX_SHOWN), _origin(FROM_FILE, file)
+            problems.append(f"{shown}: no such setting (in {where}){near}")
     for variable, text in environ.items():
         if not variable.startswith(ENV_PREFIX):
             continue
@@ -89,11 +92,30 @@ def load(
             values[key], sources[key] = value, f"flag {flag_name(key)}"
         else:
             problems.append(f"{key}: no such setting (flag){_nearest(key, known)}")
-    if problems:
-        raise SettingsError(problems)
 
-    _add_defaults(values, sources, environ, flags, cwd)
-    return _validate(values, sources)
+    def with_defaults() -> dict[str, object]:
+        filled = dict(values)
+        try:
+            _add_defaults(filled, sources, environ, flags, cwd)
+        except SettingsError as error:
+            raise SettingsError([*problems, *error.problems]) from None
+        return filled
+
+    whole = with_defaults()
+    settings, wrong = _validate(whole)
+    problems += [_line(key, whole, sources, why) for key, why in wrong.items()]
+    if settings is None:
+        # What contradicts something else is said as well, as if the bad values were not there.
+        values = {key: value for key, value in values.items() if key not in wrong}
+        settings, _ = _validate(with_defaults())
+    if settings is not None:
+        for key, others, why in _clashes(settings):
+            if not wrong.keys() & {key, *others}:
+                problems.append(_line(key, whole, sources, why))
+    if problems or settings is None:
+        raise SettingsError(problems)
+    settings._sources.update(sources)
+    return settings
 
 
 def _nearest(key: str, known: list[str]) -> str:
@@ -140,27 +162,20 @@ def _catch_up_processes(cores: int) -> int:
     return 0 if cores == 1 else min(3, max(2, cores // 2))
 
 
-def _validate(values: Mapping[str, object], sources: Mapping[str, str]) -> Settings:
-    problems = [
-        _line(key, values, sources, "true and false mean nothing here")
+def _validate(values: Mapping[str, object]) -> tuple[Settings | None, dict[str, str]]:
+    """The settings, or None and what is wrong with which."""
+    wrong = {
+        key: "true and false mean nothing here"
         for key, value in values.items()
         if isinstance(value, bool) and not is_switch(key)
-    ]
-    if problems:
-        raise SettingsError(problems)
+    }
     try:
         settings = Settings.model_validate(dict(values))
     except ValidationError as error:
         for flaw in error.errors():
-            key = str(flaw["loc"][0])
-            if not any(line.startswith(f"{key}: ") for line in problems):
-                problems.append(_line(key, values, sources, _allowed(flaw)))
-        raise SettingsError(problems) from None
-    problems = [_line(key, values, sources, why) for key, why in _clashes(settings)]
-    if problems:
-        raise SettingsError(problems)
-    settings._sources.update(sources)
-    return settings
+            wrong.setdefault(str(flaw["loc"][0]), _allowed(flaw))
+        return None, wrong
+    return (None if wrong else settings), wrong
 
 
 def _allowed(flaw: Any) -> str:
@@ -178,7 +193,7 @@ def _line(key: str, values: Mapping[str, object], sources: Mapping[str, str], al
     if is_secret(key):
         return f"{key}: the value from {origin} cannot be used: {allowed}"
     shown = without_credentials(as_text(values.get(key)) or "(empty)")
-    return f"{key}: {printable(shown)} (from {origin}) cannot be used: {allowed}"
+    return f"{key}: {printable(shown, MAX_SHOWN)} (from {origin}) cannot be used: {allowed}"
 
 
 def _origin(source: str, file: object) -> str:
@@ -188,21 +203,25 @@ def _origin(source: str, file: object) -> str:
     return f"{FROM_FILE} {printable(str(file), MAX_SHOWN_PATH)}"
 
 
-def _clashes(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Values that are good alone and not together."""
+def _clashes(settings: Settings) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Values that are good alone and not together: of which setting it is said, the others, why."""
     if settings.min_ttl > settings.max_ttl:
-        yield "min_ttl", f"it is above max_ttl, {settings.max_ttl}"
+        yield "min_ttl", ("max_ttl",), f"it is above max_ttl, {settings.max_ttl}"
     if settings.stale_after > settings.refuse_after:
-        yield "stale_after", f"it is above refuse_after, {settings.refuse_after:g}"
+        yield (
+            "stale_after",
+            ("refuse_after",),
+            f"it is above refuse_after, {settings.refuse_after:g}",
+        )
     if settings.node_user is not None and settings.node_password is None:
         where = f"in the settings file or {env_name('node_password')}"
-        yield "node_user", f"it needs a password, {where}"
+        yield "node_user", ("node_password",), f"it needs a password, {where}"
     if settings.node_password is not None and settings.node_user is None:
-        yield "node_password", "it needs node_user"
+        yield "node_password", ("node_user",), "it needs node_user"
     if settings.tls_certificate is not None and settings.tls_key is None:
-        yield "tls_certificate", "it needs its key, tls_key"
+        yield "tls_certificate", ("tls_key",), "it needs its key, tls_key"
     if settings.tls_key is not None and settings.tls_certificate is None:
-        yield "tls_key", "it needs its certificate, tls_certificate"
+        yield "tls_key", ("tls_certificate",), "it needs its certificate, tls_certificate"
     if settings.tls_certificate is not None:
         taken = {settings.dns_port: "dns_port"}
         if settings.api_host in settings.listen:
@@ -210,30 +229,46 @@ def _clashes(settings: Settings) -> Iterator[tuple[str, str]]:
         for key in ("dot_port", "doh_port"):
             port = getattr(settings, key)
             if port not in ("off", 0) and port in taken:
-                yield key, f"{taken[port]} has the same port"
+                yield key, (taken[port], "api_host", "listen"), f"{taken[port]} has the same port"
             taken.setdefault(port, key)
     unserved = [
         s for s in settings.chain_first if s.lower().removesuffix(".") not in settings.zones
     ]
     if unserved:
-        yield "chain_first", f"{unserved[0]!r} is none of the zones"
+        yield "chain_first", ("zones",), f"{unserved[0]!r} is none of the zones"
     elif settings.chain_first and not settings.forward:
-        yield "chain_first", "it needs somebody to ask, forward"
+        yield "chain_first", ("forward",), "it needs somebody to ask, forward"
     for upstream in settings.forward:
         port = settings.dot_port if upstream.tls else settings.dns_port
         if upstream.host in settings.listen and upstream.port == port:
-            yield "forward", f"{upstream.host} port {upstream.port} is this server itself"
+            yield (
+                "forward",
+                ("listen", "dns_port", "dot_port"),
+                f"{upstream.host} port {upstream.port} is this server itself",
+            )
     if settings.forward_ca is not None and not any(one.tls for one in settings.forward):
-        yield "forward_ca", "it is for resolvers asked over TLS, tls://ADDRESS#NAME in forward"
+        yield (
+            "forward_ca",
+            ("forward",),
+            "it is for resolvers asked over TLS, tls://ADDRESS#NAME in forward",
+        )
     if settings.signer == "key-file" and settings.key_file is None:
-        yield "signer", "it needs the keys, key_file"
+        yield "signer", ("key_file",), "it needs the keys, key_file"
     if settings.key_passphrase_file is not None and settings.key_file is None:
-        yield "key_passphrase_file", "it needs the keys, key_file"
+        yield "key_passphrase_file", ("key_file",), "it needs the keys, key_file"
     if settings.auto_renew and not settings.auto_renew_max_price:
-        yield "auto_renew", "it needs to know at what price, auto_renew_max_price"
+        yield (
+            "auto_renew",
+            ("auto_renew_max_price",),
+            "it needs to know at what price, auto_renew_max_price",
+        )
     if settings.auto_renew and settings.signer == "nobody":
-        yield "auto_renew", "it needs somebody to sign, signer"
+        yield "auto_renew", ("signer",), "it needs somebody to sign, signer"
     dns_hosts = set(settings.listen)
     for key, host in (("api_port", settings.api_host), ("dht_port", settings.dht_host)):
         if getattr(settings, key) == settings.dns_port != 0 and host in dns_hosts:
-            yield key, f"the DNS doors already have port {settings.dns_port} of {host}"
+            yield (
+                key,
+                ("dns_port", "listen", f"{key[:3]}_host"),
+                f"the DNS doors already have port {settings.dns_port} of {host}",
+            )

@@ -143,12 +143,6 @@ def without_credentials(text: str) -> str:
     return _CREDENTIALS.sub(f"{HIDDEN}@", text)
 
 
-def printable(text: str, at_most: int = 80) -> str:
-    """``text`` fit for one line of a message, in so many signs at most."""
-    shown = "".join(sign if sign.isprintable() else "?" for sign in text)
-    return shown if len(shown) <= at_most else shown[: at_most - 3] + "..."
-
-
 def as_text(value: object) -> str:
     """A value as a person would write it on the command line."""
     if value is None:

@@ -178,6 +178,31 @@ def test_every_bad_value_is_named_at_once():
     assert "(from flag --query-timeout)" in lines[2]
 
 
+def test_every_kind_of_mistake_of_a_file_is_named_at_once():
+    toml = {"dns_prot": 1, "api_port": True, "dht_port": -1, "min_ttl": 100, "max_ttl": 50}
+    toml |= {"tls_key": "k.pem", "chain_first": "bs", "forward": 5, "wait_for_node": "perhaps"}
+    lines = refused(toml, {"BLOCKSTORE_APIPORT": "1"})
+    named = ["dns_prot", "BLOCKSTORE_APIPORT", "api_port", "dht_port", "forward", "wait_for_node"]
+    assert sorted(line.partition(":")[0] for line in lines) == sorted(
+        [*named, "min_ttl", "tls_key"]
+    )
+
+
+def test_no_line_blames_a_good_value_for_a_bad_one():
+    (line,) = refused({"node_user": "a", "node_password": 5})
+    assert line.startswith("node_password: ")
+    (line,) = refused({"forward": "nowhere", "chain_first": "bs"})
+    assert line.startswith("forward: ")
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [{"forward": ["\x1b[2J"]}, {"zones": {"\x1b": "id"}}, {"chain_first": "\x1b"}, {"\x1b]0;": 1}],
+)
+def test_no_message_holds_what_a_terminal_would_obey(toml):
+    assert all(line.isprintable() for line in refused(toml))
+
+
 @pytest.mark.parametrize(
     ("values", "first"),
     [
