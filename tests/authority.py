@@ -65,7 +65,9 @@ class Authority(asyncio.DatagramProtocol):
             if found is None:
                 exists = any(known == owner for known, _ in self.records)
                 reply.set_rcode(dns.rcode.NOERROR if exists else dns.rcode.NXDOMAIN)
-                reply.authority.append(dns.rrset.from_text("test.", 300, "IN", "SOA", SOA))
+                reply.authority.append(
+                    dns.rrset.from_text(dns.name.Name(name[-2:]), 300, "IN", "SOA", SOA)
+                )
                 return reply
             rrset = dns.rrset.from_rdata_list(name, found.ttl, list(found))
             reply.answer.append(rrset)

@@ -79,7 +79,7 @@ PURE_ROOMS = {
     "resolver/cli": "verified",
     "resolver/dns": EVERYTHING,
     "resolver/doors": "doh_json doh_pages http2 http_values",
-    "resolver/forwarding": "cache delegation health onward query special_use upstreams",
+    "resolver/forwarding": "cache delegation health onward query said special_use upstreams",
     "resolver/process": "places",
     "resolver/refusals": EVERYTHING,
     "resolver/settings": "settings table text types",

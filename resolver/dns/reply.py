@@ -79,7 +79,8 @@ class _Record:
 def read_reply(packet: bytes) -> Reply:
     """The reply in ``packet``. Raises BadReply.
 
-    A truncated one (TC) may break off anywhere: what is whole of it is read.
+    A truncated one (TC) may break off anywhere: what is whole of it is read. Octets behind the
+    last record are no part of it; some servers leave them there.
     """
     if len(packet) < _header.size:
         raise BadReply("it is shorter than a header")
@@ -110,8 +111,6 @@ def read_reply(packet: bytes) -> Reply:
                     errors += _read_errors(record.rdata)
                 else:
                     section.append(record)
-        if at != len(packet):
-            raise BadReply("there are bytes behind the last record")
     except BadReply:
         if not flags & TC:
             raise
@@ -175,22 +174,31 @@ def least_ttl(reply: Reply) -> int | None:
     """
     if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN) or reply.truncated:
         return None
-    soa = next((sets for sets in reply.authority if sets.rtype == Rtype.SOA), None)
     ttls = [records.ttl for records in reply.answer]
-    positive = reply.rcode == Rcode.NOERROR and any(
-        reply.qtype in (records.rtype, Rtype.ANY) for records in reply.answer
-    )
-    if positive:
-        return min(ttls)
-    if soa is None:
+    if _is_denial(reply):
+        denied = denial_ttl(reply)
+        return None if denied is None else min([denied, *ttls])
+    return min(ttls)
+
+
+def denial_ttl(reply: Reply) -> int | None:
+    """How long, in seconds, what ``reply`` denies is good for; None: it denies nothing, or nobody
+    vouches for it."""
+    if not _is_denial(reply):
         return None
-    minimum = int.from_bytes(soa.rdatas[0][-4:], "big")
-    return min([*ttls, soa.ttl, minimum])
+    soa = next((records for records in reply.authority if records.rtype == Rtype.SOA), None)
+    return None if soa is None else min(soa.ttl, int.from_bytes(soa.rdatas[0][-4:], "big"))
 
 
 def first_name(rdata: bytes) -> Labels:
     """The name that uncompressed ``rdata`` begins with (CNAME, DNAME). Raises BadReply."""
     return read_name(rdata, 0)[0]
+
+
+def _is_denial(reply: Reply) -> bool:
+    return reply.rcode == Rcode.NXDOMAIN or not any(
+        reply.qtype in (records.rtype, Rtype.ANY) for records in reply.answer
+    )
 
 
 def _read_record(packet: bytes, at: int) -> tuple[_Record, int]:

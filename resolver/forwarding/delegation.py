@@ -6,6 +6,7 @@ how many servers are asked is bounded, whatever a stranger's zone file says.
 """
 
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from resolver.dns.answer import Answer, ExtendedError
@@ -42,7 +43,7 @@ def delegation_of(answer: Answer, end: Labels, below: Labels) -> Delegation | No
         return None
     for records in answer.authority:
         cut = lower(records.owner)
-        if records.rtype == Rtype.NS and len(cut) > len(below) and _is_within(end, cut):
+        if records.rtype == Rtype.NS and len(cut) > len(below) and is_within(end, cut):
             return _delegation(answer, records)
     return None
 
@@ -63,7 +64,7 @@ def within_cut(answer: Answer, question: Question) -> tuple[Answer, Labels | Non
     outside their part that an alias leads to, if one does."""
 
     def theirs(sets: tuple[RecordSet, ...]) -> tuple[RecordSet, ...]:
-        return tuple(records for records in sets if _is_within(records.owner, question.cut))
+        return tuple(records for records in sets if is_within(records.owner, question.cut))
 
     kept = replace(
         answer,
@@ -76,27 +77,31 @@ def within_cut(answer: Answer, question: Question) -> tuple[Answer, Labels | Non
     if question.qtype in (Rtype.CNAME, Rtype.ANY):
         return kept, None
     end = end_of(kept.answer, question.qname)
-    if _is_within(end, question.cut):
+    if is_within(end, question.cut):
         return kept, None
     return replace(kept, rcode=Rcode.NOERROR, authority=(), additional=()), end
 
 
 def end_of(sets: tuple[RecordSet, ...], at: Labels) -> Labels:
     """The last name of the aliases that begin at ``at``."""
+    return [at, *(target for _, target in aliases(sets, at))][-1]
+
+
+def aliases(sets: tuple[RecordSet, ...], at: Labels) -> Iterator[tuple[Labels, Labels]]:
+    """Each alias of the chain that begins at ``at``, and what it leads to, all in lower case: as
+    far as ``MAX_CHAIN``, and no circle twice."""
+    targets = {
+        lower(records.owner): name
+        for records in sets
+        if records.rtype == Rtype.CNAME
+        for name in _names(records)[:1]
+    }
     for _ in range(MAX_CHAIN):
-        target = next(
-            (
-                name
-                for records in sets
-                if records.rtype == Rtype.CNAME and lower(records.owner) == at
-                for name in _names(records)
-            ),
-            None,
-        )
+        target = targets.pop(at, None)
         if target is None:
-            break
+            return
+        yield at, target
         at = target
-    return at
 
 
 def stranded(cut: Labels) -> Answer:
@@ -106,7 +111,8 @@ def stranded(cut: Labels) -> Answer:
     return Answer(Rcode.SERVFAIL, errors=(error,), forwarded=True)
 
 
-def _is_within(name: Labels, cut: Labels) -> bool:
+def is_within(name: Labels, cut: Labels) -> bool:
+    """Whether ``name`` (any case) lies at or below ``cut`` (in lower case)."""
     return lower(name)[len(name) - len(cut) :] == cut if len(name) >= len(cut) else False
 
 

@@ -30,8 +30,8 @@ from resolver.dns.reply import AA, Reply, least_ttl
 from resolver.dns.zones import name_text
 from resolver.forwarding.cache import ForwardCache
 from resolver.forwarding.health import Health
-from resolver.forwarding.onward import as_answer
 from resolver.forwarding.query import Question, Sent, Verdict, compose, match, random_octets_needed
+from resolver.forwarding.said import as_answer
 from resolver.forwarding.special_use import kept_answer
 from resolver.forwarding.tls import CertificateRefused, NoReply, TlsUpstream, client_context
 from resolver.forwarding.upstreams import Upstream
@@ -176,7 +176,8 @@ class Forwarder:
             reply = None
         now = self._clock()
         if reply is not None and reply.rcode in _ANSWERS:
-            answer = as_answer(reply, trust_ad=self._trust_ad and not question.servers)
+            refers = bool(question.servers)
+            answer = as_answer(reply, trust_ad=self._trust_ad and not refers, refers=refers)
             self._cache.put(question, answer, least_ttl(reply) or 0, now)
             return self._cache.get(question, now) or answer
         self.outcomes["failed"] += 1

@@ -18,21 +18,25 @@ from resolver.dns.answer import Answer, Basis, ExtendedError, unfinished_chain
 from resolver.dns.chase import MAX_CHAIN, Chase, Delivery, Wanted
 from resolver.dns.codes import ErrorCode, Rcode, Rtype
 from resolver.dns.lookup import RecordSet, lower
-from resolver.dns.reply import AD, BadReply, Reply, first_name
 from resolver.dns.zones import Labels
 from resolver.forwarding.delegation import (
     MAX_SERVERS,
     Delegation,
     addresses_in,
+    aliases,
     delegation_of,
     end_of,
+    is_within,
     stranded,
     within_cut,
 )
 from resolver.forwarding.query import Question
+from resolver.forwarding.said import kind_of
 
 MAX_TURNS = MAX_CHAIN // 2 + 2
 """Each can be one alias on either side, or lead to the address of a name server."""
+
+_NOT_FOLLOWED = (Rtype.CNAME, Rtype.ANY)
 
 Answering = Generator[Wanted | Question, Delivery | Answer, Answer]
 
@@ -112,47 +116,27 @@ def _of_servers(found: Delegation, question: Question, sides: Sides) -> Answerin
     return replace(theirs, basis=_both(basis, theirs.basis))
 
 
-def as_answer(reply: Reply, *, trust_ad: bool) -> Answer:
-    """What an upstream said, without the records of the answer that nobody asked for."""
-    return Answer(
-        reply.rcode,
-        answer=_of_the_chain(reply),
-        authority=reply.authority,
-        additional=reply.additional,
-        errors=reply.errors,
-        authenticated=trust_ad and bool(reply.flags & AD),
-        forwarded=True,
-    )
-
-
 def cut_at_ours(
     answer: Answer, question: Question, is_ours: Callable[[Labels], bool]
 ) -> tuple[Answer, Labels | None]:
     """``answer`` up to the first alias that leads to a name of ours, and that name."""
-    if question.qtype in (Rtype.CNAME, Rtype.ANY):
+    if question.qtype in _NOT_FOLLOWED:
         return answer, None
-    at = question.qname
-    for _ in range(MAX_CHAIN):
-        target = _alias(answer.answer, at)
-        if target is None:
-            return answer, None
+    owners = {question.qname}
+    for _, target in aliases(answer.answer, question.qname):
         if is_ours(target):
-            break
-        at = target
-    else:
-        return answer, None
-    kept: list[RecordSet] = []
-    for records in answer.answer:
-        kept.append(records)
-        if records.rtype == Rtype.CNAME and lower(records.owner) == at:
-            break
-    signatures = [
-        records
-        for records in answer.answer
-        if records.rtype == Rtype.RRSIG and lower(records.owner) == at and records not in kept
-    ]
-    cut = replace(answer, rcode=Rcode.NOERROR, answer=(*kept, *signatures), authority=())
-    return replace(cut, additional=(), authenticated=False), target
+            kept = tuple(records for records in answer.answer if _said_for(records, owners))
+            cut = replace(answer, rcode=Rcode.NOERROR, answer=kept, authority=())
+            return replace(cut, additional=(), authenticated=False), target
+        owners.add(target)
+    return answer, None
+
+
+def _said_for(records: RecordSet, owners: set[Labels]) -> bool:
+    """Whether ``records`` lead on from one of ``owners``: an alias, or a DNAME above it."""
+    if kind_of(records) == Rtype.DNAME:
+        return any(is_within(owner, lower(records.owner)) for owner in owners)
+    return lower(records.owner) in owners
 
 
 def prohibited(address: str) -> Answer:
@@ -195,41 +179,6 @@ def _come_back(before: Answer, ours: Answer) -> Answer:
         errors=before.errors + ours.errors,
         forwarded=True,
         basis=None,
-    )
-
-
-def _alias(sets: tuple[RecordSet, ...], owner: Labels) -> Labels | None:
-    for records in sets:
-        if records.rtype == Rtype.CNAME and lower(records.owner) == owner:
-            try:
-                return lower(first_name(records.rdatas[0]))
-            except BadReply:
-                return None
-    return None
-
-
-def _of_the_chain(reply: Reply) -> tuple[RecordSet, ...]:
-    """The records of the answer at the name that was asked and at those it is an alias of."""
-    names = {lower(reply.qname)}
-    at = lower(reply.qname)
-    for _ in range(MAX_CHAIN):
-        target = _alias(reply.answer, at)
-        if target is None or target in names:
-            break
-        names.add(target)
-        at = target
-    above = {name[cut:] for name in names for cut in range(1, len(name) + 1)}
-    dnames = {
-        lower(records.owner)
-        for records in reply.answer
-        if records.rtype == Rtype.DNAME and lower(records.owner) in above
-    }
-    kept = names | dnames
-    return tuple(
-        records
-        for records in reply.answer
-        if lower(records.owner) in names
-        or (records.rtype in (Rtype.DNAME, Rtype.RRSIG) and lower(records.owner) in kept)
     )
 
 

@@ -99,7 +99,6 @@ HEAD = struct.pack("!HHHHHH", 1, 0x8000, 0, 1, 0, 0)
         HEAD + b"\0\0\1\0\1\0\0\0\1\0\3abc", HEAD + b"\0\0\1\0\1\0\0\0\1\0\5abc",
         HEAD + b"\0\0\2\0\1\0\0\0\1\0\1\1", HEAD + b"\0\0\2\0\1\0\0\0\1\0\2\0\0",
         HEAD + b"\0\0\x23\0\1\0\0\0\1\0\5\0\1\0\1\xff",
-        HEAD + b"\0\0\x10\0\1\0\0\0\1\0\1xbehind",
         struct.pack("!HHHHHH", 1, 0x8000, 2, 0, 0, 0),
         struct.pack("!HHHHHH", 1, 0x8000, 0, 65535, 0, 0),
         HEAD + (b"\x3f" + b"a" * 63) * 5 + b"\0",
@@ -108,6 +107,11 @@ HEAD = struct.pack("!HHHHHH", 1, 0x8000, 0, 1, 0, 0)
 def test_what_is_no_reply_is_told_so(wire):
     with pytest.raises(BadReply):
         read_reply(wire)
+
+
+def test_octets_behind_the_last_record_are_no_part_of_it():
+    wire = HEAD + b"\0\0\x10\0\1\0\0\0\1\0\2\1x"
+    assert read_reply(wire + b"behind") == read_reply(wire)
 
 
 def chained(pointers: int, records: int) -> bytes:

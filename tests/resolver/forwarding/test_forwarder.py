@@ -234,7 +234,7 @@ def test_when_the_first_upstream_fails_the_second_is_asked(first):
 
                 def fail(reply):
                     reply.set_rcode(dns.rcode.SERVFAIL)
-                    return reply if first == "servfail" else reply.to_wire() + b"rubbish"
+                    return reply if first == "servfail" else reply.to_wire()[:14] + b"rubbish"
 
                 bad.twist = fail
             authority, forwarder = await stack.enter_async_context(upstream(("127.0.0.1", port)))
@@ -573,7 +573,7 @@ def test_in_a_chain_first_zone_what_is_not_registered_is_asked_of_ordinary_dns()
                 "www.bahamas.bs. 60 IN A 192.0.2.50"
             ]
             assert (await ask("gone.bs")).answer[0][0].to_text() == "192.0.2.51"
-            assert (await ask("nosuch.bs")).authority[0].name.to_text() == "test."
+            assert (await ask("nosuch.bs")).authority[0].name.to_text() == "bs."
             # The chain comes first, and what is somebody's stays here.
             assert (await ask("www.alice.bs")).answer[0][0].to_text() == "192.0.2.7"
             assert (await ask("nosuch.alice.bs")).rcode() == dns.rcode.NXDOMAIN
