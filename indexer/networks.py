@@ -80,6 +80,15 @@ class Network:
     easiest_bits: int = 0x207FFFFF
     """The least work that a header may show, as it stands in headers; regtest asks for next to
     none."""
+    retargets: bool = False
+    """Whether the work that is asked for changes every 2016 blocks; regtest's never does."""
+    easy_when_late: bool = False
+    """Whether a block 20 minutes after the last one needs the least work only."""
+    bip94: bool = False
+    """Whether a new target is reckoned from the period's first block, as on testnet4."""
+    known_blocks: Mapping[int, str] = field(default_factory=dict)
+    """Hashes in display hex of blocks that are known to be buried deep. A chain that ends below
+    the last of them is not all there is, and one with another block there is not this one."""
     announcers: tuple[str, ...] = ("judecn.id", "muneeb.id", "shea256.id")
     """Names whose owners' announcements are taken (spec section 1.17)."""
 
@@ -127,6 +136,12 @@ MAINNET = Network(
     },
     checkpoints={420518: bytes.fromhex("106d4648661d49e16d103b071e26617e")},
     easiest_bits=0x1D00FFFF,
+    retargets=True,
+    known_blocks={
+        383616: "00000000000000000aab6a2b34e979b09ca185584bd1aecf204f24d150ff55e9",
+        540107: "00000000000000000021868c2cefc52a480d173c849412fe81c4e5ab806f94ab",
+        866342: "000000000000000000014ce9ba7c6760053c3c82ce6ab43d60afb101d3c8f1f1",
+    },
 )
 
 _NEW_NETWORK_EPOCH = replace(EPOCH_3, last_block=None)
@@ -142,6 +157,9 @@ TESTNET = Network(
     epochs=(_NEW_NETWORK_EPOCH,),
     confirmations=6,
     easiest_bits=0x1D00FFFF,
+    retargets=True,
+    easy_when_late=True,
+    known_blocks={928828: "00000000000cee3a01a2821fe68eaa06000e8c744320efca8fcff9c4b9cf76c2"},
 )
 
 REGTEST = Network(

@@ -5,6 +5,7 @@ from hashlib import sha256
 
 from embit.hashes import hash160
 
+from indexer.bitcoin.headers import target_of_bits
 from indexer.bitcoin.transactions import (
     TxIn,
     TxOut,
@@ -59,6 +60,7 @@ class FakeNode:
         self.blocks: list[tuple[bytes, bytes]] = []  # (hash, raw) by height
         self.spent: dict[tuple[bytes, int], bytes] = {}
         self.down = False
+        self.bits = _BITS
         self.initial_download: bool | None = False
         self.tip_time: int | None = None
         self._made = 0
@@ -88,7 +90,9 @@ class FakeNode:
         )
         raws = [coinbase, *transactions]
         root = merkle_root([parse_transaction(raw).txid for raw in raws])
-        block_hash, header = _mine_header(self.blocks[-1][0], root, 1_700_000_000 + height)
+        block_hash, header = _mine_header(
+            self.blocks[-1][0], root, 1_700_000_000 + height, self.bits
+        )
         self.blocks.append((block_hash, header + bytes((len(raws),)) + b"".join(raws)))
         assert len(raws) < 0xFD
         return block_hash
@@ -126,13 +130,13 @@ class FakeNode:
         return {outpoint: self.spent[outpoint] for outpoint in outpoints}
 
 
-def _mine_header(previous: bytes, root: bytes, time: int) -> tuple[bytes, bytes]:
+def _mine_header(previous: bytes, root: bytes, time: int, bits: int) -> tuple[bytes, bytes]:
     head = (4).to_bytes(4, "little") + previous + root
-    head += time.to_bytes(4, "little") + _BITS.to_bytes(4, "little")
-    for nonce in range(1000):
+    head += time.to_bytes(4, "little") + bits.to_bytes(4, "little")
+    for nonce in range(100_000):
         header = head + nonce.to_bytes(4, "little")
         digest = double_sha256(header)
-        if digest[31] < 0x7F:
+        if int.from_bytes(digest, "little") <= target_of_bits(bits):
             return digest, header
     raise AssertionError(f"no proof of work found for {hash_hex(root)}")
 

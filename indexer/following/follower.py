@@ -13,17 +13,18 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Protocol
 
-from indexer.bitcoin.headers import meets_target, parse_header
+from indexer.bitcoin.headers import parse_header
 from indexer.bitcoin.transactions import hash_hex
 from indexer.following.ahead import Lane, Reader
 from indexer.following.chain import Connect, ForkTooDeep, Step, last_shared, plan
+from indexer.following.headers import HeaderChain
 from indexer.following.progress import Meter, Progress
 from indexer.following.reading import BadBlock, BlockSource, ReadBlock
 from indexer.networks import Network
 from indexer.node.node import ChainInfo, NodeError, NodePruned
 from indexer.protocol.apply import Outcome, apply_block
 from indexer.protocol.rows import DamagedRow
-from indexer.protocol.schema import UNDO_BLOCKS
+from indexer.protocol.schema import UNDO_BLOCKS, header_key
 from indexer.table.table import NameTable, Snapshot, TableError
 
 log = logging.getLogger("blockstore.follower")
@@ -97,6 +98,7 @@ class Follower:
         self._on_blocks = on_blocks
         self._clock = clock
         self._checked_chain = False
+        self._headers = HeaderChain(node, network, lambda at: table.get(header_key(at)))
         self._reader = Reader(node, network.magic, lanes)
         self._meter = Meter()
         self._told_progress = self._looked = 0.0
@@ -169,7 +171,7 @@ class Follower:
         self._check_chain(info)
         reach = info.blocks - self._confirmations + 1
         target = max(info.blocks, info.headers) - self._confirmations + 1
-        target = max(target, self._network.first_block)
+        target = max(target, self._network.first_block, *self._network.known_blocks)
         self._note(info, target)
         done = False
         try:
@@ -296,7 +298,8 @@ class Follower:
             # The new branch is read and checked as far as the old one goes before any of the old
             # one is given up for it.
             ready = list(islice(blocks, back))
-            if back and not self._follows(ready, self._height() - back):
+            headers = [block.header for block in ready]
+            if back and not self._headers.is_followed_by(connects[0].height, headers):
                 return False
             for _ in range(back):
                 height = self._height()
@@ -313,32 +316,12 @@ class Follower:
         """Whether the headers of these blocks are a chain that grows from our block below them.
 
         So a long plan begins only where it can end: not on a chain that turned round while it was
-        asked for. Raises BadBlock for a header without work. A node that shows no headers is
+        asked for. Raises BadBlock for a header without its work. A node that shows no headers is
         believed until its blocks come.
         """
         raws = self._node.headers([step.block_hash for step in connects])
-        below = connects[0].height - 1
-        parent = self._table.block_hashes([below]).get(below)
-        for step, raw in zip(connects, raws or (), strict=raws is not None):
-            header = parse_header(raw)
-            if parent is not None and header.previous_hash != parent:
-                return False
-            if not meets_target(header):
-                raise BadBlock(
-                    f"the header of block {step.height} ({hash_hex(step.block_hash)}) does not"
-                    " show the work that it claims; check the node"
-                )
-            parent = header.hash
-        return True
-
-    def _follows(self, blocks: Sequence[ReadBlock], fork: int) -> bool:
-        """Whether the blocks are a chain that grows from our block at height ``fork``."""
-        parent = self._table.block_hashes([fork]).get(fork)
-        for block in blocks:
-            if parent is not None and block.header.previous_hash != parent:
-                return False
-            parent = block.header.hash
-        return True
+        headers = [parse_header(raw) for raw in raws or ()]
+        return self._headers.is_followed_by(connects[0].height, headers)
 
     def _connect(self, step: Connect, block: ReadBlock, *, last: bool) -> bool:
         """Judge and write one block; False where it does not follow our last one.
@@ -347,8 +330,7 @@ class Follower:
         written, and a power cut a few blocks at most, which are fetched again.
         """
         header = block.header
-        parent = self._table.block_hashes([step.height - 1]).get(step.height - 1)
-        if parent is not None and header.previous_hash != parent:
+        if not self._headers.is_followed_by(step.height, [header]):
             return False
         outcome = apply_block(
             self._table, self._network, step.height, header.raw, list(block.candidates)
