@@ -13,6 +13,7 @@ PREORDER_EXPIRE = BLOCKS_PER_DAY
 CONSENSUS_WINDOW = 24  # blocks whose consensus hash an operation may name
 MAX_NAMES_PER_SENDER = 25
 INFINITE_LIFETIME = 0xFFFFFFFF
+MAX_NETWORK_NAME = 255  # characters; what names the network of a proof or a file reads as many
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,14 @@ class Network:
     the last of them is not all there is, and one with another block there is not this one."""
     announcers: tuple[str, ...] = ("judecn.id", "muneeb.id", "shea256.id")
     """Names whose owners' announcements are taken (spec section 1.17)."""
+
+    def __post_init__(self) -> None:
+        fits = 0 < len(self.name) <= MAX_NETWORK_NAME
+        if not fits or not (self.name.isascii() and self.name.isprintable()):
+            raise ValueError(
+                f"a network's name has 1 to {MAX_NETWORK_NAME} printable ASCII characters, not"
+                f" {self.name[:40]!r}"
+            )
 
     def epoch(self, height: int) -> Epoch:
         """The rules at ``height``."""

@@ -38,7 +38,7 @@ from typing import Any, Protocol
 from embit.hashes import hash160
 
 from indexer.bitcoin.transactions import double_sha256
-from indexer.networks import Network
+from indexer.networks import MAX_NETWORK_NAME, Network
 from indexer.protocol.consensus import CONSENSUS_HASH_BYTES, skip_heights
 from indexer.protocol.serialized import MAX_TEXT, BadSerialization, Serialized, read_serialized
 
@@ -197,7 +197,7 @@ def verify_proof(proof: Proof, height: int, consensus_hash: bytes, network: Netw
     Raises ``BadProof`` and nothing else.
     """
     if proof.network != network.name:
-        raise BadProof(f"it is of the network {proof.network!r}, not of {network.name!r}")
+        raise BadProof(f"it is of the network {proof.network[:40]!r}, not of {network.name!r}")
     if network.is_frozen(height):
         raise BadProof(
             f"the consensus hashes of {network.name} after block {network.frozen_at} do not follow"
@@ -304,7 +304,7 @@ def read_proof(text: bytes | str) -> Proof:
     _exactly(document, expected, "the proof")
     path = _list(document["path"], MAX_PATH, "path")
     return Proof(
-        network=_text(document["network"], 64, "network"),
+        network=_text(document["network"], MAX_NETWORK_NAME, "network"),
         height=_height(document["height"]),
         operation=_text(document["operation"], MAX_TEXT, "operation"),
         operation_branch=_read_branch(document["operation_branch"], MAX_OPERATION_BRANCH),

@@ -17,13 +17,19 @@ class DamagedRow(ValueError):
     """Bytes in the database that no writer of ours wrote."""
 
 
+_NUMBER_BITS = 65 * 7
 _SHORT = [bytes((number,)) for number in range(0x80)]
 
 
 def write_number(number: int) -> bytes:
-    """A non-negative integer in as few bytes as it needs, seven bits a byte, lowest first."""
-    if number < 0x80:
+    """A non-negative integer in as few bytes as it needs, seven bits a byte, lowest first.
+
+    Raises ``ValueError`` for one that ``read_number`` would not read.
+    """
+    if 0 <= number < 0x80:
         return _SHORT[number]
+    if number < 0 or number.bit_length() > _NUMBER_BITS:
+        raise ValueError(f"{number} is no number of a row")
     out = bytearray()
     while number >= 0x80:
         out.append(number & 0x7F | 0x80)
@@ -38,7 +44,7 @@ def read_number(row: bytes, at: int) -> tuple[int, int]:
         return row[at], at + 1
     number = shift = 0
     while True:
-        if at >= len(row) or shift > 448:
+        if at >= len(row) or shift >= _NUMBER_BITS:
             raise DamagedRow("a number runs past the end of its row")
         byte = row[at]
         at += 1

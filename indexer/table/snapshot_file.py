@@ -86,7 +86,7 @@ class CarriedBlock:
 def write_snapshot(table: Table) -> Iterator[bytes]:
     """The file of ``table``, in pieces of about ``PIECE`` bytes; the table holds a block at least.
 
-    Raises ``DamagedRow`` where a row of the table is.
+    Raises ``DamagedRow`` where a row of the table is, or has more than ``MAX_ROW`` bytes.
     """
     consensus_hash = table.computed_consensus_hash(table.height)
     if consensus_hash is None:
@@ -107,6 +107,8 @@ def write_snapshot(table: Table) -> Iterator[bytes]:
     for height in range(first, table.height + 1):
         header = table.header(height)
         row = write_carried(o for o in read_carried(table.carried(height)) if o.counted)
+        if len(row) > MAX_ROW:
+            raise DamagedRow(f"block {height} has more than {MAX_ROW} bytes of operations")
         frame = header[:4] + header[4 + _LINK :] + write_number(len(row)) + row
         made.append(compressor.compress(frame))
         if sum(map(len, made)) >= PIECE:

@@ -20,6 +20,7 @@ from tests.crashing import Writer
 FLIPS = int(os.environ.get("BLOCKSTORE_FLIPS", "60"))
 """How many bits are flipped, and how many tails cut; 1000 take some minutes."""
 TAIL = 64 * 1024
+pytestmark = pytest.mark.timeout(120 + FLIPS)
 
 Rows = dict[bytes, bytes]
 
