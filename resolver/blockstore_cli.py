@@ -15,6 +15,7 @@ from resolver.cli import doctor, keys, proof, wishes
 from resolver.cli import names as cli_names
 from resolver.cli.asking import Daemon, PrintingGroup, fail
 from resolver.cli.which_daemon import HOST, PORT, AtPort, Door, OwnDaemon
+from resolver.daemon.interpreter import keep_memory
 from resolver.process.places import NETWORKS, PLACES, env_name
 from resolver.words import CONTEXT
 
@@ -118,6 +119,7 @@ for _command, _name in cli_names.FORMER_NAMES:
 
 def main() -> None:
     """The program."""
+    keep_memory()
     try:
         cli(prog_name="blockstore-cli")
     except Exception as error:  # noqa: BLE001 - a bug of ours; still one line for the person

@@ -10,7 +10,6 @@ import http.client
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any, NoReturn
 
 import click
 
+from indexer import child
 from resolver.daemon import chain_commands, table_commands
 from resolver.process import own_socket, pidfile
 from resolver.process.own_socket import Busy, Unreachable
@@ -37,6 +37,7 @@ from resolver.settings.settings import (
     takes_many,
 )
 from resolver.settings.types import as_text
+from resolver.terminal import say
 from resolver.words import CONTEXT, PID_NAME, VERSION, Command, status_lines
 
 OK, FAILED, UNUSABLE, NOT_RUNNING = 0, 1, 2, 3
@@ -97,7 +98,7 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
         return load(read_toml(path, must_exist), os.environ, flags, cwd)
     except SettingsError as error:
         for problem in error.problems:
-            click.echo(f"blockstored: {problem}", err=True)
+            say(f"blockstored: {problem}", err=True)
         sys.exit(UNUSABLE)
 
 
@@ -118,7 +119,7 @@ def working_dir(flags: Mapping[str, Any]) -> Path:
     try:
         toml = read_toml(path, must_exist)
     except SettingsError as error:
-        click.echo(f"blockstored: {error.problems[0]}; it is left aside", err=True)
+        say(f"blockstored: {error.problems[0]}; it is left aside", err=True)
         toml = {}
     try:
         wanted = {key: toml[key] for key in places if key in toml}
@@ -129,7 +130,7 @@ def working_dir(flags: Mapping[str, Any]) -> Path:
 
 def fail(exit_code: int, sentence: str) -> NoReturn:
     """One line on stderr, and the end."""
-    click.echo(f"blockstored: {sentence}", err=True)
+    say(f"blockstored: {sentence}", err=True)
     sys.exit(exit_code)
 
 
@@ -186,30 +187,29 @@ def _start_in_background(flags: Mapping[str, Any]) -> None:
         for one in value if isinstance(value, tuple) else (value,):
             arguments += [flag_name(name), str(one)]
     reading, writing = os.pipe()
-    command = [sys.executable, "-P", "-m", "resolver.blockstored", "start", "--foreground"]
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    foreground = ["start", "--foreground", "--ready-fd", str(writing)]
     try:
-        child = subprocess.Popen(  # noqa: S603 - our own program with the flags we were given
-            [*command, "--ready-fd", str(writing), *arguments],
+        started = subprocess.Popen(  # noqa: S603 - our own program with the flags we were given
+            child.command("resolver.blockstored", "main", *foreground, *arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(writing,),
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
     finally:
         os.close(writing)
     report = _read_report(reading, START_TIMEOUT)
     if report is None:
-        fail(FAILED, f"pid {child.pid} still has not started; see `blockstored status` and the log")
+        fail(
+            FAILED, f"pid {started.pid} still has not started; see `blockstored status` and the log"
+        )
     word, _, text = report.partition(" ")
     if word == "ready":
-        click.echo(f"blockstored runs as pid {child.pid}. {text}")
+        say(f"blockstored runs as pid {started.pid}. {text}")
         return
-    child.wait()
-    fail(UNUSABLE, text or f"it ended with exit code {child.returncode}; see the log")
+    started.wait()
+    fail(UNUSABLE, text or f"it ended with exit code {started.returncode}; see the log")
 
 
 def _read_report(reading: int, timeout: float) -> str | None:
@@ -239,22 +239,21 @@ def _read_report(reading: int, timeout: float) -> str | None:
 def stop(timeout: float, **flags: Any) -> None:
     """Stop the daemon: doors first, then between two blocks, databases last."""
     path = working_dir(flags) / PID_NAME
-    pid = _owner(path)
+    try:
+        pid = pidfile.signal_owner(path)
+    except PermissionError:
+        fail(FAILED, f"the daemon in {path.parent} is another user's; stop it as that one")
+    except OSError as error:
+        fail(FAILED, f"{path} cannot be read ({error.strerror}); ask as the user it runs as")
     if pid is None:
         _not_running(path.parent)
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        pass  # it ended by itself meanwhile
-    except PermissionError:
-        fail(FAILED, f"pid {pid} belongs to another user; stop it as that one")
     if not pidfile.wait_released(path, timeout):
         fail(
             FAILED,
             f"pid {pid} has not ended within {timeout:g} seconds; wait, or kill -9 it:"
             " no indexed block and no record is lost",
         )
-    click.echo(f"blockstored (pid {pid}) has stopped.")
+    say(f"blockstored (pid {pid}) has stopped.")
 
 
 def _not_running(folder: Path) -> NoReturn:
@@ -279,18 +278,16 @@ def status(as_json: bool, **flags: Any) -> None:
     pid = _owner(folder / PID_NAME)
     if pid is None:
         if as_json:
-            click.echo(json.dumps({"running": False}, indent=4))
+            say(json.dumps({"running": False}, indent=4))
         _not_running(folder)
     info = _ask_info(folder)
     if as_json:
-        click.echo(
-            json.dumps({"running": True, "pid": pid, "info": info}, indent=4, sort_keys=True)
-        )
+        say(json.dumps({"running": True, "pid": pid, "info": info}, indent=4, sort_keys=True))
     if info is None:
         fail(FAILED, f"runs as pid {pid}, but its API does not answer (yet); see the log")
     if not as_json:
         for line in status_lines(pid, info):
-            click.echo(line)
+            say(line)
 
 
 def _ask_info(folder: Path) -> dict[str, Any] | None:
@@ -339,15 +336,15 @@ def config(form: str, **flags: Any) -> None:
     """Print the effective settings and where each came from; secrets are not shown."""
     settings = read_settings(flags)
     if form == "toml":
-        click.echo(settings_text.to_toml(settings), nl=False)
+        say(settings_text.to_toml(settings), nl=False)
     else:
-        click.echo(json.dumps(settings_text.effective(settings), indent=4))
+        say(json.dumps(settings_text.effective(settings), indent=4))
 
 
 @cli.command(context_settings=CONTEXT)
 def version() -> None:
     """Print the version."""
-    click.echo(f"blockstored {VERSION}")
+    say(f"blockstored {VERSION}")
 
 
 for _room in (chain_commands, table_commands):

@@ -149,6 +149,12 @@ class Service:
             cookie_file=settings.node_cookie_file,
             timeout=settings.node_timeout,
         )
+        if isinstance(node, BitcoinNode) and node.credentials.is_lasting:
+            log.warning(
+                "The password of the node is shown to whoever listens at %s, also while the node is"
+                " down; of a node on this machine its cookie file is safer (node_cookie_file).",
+                node.place,
+            )
         if not settings.wait_for_node:
             await asyncio.to_thread(meet, node, self.index.network)
         return node

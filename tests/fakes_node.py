@@ -31,6 +31,7 @@ class FakeNode:
         self.answers: dict[str, Any] = {}
         self.plan: list[Any] = []
         self.seen: list[Any] = []
+        self.turned_away = 0
         self.connections = 0
         self.strict = False
         self.backwards = False
@@ -85,6 +86,7 @@ class FakeNode:
         body = door.rfile.read(int(door.headers["Content-Length"]))
         wanted = "Basic " + base64.b64encode(self.credentials.encode()).decode()
         if door.headers.get("Authorization") != wanted:
+            self.turned_away += 1
             self._send(door, 401, b"")
             door.close_connection = True
             return

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from indexer.child import command
 from indexer.following.ahead import Batch, Lane, OwnLane
 from indexer.following.block_files import BlockFiles, FileLane, Place
 from indexer.following.chain import Connect
@@ -80,10 +81,9 @@ class LaneProcess:
         self._files = files
         self._turn = threading.Condition()
         self._asked = self._answered = 0
-        # -c rather than -m: the module under its own name, for the classes that travel.
-        program = "from indexer.following.lane_process import serve; serve()"
+        # The module under its own name, for the classes that travel.
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-c", program],
+            command("indexer.following.lane_process", "serve"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(),
@@ -140,9 +140,8 @@ class LaneProcess:
 
 
 def _environment() -> dict[str, str]:
-    """What Python needs to find the same modules, and nothing of ours."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("BLOCKSTORE_")}
-    return kept | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    """What the system needs, and nothing of ours."""
+    return {name: text for name, text in os.environ.items() if not name.startswith("BLOCKSTORE_")}
 
 
 def serve() -> None:

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from bitcoinrpc.authproxy import JSONRPCException
 
 from indexer.bitcoin.headers import hash_bytes
+from indexer.node.credentials import Credentials
 from indexer.node.failures import (
     DROPPED,
     NodeError,
@@ -29,7 +30,7 @@ from indexer.node.failures import (
     translated,
 )
 from indexer.node.replies import read_json
-from indexer.node.wire import Call, Proxy, Wire, authorization
+from indexer.node.wire import Call, Proxy, Wire
 
 log = logging.getLogger("blockstore.indexer")
 
@@ -82,9 +83,12 @@ class Rpc:
         self._secure = parts.scheme == "https"
         self._host, self._port = parts.hostname, port
         self._path = parts.path or "/"
-        self._user = unquote(parts.username or "") if user is None else user
-        self._password = unquote(parts.password or "") if password is None else password
-        self._cookie_file = cookie_file
+        self.credentials = Credentials(
+            unquote(parts.username or "") if user is None else user,
+            unquote(parts.password or "") if password is None else password,
+            cookie_file,
+            self.place,
+        )
         self._timeout = timeout
         self._max_reply_bytes = max_reply_bytes
         self._local = threading.local()
@@ -250,11 +254,12 @@ class Rpc:
                 self.losses += 1
                 raise translated(failure, self.place, self._timeout) from None
             wire.rest()
+            self.credentials.taken()
             return result
 
     def _is_worth_repeating(self, failure: BaseException, kept_and_may_repeat: bool) -> bool:
         if isinstance(failure, NotLetIn):
-            return self._cookie_file is not None and failure.status == 401
+            return self.credentials.refused(failure)
         return kept_and_may_repeat and isinstance(failure, DROPPED)
 
     def _wire(self) -> Wire:
@@ -269,7 +274,7 @@ class Rpc:
                 self._port,
                 self._path,
                 self._timeout,
-                authorization(self._user, self._password, self._cookie_file),
+                self.credentials.header(),
                 self._max_reply_bytes,
                 self.place,
             )

@@ -4,7 +4,6 @@ What must stay true: a reply is read only up to its bound, and its HTTP status i
 its text; no credential is in any text that leaves here.
 """
 
-import base64
 import contextlib
 import http.client
 import json
@@ -12,7 +11,6 @@ import math
 import socket
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from bitcoinrpc.authproxy import AuthServiceProxy
@@ -20,7 +18,6 @@ from bitcoinrpc.authproxy import AuthServiceProxy
 from indexer.node.failures import NodeError, NodeUnavailable, NotLetIn
 from indexer.node.replies import read_json
 
-MAX_COOKIE_BYTES = 4_096
 SLOWEST_REPLY = 10
 """How many times the timeout a reply may take that keeps coming."""
 
@@ -187,21 +184,6 @@ def _batch_body(calls: Sequence[Call]) -> str:
             for number, (method, params) in enumerate(calls)
         ]
     )
-
-
-def authorization(user: str, password: str, cookie_file: Path | None) -> str:
-    """The header of that name; where there is a cookie file, by what stands in it now."""
-    if cookie_file is not None:
-        try:
-            with cookie_file.open("rb") as file:
-                text = file.read(MAX_COOKIE_BYTES).decode("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            raise NodeUnavailable(
-                f"cannot read the node's cookie file {cookie_file}; is bitcoind "
-                "running, and may this user read the file?"
-            ) from None
-        user, _, password = text.partition(":")
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
 class Proxy(AuthServiceProxy):

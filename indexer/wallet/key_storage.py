@@ -34,6 +34,8 @@ MAX_PASSPHRASE = 1_000
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 17, 8, 1
 """128 MiB and half a second for each try at a passphrase."""
 _MOST_N, _MOST_R, _MOST_P = 1 << 20, 16, 4
+_MOST_MEMORY = 1 << 28
+"""Bytes that a file may make us take for a try: 128 N R (RFC 7914 section 2)."""
 _MARK = "blockstore-keys"
 _SALT_BYTES, _NONCE_BYTES, _KEY_BYTES = 16, 12, 32
 
@@ -185,8 +187,13 @@ def _decrypted(text: str, passphrase: str | None, path: Path) -> str:
             raise ValueError
         n, r, p = map(int, words[3:6])
         salt = bytes.fromhex(words[6])
-        sealed = base64.b64decode("".join(body.split()), validate=True)
+        written = "".join(body.split())
+        sealed = base64.b64decode(written, validate=True)
+        if base64.b64encode(sealed).decode("ascii") != written:  # bits that stand for nothing
+            raise ValueError
         if n & (n - 1) or not (2 <= n <= _MOST_N and 1 <= r <= _MOST_R and 1 <= p <= _MOST_P):
+            raise ValueError
+        if 128 * n * r > _MOST_MEMORY:
             raise ValueError
         if len(salt) != _SALT_BYTES or len(sealed) < _NONCE_BYTES + 16:
             raise ValueError

@@ -19,7 +19,8 @@ from resolver import refusals
 from resolver.cli.which_daemon import BadPlace, Door, NobodyThere
 from resolver.process.own_socket import Busy
 from resolver.refusals import Refusal
-from resolver.words import CONTEXT
+from resolver.terminal import say
+from resolver.words import CONTEXT, printable
 
 MAX_REPLY = 4 * 2**20
 ASK_FIRST = "see `pending` for whether it was begun, before you try again"
@@ -146,10 +147,10 @@ class Daemon:
         """Print ``value``: as JSON, or as the lines that ``human`` makes of it."""
         for_people = sys.stdout.isatty() if self.human is None else self.human
         if not for_people:
-            click.echo(json.dumps(value, indent=4, sort_keys=True))
+            say(json.dumps(value, indent=4, sort_keys=True))
             return
         for line in (human or described)(value):
-            click.echo(printable(line))
+            say(printable(line))
 
 
 def _is_listing(answer: Any) -> bool:
@@ -159,14 +160,9 @@ def _is_listing(answer: Any) -> bool:
 
 def fail(exit_code: int, sentence: str, hint: str) -> NoReturn:
     """Say why and what to do next on stderr, and end."""
-    click.echo(f"blockstore-cli: {printable(sentence)}", err=True)
-    click.echo(f"Next: {printable(hint)}", err=True)
+    say(f"blockstore-cli: {printable(sentence)}", err=True)
+    say(f"Next: {printable(hint)}", err=True)
     sys.exit(exit_code)
-
-
-def printable(text: str) -> str:
-    """``text`` without what a terminal would obey."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def described(value: Any, indent: str = "") -> Lines:

@@ -17,6 +17,7 @@ from click.shell_completion import get_completion_class
 from resolver import refusals
 from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand
 from resolver.cli.which_daemon import AtPort, OwnDaemon
+from resolver.terminal import say
 
 DNS_TIMEOUT = 3.0
 FEW_PEERS = 1
@@ -194,7 +195,7 @@ def completion(context: click.Context, shell: str) -> None:
     found = get_completion_class(shell)
     assert found is not None, "click knows the shells that are offered"
     root = context.find_root().command
-    click.echo(found(root, {}, "blockstore-cli", "_BLOCKSTORE_CLI_COMPLETE").source())
+    say(found(root, {}, "blockstore-cli", "_BLOCKSTORE_CLI_COMPLETE").source())
 
 
 COMMANDS: tuple[tuple[click.Command, str], ...] = ((doctor, "doctor"), (completion, "completion"))

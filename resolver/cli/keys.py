@@ -9,9 +9,11 @@ from pathlib import Path
 import click
 
 from resolver import refusals
-from resolver.cli.asking import Daemon, PrintingCommand, fail, printable
+from resolver.cli.asking import Daemon, PrintingCommand, fail
 from resolver.cli.signing import told
 from resolver.cli.waiting import confirmed, read_psbt
+from resolver.terminal import say
+from resolver.words import printable
 
 MAX_NEW = 100
 
@@ -113,7 +115,7 @@ def sign(
     psbt = read_psbt(psbt_file)
     try:
         for line in told(unsigned_of(psbt), NETWORKS[network]):
-            click.echo(printable(line), err=True)
+            say(printable(line), err=True)
         if not yes and not confirmed("Sign it?"):
             fail(refusals.NOT_AGREED, "not agreed; nothing was signed", "throw the PSBT away")
         passphrase = read_passphrase(passphrase_file) if is_encrypted(key_file) else None

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from resolver import refusals
-from resolver.cli.asking import Daemon, Json, Lines, fail, printable
+from resolver.cli.asking import Daemon, Json, Lines, fail
 from resolver.cli.names import page_path
 from resolver.cli.signing import Budget, told
+from resolver.terminal import say
+from resolver.words import printable
 
 if TYPE_CHECKING:
     from indexer.wallet.keys import KeyRing
@@ -70,7 +72,7 @@ class Waiting:
                     break
                 if job["note"] != said:
                     said = job["note"]
-                    click.echo(printable(f"{job['id']}: {said}"), err=True)
+                    say(printable(f"{job['id']}: {said}"), err=True)
                 time.sleep(POLL)
                 job = self._ask(job)
         except KeyboardInterrupt:
@@ -84,12 +86,12 @@ class Waiting:
         try:
             answer: Json = self._daemon.get(path, secret=True)
         except SystemExit:
-            click.echo(f"{job['id']} is written down; blockstored goes on with it.", err=True)
+            say(f"{job['id']} is written down; blockstored goes on with it.", err=True)
             raise
         return answer
 
     def _left(self, job: Json) -> NoReturn:
-        click.echo(err=True)
+        say(err=True)
         fail(
             refusals.LEFT,
             f"{job['id']} is not done yet; blockstored goes on with it by itself",
@@ -122,7 +124,7 @@ class Waiting:
                     f" {job['id']} waits, and nothing more was paid",
                     f"`blockstore-cli resume {job['id']}` shows the PSBT",
                 )
-            click.echo(
+            say(
                 f"Sign {self._psbt_file}, then:"
                 f" blockstore-cli continue {job['id']} {self._psbt_file}",
                 err=True,
@@ -141,8 +143,8 @@ class Waiting:
         total = budget.with_this(unsigned, scripts)
         if total > budget.agreed:
             for line in told(unsigned, NETWORKS[self._network()]):
-                click.echo(printable(line), err=True)
-            click.echo(
+                say(printable(line), err=True)
+            say(
                 f"That makes {total} satoshis which leave these keys; {budget.agreed} were agreed"
                 " to in this command.",
                 err=True,
@@ -191,7 +193,7 @@ def confirmed(question: str) -> bool:
     try:
         return click.confirm(question, default=False, err=True)
     except click.Abort:
-        click.echo(err=True)
+        say(err=True)
         return False
 
 

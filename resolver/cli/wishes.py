@@ -14,19 +14,12 @@ from typing import Any
 import click
 
 from resolver import refusals
-from resolver.cli.asking import (
-    ASK_FIRST,
-    Daemon,
-    Json,
-    Lines,
-    PrintingCommand,
-    fail,
-    printable,
-    table,
-)
+from resolver.cli.asking import ASK_FIRST, Daemon, Json, Lines, PrintingCommand, fail, table
 from resolver.cli.names import page_path, read_data
 from resolver.cli.waiting import Waiting, confirmed, is_somebody_here, show_job
 from resolver.refusals import Refusal
+from resolver.terminal import say
+from resolver.words import printable
 
 Options = Mapping[str, Any]
 TRIES = 3
@@ -108,7 +101,7 @@ def wishing(
     try:
         job, waiting.agreed = _begun(daemon, body, plan, options["yes"])
     except KeyboardInterrupt:
-        click.echo(err=True)
+        say(err=True)
         fail(refusals.LEFT, "left before blockstored had answered", ASK_FIRST)
     waiting.follow(job)
 
@@ -137,7 +130,7 @@ def _begun(daemon: Daemon, body: Json, plan: Json, yes: bool) -> tuple[Json, int
 def agree(plan: Json, yes: bool) -> None:
     """Show the plan on stderr; return if the person agrees, end the program if not."""
     for line in plan["text"]:
-        click.echo(printable(line), err=True)
+        say(printable(line), err=True)
     if yes:
         return
     if not is_somebody_here():
@@ -180,7 +173,7 @@ def check_data(data: bytes, name: str, raw: bool, where: str) -> None:
             )
         return
     if zonefile.dropped:
-        click.echo(
+        say(
             f"blockstore-cli: {zonefile.dropped} records of {where} lie outside {name}, or cannot"
             " be served, and are as if they were not there.",
             err=True,
@@ -266,7 +259,7 @@ def update(
     if data == old:
         fail(refusals.USAGE, f"{name} holds this very data already; nothing was paid", "be glad")
     for line in difference(old, data, name):
-        click.echo(printable(line), err=True)
+        say(printable(line), err=True)
     wishing(daemon, {"wish": "update", "name": name}, options, data)
 
 

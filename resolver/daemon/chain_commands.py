@@ -13,6 +13,7 @@ import click
 from resolver.daemon.table_commands import progress
 from resolver.process import pidfile
 from resolver.settings.settings import Settings
+from resolver.terminal import say
 from resolver.words import (
     CONSENSUS_HEX,
     CONTEXT,
@@ -47,13 +48,13 @@ def commands(
 
         for path in files:
             if len(files) > 1:
-                click.echo(f"# {path}", err=True)
+                say(f"# {path}", err=True)
             try:
                 lines = _replayed(path, check)
             except BadChainFile as error:
                 fail(UNUSABLE, str(error))
             if lines is not None:
-                click.echo("\n".join([f"{path} differs from what it records.", *lines]), err=True)
+                say("\n".join([f"{path} differs from what it records.", *lines]), err=True)
                 sys.exit(DIFFERENT)
 
     @click.command(context_settings=CONTEXT, epilog=_EPILOG)
@@ -90,9 +91,9 @@ def _replayed(path: Path, check: bool) -> list[str] | None:
     chain = read_chain(path)
     for block, outcome in replay(chain, MemoryStore()):
         if block.height - 1 == chain.network.frozen_at:
-            click.echo(f"consensus: frozen at {chain.network.frozen_at}", err=True)
+            say(f"consensus: frozen at {chain.network.frozen_at}", err=True)
         hashes = f"{outcome.ops_hash.hex()} {outcome.consensus_hash.hex()}"
-        click.echo(f"{block.height} {hashes}")
+        say(f"{block.height} {hashes}")
         lines = first_difference(block, outcome) if check else None
         if lines is not None:
             return lines
@@ -148,7 +149,7 @@ def _verify(settings: Settings, height: int, trusted: bytes, fail: Fail) -> None
             fail(UNUSABLE, str(error))
     finally:
         table.close()
-    click.echo(f"{height} {computed.hex()}")
+    say(f"{height} {computed.hex()}")
     if computed != trusted:
         fail(
             DIFFERENT,

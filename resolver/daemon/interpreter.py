@@ -1,4 +1,4 @@
-"""The interpreter set up for a server: short pauses of its collector, short turns of its threads.
+"""The interpreter set up for a server: short pauses, short turns of its threads, no memory on disk.
 
 What must stay true: ``settle`` is called once, when the service is up; nothing it sets changes
 what the program does, only when.
@@ -6,6 +6,7 @@ what the program does, only when.
 
 import gc
 import sys
+from contextlib import suppress
 
 YOUNG_OBJECTS = 10_000
 """New containers that draw a look for rubbish among the young; Python's own 700 take a fifth of the
@@ -28,3 +29,13 @@ def settle() -> None:
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, YOUNG_ROUNDS, MIDDLE_ROUNDS)
     sys.setswitchinterval(SWITCH_SECONDS)
+
+
+def keep_memory() -> None:
+    """Leave no picture of our memory on the disk when we crash: it may hold keys (core(5))."""
+    try:
+        import resource
+    except ImportError:  # Windows makes none by itself
+        return
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -7,10 +7,13 @@ comes from outside, and one warning repeated a thousand times is ten lines and a
 import copy
 import logging
 import logging.handlers
+import os
 import re
 import time
 from collections.abc import Callable, Iterable
+from io import TextIOWrapper
 
+from resolver.process.own_files import open_own
 from resolver.settings.settings import Settings
 from resolver.settings.types import HIDDEN, without_credentials
 
@@ -93,6 +96,11 @@ class RepeatLimit(logging.Filter):
 
 class ReopeningFile(logging.handlers.RotatingFileHandler):
     """A rotating log file that can be opened anew after another program moved it away."""
+
+    def _open(self) -> TextIOWrapper:
+        """As the stock handler, but no link is followed, and nobody else's file written."""
+        descriptor = open_own(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        return os.fdopen(descriptor, "a", encoding=self.encoding, errors=self.errors)
 
     def reopen(self) -> None:
         """Close the file and open its name again."""

@@ -15,10 +15,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from resolver.daemon.interpreter import settle
+from resolver.daemon.interpreter import keep_memory, settle
 from resolver.daemon.logs import ReopeningFile, bridge_twisted, open_log
 from resolver.process.pidfile import AlreadyRunning, PidFile
 from resolver.settings.settings import Settings
+from resolver.terminal import say
 from resolver.words import VERSION, unwritable
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def run(
     cancelled at its end. ``ready_fd`` is a pipe that hears "ready ..." or "failed ..."; without
     one the log is also written to stderr, by ``stderr`` if given, from ``stderr_level`` on.
     """
+    keep_memory()
     report = _Report(ready_fd)
     terminal = None
     if ready_fd is None:
@@ -244,7 +246,7 @@ class _Report:
     def failed(self, sentence: str, exit_code: int = UNUSABLE) -> int:
         sentence = " ".join(sentence.split())
         if self._fd is None:
-            print(f"blockstored: {sentence}", file=sys.stderr)
+            say(f"blockstored: {sentence}", err=True)
         else:
             self._tell(f"failed {sentence}")
         return exit_code

@@ -22,6 +22,7 @@ from resolver.process import own_socket
 from resolver.process.own_socket import Busy, Unreachable
 from resolver.process.pidfile import AlreadyRunning, PidFile, owner
 from resolver.settings.settings import Settings
+from resolver.terminal import say
 from resolver.words import (
     CONSENSUS_HEX,
     CONTEXT,
@@ -80,7 +81,7 @@ def commands(
                 head = _export(settings, file, fail)
             except (OSError, _NoDaemon) as error:
                 fail(FAILED, _reason(error))
-        click.echo(
+        say(
             f"{file}: {file.stat().st_size} bytes, {head.network} up to block {head.height}\n"
             f"consensus hash {head.consensus_hash}\n"
             "Whoever imports it must have this hash from somebody they trust:\n"
@@ -238,7 +239,7 @@ def _import(settings: Settings, file: Path, trusted: bytes, height: int | None, 
     except (TableError, OSError) as error:
         fail(FAILED, _reason(error))
     last = head.height if height is None else height
-    click.echo(
+    say(
         f"The index of {head.network} holds the blocks {head.first_block} to {last}, judged again"
         f" in {time.monotonic() - began:.1f} seconds; consensus hash {trusted.hex()}.\n"
         "Operations that were refused up to there are not known to it. `blockstored start` goes on."
@@ -269,7 +270,7 @@ def _reindex(settings: Settings, height: int | None, fail: Fail) -> None:
         existed = folder.exists()
         start_over(folder)
         what = "The index was given up" if existed else "There was no index"
-        click.echo(
+        say(
             f"{what}; `blockstored start` makes it from block {network.first_block} on, from the"
             " node. `blockstored snapshot import` makes it from a snapshot file instead."
         )
@@ -293,9 +294,7 @@ def _reindex(settings: Settings, height: int | None, fail: Fail) -> None:
             rebuild(folder, network, height - 1, progress())
     except (RebuildFailed, TableError, OSError) as error:
         fail(FAILED, _reason(error))
-    click.echo(
-        f"The index ends at block {height - 1} now; `blockstored start` goes on with {height}."
-    )
+    say(f"The index ends at block {height - 1} now; `blockstored start` goes on with {height}.")
 
 
 # --- what they share
@@ -332,14 +331,14 @@ def progress() -> "OnBlock":
     """Says on a terminal how far it is, every few seconds."""
     due = time.monotonic() + SECONDS_A_LINE
 
-    def say(height: int, last: int) -> None:
+    def tell(height: int, last: int) -> None:
         nonlocal due
         now = time.monotonic()
         if now >= due and sys.stderr.isatty():
             due = now + SECONDS_A_LINE
-            click.echo(f"block {height} of {last}", err=True)
+            say(f"block {height} of {last}", err=True)
 
-    return say
+    return tell
 
 
 def _reason(error: Exception) -> str:

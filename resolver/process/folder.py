@@ -1,11 +1,15 @@
 """The working folder of a daemon that runs: made and checked, and where its doors are told."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from resolver.process.own_files import write_own
 from resolver.words import STATUS_NAME
+
+log = logging.getLogger("blockstore.service")
 
 
 class FolderError(Exception):
@@ -26,6 +30,12 @@ def make_folder(folder: Path) -> None:
             f"the working folder {folder} cannot be written to;"
             " mend its permissions or choose another with --working-dir"
         )
+    if os.name == "posix" and folder.stat().st_mode & 0o022:
+        log.warning(
+            "Others may write in the working folder %s, and so decide what is answered and paid"
+            " for; chmod go-w it.",
+            folder,
+        )
 
 
 class StatusFile:
@@ -33,9 +43,7 @@ class StatusFile:
 
     def __init__(self, folder: Path, told: Mapping[str, object]) -> None:
         self._path = folder / STATUS_NAME
-        fresh = self._path.with_suffix(".tmp")
-        fresh.write_text(json.dumps(told, indent=4) + "\n", "utf-8")
-        fresh.replace(self._path)
+        write_own(self._path, json.dumps(told, indent=4) + "\n")
 
     def remove(self) -> None:
         """It runs no more."""

@@ -1,14 +1,20 @@
 """One daemon a working folder: a pid file whose lock, not whose text, says who runs.
 
 The kernel drops the lock when the process ends in whatever way, so what is left behind by a
-killed daemon is never an obstacle. A pid is only ever signalled while its lock is held. Asking who
-runs keeps nobody from starting, and one who asks is not taken for a daemon by another who asks.
+killed daemon is never an obstacle. Nobody but the daemon's user can open the file, and so nobody
+else can hold the lock. A pid is only ever signalled while its lock is held, by a process that has
+this file open. Asking who runs keeps nobody from starting, and one who asks is not taken for a
+daemon by another who asks.
 """
 
 import os
+import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+
+from resolver.process.own_files import open_own
 
 if sys.platform == "win32":
     import msvcrt
@@ -60,15 +66,22 @@ class PidFile:
         """Take the lock and write our pid. Raises AlreadyRunning, OSError."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            fd = open_own(self.path, os.O_RDWR | os.O_CREAT)
             try:
                 if not _lock(fd):
                     if time.monotonic() >= deadline:
-                        raise AlreadyRunning(_read_pid(self.path))
+                        pid = _read_pid(fd)
+                        if pid is None or _has_open(pid, fd) is not False:
+                            raise AlreadyRunning(pid)
+                        # Left behind by a killed daemon in the days when others could read it, and
+                        # held by one who only does.
+                        self.path.unlink(missing_ok=True)
                     time.sleep(PROBE_POLL)
                     continue
                 # A daemon that ends removes its file: the lock must be on the one with the name.
                 if _is_named(fd, self.path):
+                    if hasattr(os, "fchmod"):
+                        os.fchmod(fd, 0o600)
                     os.ftruncate(fd, 0)
                     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
                     self._fd, fd = fd, -1
@@ -86,20 +99,47 @@ class PidFile:
 
 
 def owner(path: Path) -> int | None:
-    """The pid of the process that holds the lock on ``path``; None where nobody does."""
+    """The pid of the process that holds the lock on ``path``; None where no daemon does.
+
+    Raises OSError where the file cannot be looked at, or is none of ours.
+    """
     try:
-        fd = os.open(path, os.O_RDWR)
+        fd = open_own(path, os.O_RDWR)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         if _lock(fd, shared=True):
             return None
+        # The lock is taken an instant before the pid is written.
+        deadline = time.monotonic() + 1.0
+        while (pid := _read_pid(fd)) is None and time.monotonic() < deadline:
+            time.sleep(POLL)
+        if pid is not None and _has_open(pid, fd) is False:
+            return None  # somebody else holds the lock, and the pid is of old
+        return pid
     finally:
         os.close(fd)
-    # The lock is taken an instant before the pid is written.
-    deadline = time.monotonic() + 1.0
-    while (pid := _read_pid(path)) is None and time.monotonic() < deadline:
-        time.sleep(POLL)
+
+
+def signal_owner(path: Path, number: int = signal.SIGTERM) -> int | None:
+    """Send the daemon that holds the lock on ``path`` a signal; its pid, None where there is none.
+
+    Raises OSError as ``owner``, and PermissionError where it is another user's.
+    """
+    pid = owner(path)
+    if pid is None:
+        return None
+    with suppress(ProcessLookupError):  # it ended by itself meanwhile
+        try:
+            process = os.pidfd_open(pid)
+        except (AttributeError, OSError):  # an older kernel, or none of Linux
+            os.kill(pid, number)
+            return pid
+        try:
+            if owner(path) == pid:  # so that it is the process which is held here
+                signal.pidfd_send_signal(process, number)
+        finally:
+            os.close(process)
     return pid
 
 
@@ -121,9 +161,25 @@ def _is_named(fd: int, path: Path) -> bool:
     return os.path.samestat(os.fstat(fd), named)
 
 
-def _read_pid(path: Path) -> int | None:
-    try:
-        text = path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
+def _read_pid(fd: int) -> int | None:
+    text = os.pread(fd, 32, 0).strip()
     return int(text) if text.isdigit() else None
+
+
+def _has_open(pid: int, fd: int) -> bool | None:
+    """Whether the process ``pid`` has the file of ``fd`` open; None where nothing tells."""
+    folder = f"/proc/{pid}/fd"
+    if not os.path.isdir("/proc/self/fd"):
+        return None
+    wanted = os.fstat(fd)
+    try:
+        opened = os.listdir(folder)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    for one in opened:
+        with suppress(OSError):
+            if os.path.samestat(os.stat(f"{folder}/{one}"), wanted):
+                return True
+    return False

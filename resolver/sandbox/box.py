@@ -28,6 +28,7 @@ from resolver.process.places import usual_dirs
 from resolver.sandbox import founding
 from resolver.service import Service, StartError
 from resolver.settings.settings import Settings
+from resolver.terminal import say
 from resolver.words import PID_NAME
 from zonefiles.archive.archive import Archive, ArchiveError
 from zonefiles.dht.node import DhtNode
@@ -189,7 +190,7 @@ class Sandbox:
         assert self._node is not None
         began = time.monotonic()
         if not (self._folder / _FOUNDED).exists():
-            print("Founding a chain, a namespace and its names…", flush=True)
+            say("Founding a chain, a namespace and its names…")
             await asyncio.to_thread(self._founder.found)
             (self._folder / _FOUNDED).touch()
         door = self.service.addresses()["dns"][0]
@@ -197,7 +198,7 @@ class Sandbox:
         answered = await asyncio.to_thread(self._first_answer, host, port)
         if not answered:
             log.error("No name answered within %d s; the log says why.", FIRST_ANSWER_TIMEOUT)
-        print(self._welcome(host, port, time.monotonic() - began), flush=True)
+        say(self._welcome(host, port, time.monotonic() - began))
         while True:
             await asyncio.sleep(founding.SPACING)
             await asyncio.to_thread(self._founder.mine)

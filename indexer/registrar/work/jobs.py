@@ -16,12 +16,20 @@ from typing import Any, get_args, get_origin, get_type_hints
 from indexer.networks import Network
 from indexer.registrar.planning.compose import Coin, Unsigned
 from indexer.registrar.planning.steps import Parties, StepKind
-from indexer.registrar.planning.wishes import BadWish, Wish, read_wish, wish_json
+from indexer.registrar.planning.wishes import MAX_MONEY, BadWish, Wish, read_wish, wish_json
 
 VERSION = 1
 MAX_EVENTS = 200
 MAX_ATTEMPTS = 200
 """How many transactions one step may have; it is raised or remade a few times in its life."""
+MAX_RATE = 10**6
+"""Satoshis a byte, of whatever a journal says."""
+_MOST = {
+    **dict.fromkeys(("time", "created"), 253_402_300_799),  # the end of the year 9999
+    **dict.fromkeys(("made_at", "missing_since", "flawed_since", "closed_at"), 0xFFFFFFFF),
+    "index": 0xFFFFFFFF,
+}
+"""The greatest that a whole number of this name may be; all others are satoshis."""
 _ID = re.compile(r"[0-9a-z]{6,32}")
 
 
@@ -284,10 +292,19 @@ def _read(form: Any, value: object, where: str) -> Any:
             except ValueError:
                 raise BadJob(f"{where}: no hexadecimal digits") from None
         if form is float and isinstance(value, int | float) and type(value) is not bool:
-            return float(value)
-        if form in (int, str, bool) and type(value) is form:
+            return float(_bounded(value, MAX_RATE, where))
+        if form is int and type(value) is int:
+            return _bounded(value, _MOST.get(where.rpartition(" ")[2], MAX_MONEY), where)
+        if form in (str, bool) and type(value) is form:
             return value
     raise BadJob(f"{where}: something else is needed here than {value!r:.40}")
+
+
+def _bounded(value: float, most: float, where: str) -> float:
+    """``value`` itself, from 0 to ``most``; BadJob for any other, and for what is no number."""
+    if not 0 <= value <= most:
+        raise BadJob(f"{where}: a number from 0 to {most} is needed, not {value!r:.40}")
+    return value
 
 
 def _read_enum(form: type[Enum], value: object, where: str) -> Enum:

@@ -215,6 +215,25 @@ def test_a_new_cookie_is_read_after_a_401(fake, tmp_path: Path) -> None:
         node.call("getblockcount")
 
 
+def test_a_password_that_was_refused_is_not_shown_again_at_once(fake, monkeypatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("indexer.node.credentials.time.monotonic", lambda: now)
+    fake.answers["getblockcount"] = 7
+    fake.credentials = "other:other"
+    node = client(fake)
+    assert node.credentials.is_lasting
+    shown = []
+    for seconds in (0, 1, 58, 2, 1, 118, 2):
+        now += seconds
+        with pytest.raises(NodeRefused, match="HTTP 401"):
+            node.call("getblockcount")
+        shown.append(fake.turned_away)
+    assert shown == [1, 1, 1, 2, 2, 2, 3]  # after a minute, and then after two
+    fake.credentials = "user:pass"
+    now += 1000
+    assert node.call("getblockcount") == node.call("getblockcount") == 7
+
+
 def test_odd_passwords_pass_and_appear_nowhere(fake) -> None:
     fake.credentials = f"us er:{SECRET}"
     fake.answers["getblockcount"] = 7

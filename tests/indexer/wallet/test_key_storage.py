@@ -239,3 +239,28 @@ def test_threads_that_read_one_file_get_the_same_keys(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(20)
     assert found == [made.scripts] * 4
+
+
+@pytest.mark.parametrize(
+    ("n", "r", "p", "is_tried"),
+    [
+        (1 << 17, 8, 1, True),
+        (1 << 17, 16, 1, True),
+        (1 << 20, 16, 1, False),  # 2 GiB
+        (1 << 19, 8, 1, False),
+        (1 << 17, 8, 5, False),
+        (1 << 17, 32, 1, False),
+    ],
+)
+def test_a_file_cannot_have_more_memory_taken_than_256_mib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int, r: int, p: int, is_tried: bool
+) -> None:
+    path = tmp_path / "keys"
+    make_keys(path, REGTEST, 1, "secret", n=QUICK)
+    header, _, body = path.read_text().partition("\n")
+    *_, salt = header.split(" ")
+    path.write_text(f"blockstore-keys 1 scrypt {n} {r} {p} {salt}\n{body}")
+    monkeypatch.setattr(key_storage, "_derived", lambda *_: bytes(32))
+    kind = WrongPassphrase if is_tried else KeyFileError
+    with pytest.raises(kind, match="does not open" if is_tried else "damaged"):
+        load_keys(path, REGTEST, "secret")

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import stat
 from dataclasses import replace
@@ -95,13 +96,13 @@ jobs = st.builds(
     parties=st.builds(Parties, scripts, st.none() | scripts, st.none() | scripts),
     signer=st.text(max_size=20),
     steps=st.lists(steps, max_size=4).map(tuple),
-    created=st.integers(0, 2**40),
+    created=st.integers(0, 2**37),
     max_fee_rate=st.floats(0, 1e6),
     state=st.sampled_from(State),
     note=st.text(max_size=60),
     stopping=st.booleans(),
     closed_at=st.none() | heights,
-    history=st.lists(st.builds(Event, st.integers(0, 2**40), st.text(max_size=30)), max_size=4).map(
+    history=st.lists(st.builds(Event, st.integers(0, 2**37), st.text(max_size=30)), max_size=4).map(
         tuple
     ),
 )
@@ -201,6 +202,23 @@ _WRONG: list[tuple[list[Any], Any]] = [
     (["state"], "asleep"),
     (["created"], 1.5),
     (["history"], [{"time": 1}]),
+    (["created"], -1),
+    (["created"], 2**70),
+    (["closed_at"], 2**32),
+    (["max_fee_rate"], math.nan),
+    (["max_fee_rate"], math.inf),
+    (["max_fee_rate"], 10**400),
+    (["max_fee_rate"], -0.5),
+    (["fee_rate"], math.nan),
+    (["steps", 0, "amount"], -1),
+    (["steps", 0, "missing_since"], -1),
+    (["steps", 0, "attempts", 0, "price"], 2**70),
+    (["steps", 0, "attempts", 0, "made_at"], -1),
+    (["steps", 0, "attempts", 0, "fee_rate"], math.nan),
+    (["steps", 0, "attempts", 0, "unsigned", "coins", 0, "index"], 2**32),
+    (["steps", 0, "attempts", 0, "unsigned", "coins", 0, "value"], 21 * 10**14 + 1),
+    (["steps", 0, "attempts", 0, "unsigned", "outputs", 0, 0], -1),
+    (["history"], [{"time": 10**15, "says": "later"}]),
 ]
 
 
