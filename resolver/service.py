@@ -283,6 +283,7 @@ class Service:
             names=settings.api_names,
             working_dir=settings.working_dir,
             token_file=settings.api_token_file if settings.api_pay_over_tcp else None,
+            proxies=[ipaddress.ip_network(prefix) for prefix in settings.trusted_proxies],
         )
 
     # While it runs

@@ -115,7 +115,7 @@ class World:
         return 2
 
     def figures(self) -> dict[str, Any]:
-        return {"last_block_processed": HEIGHT, "server_alive": True}
+        return {"last_block_processed": HEIGHT, "server_alive": True, "pid": 7}
 
     def pages(self) -> Pages:
         return Pages(

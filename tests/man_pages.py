@@ -53,7 +53,7 @@ def _lines(
     exits: list[tuple[int, str]],
     files: list[tuple[str, str]],
 ) -> Iterator[str]:
-    context = click.Context(group, info_name=name)
+    context = click.Context(group, info_name=name, **group.context_settings)
     yield f'.TH {name.upper()} 1 "" "Blockstore {VERSION}" "User Commands"'
     yield ".SH NAME"
     yield f"{_plain(name)} \\- {_plain(does)}"
@@ -80,7 +80,7 @@ def _lines(
 
 
 def _command(command: click.Command, title: str, above: click.Context) -> Iterator[str]:
-    context = click.Context(command, info_name=title, parent=above)
+    context = click.Context(command, info_name=title, parent=above, **command.context_settings)
     if isinstance(command, click.Group):
         for inner in command.list_commands(context):
             found = command.get_command(context, inner)

@@ -4,7 +4,7 @@ import contextlib
 import ipaddress
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from resolver.api.door import ApiDoor, nobody
@@ -12,6 +12,7 @@ from resolver.api.export import Exports
 from resolver.api.pages import Behind, Pages
 from resolver.api.socket_door import SocketDoor
 from resolver.api.token import Token
+from resolver.dns.asker import Network
 from resolver.doors.doh_pages import Begin
 from resolver.doors.listening import PortUnavailable
 from resolver.process.own_socket import NoPlace
@@ -32,13 +33,14 @@ class Api:
         names: Sequence[str],
         working_dir: Path,
         token_file: Path | None,
+        proxies: Collection[Network] = (),
     ) -> None:
         """``begin`` answers DNS over HTTP; whoever shows the token of ``token_file`` may pay over
-        TCP (None: nobody). Raises TokenError."""
+        TCP (None: nobody); ``proxies`` are believed whom they ask for. Raises TokenError."""
         pages = Pages(behind)
         self._exports = Exports(behind.snapshot)
         lets_in = nobody if token_file is None else Token.on_file(token_file).lets_in
-        self._tcp = ApiDoor(pages, host, port, names, begin, self._exports, lets_in)
+        self._tcp = ApiDoor(pages, host, port, names, begin, self._exports, lets_in, proxies)
         self._own = SocketDoor(pages, working_dir, os.environ, self._exports)
         self._wanted_port = port
         self.host = host

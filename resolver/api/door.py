@@ -9,20 +9,25 @@ import asyncio
 import ipaddress
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 from resolver.api.export import SNAPSHOT_PATH, Exports
 from resolver.api.pages import MAX_BODY, Page, Pages, refusal_page
 from resolver.api.values import JSON
-from resolver.doors.doh import answer_request, asker_behind
+from resolver.dns.asker import UNKNOWN, Asker, Network
+from resolver.doors.doh import answer_request
 from resolver.doors.doh_pages import Begin, is_doh
 from resolver.doors.http_values import HttpReply
-from resolver.doors.web import BoundedFactory, BoundedRequest
+from resolver.doors.web import MAX_CONNECTIONS, BoundedFactory, BoundedRequest
 from resolver.refusals import Refusal, Refused
 
 log = logging.getLogger("blockstore.api")
+
+MOST_OF_ONE = MAX_CONNECTIONS // 4
+MOST_OF_LOOPBACK = MAX_CONNECTIONS * 3 // 4
+"""Connections of one other address, and of an address of this machine."""
 
 _EXPOSED = "ETag, Link, Blockstore-Height, Blockstore-Stale"
 
@@ -73,7 +78,8 @@ class _Request(BoundedRequest):
             self._send(refusal_page(refused))
             return
         if to_doh:
-            answer_request(self, asker_behind(self), begin)
+            client = self.asker_address
+            answer_request(self, UNKNOWN if client is None else Asker(client), begin)
             return
         if self.channel.factory.exports is not None and path == SNAPSHOT_PATH and method == "GET":
             refused = self.channel.factory.exports.begin(self)
@@ -83,7 +89,14 @@ class _Request(BoundedRequest):
         known = self.getHeader("if-none-match") or ""
         pages: Pages = self.channel.factory.pages
         task = asyncio.ensure_future(
-            pages.reply(method, path, self.content.getvalue(), known, may_pay=self._may_pay())
+            pages.reply(
+                method,
+                path,
+                self.content.getvalue(),
+                known,
+                may_pay=self._may_pay(),
+                of_other_origin=not self._is_own_page(),
+            )
         )
         self.notifyFinish().addErrback(lambda _reason: task.cancel())
         task.add_done_callback(self._finished)
@@ -97,6 +110,15 @@ class _Request(BoundedRequest):
         shown = self.getHeader("authorization") or ""
         return factory.is_own or (self.is_local and factory.lets_in(shown))
 
+    def _is_own_page(self) -> bool:
+        """Whether no page in a browser asks, or one that came from here: of the same host and port
+        (RFC 6454 section 4), as the browser itself says too (Fetch Metadata, Sec-Fetch-Site)."""
+        if self.getHeader("sec-fetch-site") not in (None, "same-origin", "none"):
+            return False
+        origin = self.getHeader("origin")
+        host = (self.getHeader("host") or "").lower()
+        return origin is None or origin.lower() in (f"http://{host}", f"https://{host}")
+
     def _unwelcome(self, method: str) -> Refused | None:
         hosts: HostNames = self.channel.factory.hosts
         headers = self.requestHeaders.getRawHeaders("host") or []
@@ -104,13 +126,11 @@ class _Request(BoundedRequest):
             return Refused(Refusal.BAD_REQUEST, "the request must have one Host header")
         if not hosts.allows(headers[0]):
             return Refused(Refusal.FORBIDDEN, f"{headers[0][:100]!r} is not a name of this server")
-        origin = self.getHeader("origin")
-        if method not in ("GET", "HEAD", "OPTIONS") and origin is not None:
-            own = origin.partition("://")[2]
-            if not own or not hosts.allows(own):
-                return Refused(
-                    Refusal.FORBIDDEN, f"a page of {origin[:100]!r} may read here and not write"
-                )
+        if method not in ("GET", "HEAD", "OPTIONS") and not self._is_own_page():
+            origin = self.getHeader("origin") or "another origin"
+            return Refused(
+                Refusal.FORBIDDEN, f"a page of {origin[:100]!r} may read here and not write"
+            )
         if self.received > MAX_BODY:
             return _too_large()
         return None
@@ -157,8 +177,12 @@ class ApiFactory(BoundedFactory):
         begin: Begin | None = None,
         exports: Exports | None = None,
         lets_in: LetsIn = nobody,
+        proxies: Collection[Network] = (),
     ) -> None:
-        super().__init__(_Request, reactor)
+        super().__init__(
+            _Request, reactor, max_per_address=MOST_OF_ONE, max_per_loopback=MOST_OF_LOOPBACK
+        )
+        self.proxies = proxies
         self.pages = pages
         self.hosts = hosts
         self.begin = begin
@@ -178,8 +202,10 @@ class ApiDoor:
         begin: Begin | None = None,
         exports: Exports | None = None,
         lets_in: LetsIn = nobody,
+        proxies: Collection[Network] = (),
     ) -> None:
         self.host = host
+        self._proxies = proxies
         self._wanted_port = port
         self._pages = pages
         self._names = tuple(names)
@@ -201,7 +227,13 @@ class ApiDoor:
 
         hosts = HostNames(self.host, self._names)
         self._factory = ApiFactory(
-            self._pages, hosts, reactor, self._begin, self._exports, self._lets_in
+            self._pages,
+            hosts,
+            reactor,
+            self._begin,
+            self._exports,
+            self._lets_in,
+            self._proxies,
         )
         self._listening = reactor.listenTCP(self._wanted_port, self._factory, interface=self.host)
 

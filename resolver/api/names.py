@@ -11,6 +11,7 @@ from indexer.protocol.proofs import BadProof, build_proof, write_proof
 from indexer.protocol.records import NameRecord, NameStatus, Phase
 from indexer.protocol.serialized import read_serialized
 from indexer.table.snapshot import Snapshot
+from resolver.api.schemas import SCHEMAS
 from resolver.api.shapes import (
     content,
     did_json,
@@ -289,5 +290,10 @@ def ping(_asked: Asked) -> Told:
 
 
 def info(asked: Asked) -> Told:
-    """What the node says of itself."""
-    return Told(asked.behind.figures())
+    """What the node says of itself; to pages that came from elsewhere what the document names, and
+    nothing of this machine, its peers and its doors."""
+    figures = asked.behind.figures()
+    if asked.of_other_origin:
+        public = SCHEMAS["Info"]["properties"]
+        return Told({key: figures[key] for key in figures if key in public})
+    return Told(figures)

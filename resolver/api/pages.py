@@ -70,9 +70,11 @@ class Pages:
         known: str = "",
         *,
         may_pay: bool = False,
+        of_other_origin: bool = False,
     ) -> Page:
         """``path`` with its query, percent-encoded; ``known`` is the header If-None-Match;
-        ``may_pay``: whether it is the daemon's own user who asks, or whoever has the token."""
+        ``may_pay``: whether it is the daemon's own user who asks, or whoever has the token;
+        ``of_other_origin``: whether a page asks that came from elsewhere."""
         path, _, query = path.partition("?")
         found = ROUTES.find(path)
         wanted = found.get("GET" if method == "HEAD" else method)
@@ -81,7 +83,7 @@ class Pages:
             if route.secret and not may_pay:
                 refused = Refused(Refusal.NEEDS_TOKEN, "this is only for the daemon's own user")
                 return refusal_page(refused, {"WWW-Authenticate": "Bearer"})
-            return await self._answer(route, path, texts, query, body, known)
+            return await self._answer(route, path, texts, query, body, known, of_other_origin)
         if not found:
             return refusal_page(Refused(Refusal.NO_SUCH_PAGE, f"there is no page {path[:200]!r}"))
         allowed = {*found, "OPTIONS"} | ({"HEAD"} if "GET" in found else set())
@@ -100,6 +102,7 @@ class Pages:
         query: str,
         body: bytes,
         known: str,
+        of_other_origin: bool,
     ) -> Page:
         mark = self._staleness()
         try:
@@ -107,7 +110,16 @@ class Pages:
             names = tuple(one.name for one in route.query)
             seen = self.behind.snapshot()
             asked = Asked(
-                self._inner, seen, self._walks, path, arguments, names, body, known, self._aside
+                self._inner,
+                seen,
+                self._walks,
+                path,
+                arguments,
+                names,
+                body,
+                known,
+                self._aside,
+                of_other_origin,
             )
             told = await self._told(route, asked)
             tag = told.tag or (asked.block_tag if route.of_block else "")

@@ -86,6 +86,8 @@ class Asked:
     """The header If-None-Match."""
     aside: Aside = at_once
     """Runs what walks far through the table beside the event loop. Raises ``Refused``."""
+    of_other_origin: bool = False
+    """Whether a page in a browser asks that came from elsewhere."""
 
     def __getitem__(self, parameter: str) -> Any:
         return self.arguments[parameter]

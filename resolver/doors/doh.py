@@ -8,7 +8,6 @@ it have more.
 """
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +17,7 @@ from twisted.internet.protocol import Protocol
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from resolver.dns.asker import UNKNOWN, Asker
+from resolver.dns.asker import Asker
 from resolver.doors.certificate import Certificate, Encryption
 from resolver.doors.doh_pages import MAX_MESSAGE, Begin, answer, error_reply, too_large
 from resolver.doors.http2 import Asked, Http2
@@ -64,21 +63,6 @@ def answer_request(request: BoundedRequest, asker: Asker, begin: Begin) -> None:
     task = asyncio.ensure_future(reply)
     request.notifyFinish().addErrback(lambda _reason: task.cancel())
     task.add_done_callback(lambda done: None if done.cancelled() else request.send(done.result()))
-
-
-def asker_behind(request: BoundedRequest) -> Asker:
-    """Who asks on a door without TLS: the peer, or whom a proxy of this machine speaks for.
-
-    Of ``X-Forwarded-For`` the last entry counts, the one that the proxy itself wrote.
-    """
-    peer = request.getClientAddress().host
-    forwarded = request.requestHeaders.getRawHeaders("x-forwarded-for")
-    if not forwarded:
-        return Asker(peer)
-    try:
-        return Asker(str(ipaddress.ip_address(forwarded[-1].rpartition(",")[2].strip())))
-    except ValueError:
-        return UNKNOWN
 
 
 @implementer(IHandshakeListener)

@@ -8,12 +8,15 @@ and then cut off; HTTP/1.1 only; no request is a line in the log.
 import ipaddress
 import logging
 from collections import Counter
+from collections.abc import Collection
 from io import BytesIO
 from typing import Any
 
 from twisted.internet.protocol import Protocol
 from twisted.web import http
 
+from resolver.dns.asker import Network, is_within
+from resolver.doors.forwarded_for import client_address
 from resolver.doors.http_values import HttpReply
 from resolver.doors.tcp import peer_key
 
@@ -21,6 +24,8 @@ log = logging.getLogger("blockstore.api")
 
 MAX_CONNECTIONS = 200
 IDLE_TIMEOUT = 30
+REQUEST_TIMEOUT = 60.0
+"""Seconds for a whole request to come, from the end of the one before."""
 MAX_DISCARDED = 4 * 2**20
 LINGER = 2.0
 
@@ -33,10 +38,17 @@ class BoundedRequest(http.Request):
     received = 0
 
     @property
+    def asker_address(self) -> str | None:
+        """The address of who asks, behind the proxies of the settings; None: it is not known."""
+        peer = getattr(self.getClientAddress(), "host", "127.0.0.1")  # or a Unix socket
+        forwarded = self.requestHeaders.getRawHeaders("x-forwarded-for") or []
+        return client_address(peer, forwarded, self.channel.factory.proxies)
+
+    @property
     def is_local(self) -> bool:
         """Whether it comes from this machine, as what comes over a Unix socket does."""
-        host = getattr(self.getClientAddress(), "host", None)
-        return host is None or ipaddress.ip_address(host).is_loopback
+        client = self.asker_address
+        return client is not None and ipaddress.ip_address(client.partition("%")[0]).is_loopback
 
     def too_large(self) -> HttpReply:
         raise NotImplementedError
@@ -86,6 +98,30 @@ class BoundedChannel(http.HTTPChannel):
     def __init__(self) -> None:
         super().__init__()
         self._ending: Any = None
+        self._deadline: Any = None
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._await_request()
+
+    def _await_request(self) -> None:
+        """Give the next request, and the reading of the last reply, their time: the idle time alone
+        begins anew with each octet."""
+        self._end_deadline()
+        self._deadline = self.callLater(REQUEST_TIMEOUT, self.transport.abortConnection)
+
+    def _end_deadline(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+
+    def allContentReceived(self) -> None:
+        self._end_deadline()
+        super().allContentReceived()
+
+    def requestDone(self, request: Any) -> None:
+        self._await_request()
+        super().requestDone(request)
 
     def end_with(self, status: bytes, reply: HttpReply) -> None:
         """Answer out of turn and end, though the client may go on sending and not read.
@@ -118,6 +154,7 @@ class BoundedChannel(http.HTTPChannel):
     def connectionLost(self, reason: Any) -> None:
         if self._ending is not None and self._ending.active():
             self._ending.cancel()
+        self._end_deadline()
         self.factory.disconnected(self)
         super().connectionLost(reason)
 
@@ -126,6 +163,8 @@ class BoundedFactory(http.HTTPFactory):
     """Makes connections, up to so many in all and of one address."""
 
     protocol = BoundedChannel
+    proxies: Collection[Network] = ()
+    """Whose word is taken for who asks."""
 
     def __init__(
         self,
@@ -134,11 +173,13 @@ class BoundedFactory(http.HTTPFactory):
         *,
         max_connections: int = MAX_CONNECTIONS,
         max_per_address: int = MAX_CONNECTIONS,
+        max_per_loopback: int | None = None,
     ) -> None:
         super().__init__(timeout=IDLE_TIMEOUT, reactor=reactor)
         self._request = request
         self._max_connections = max_connections
         self._max_per_address = max_per_address
+        self._max_per_loopback = max_connections if max_per_loopback is None else max_per_loopback
         self._per_address: Counter[str] = Counter()
         self.connections: set[Protocol] = set()
 
@@ -146,7 +187,9 @@ class BoundedFactory(http.HTTPFactory):
         """A connection, or None to have it closed at once."""
         # Who comes over a Unix socket has no address, and is of this machine.
         address, loopback = peer_key(addr.host) if hasattr(addr, "host") else ("", True)
-        most = self._max_connections if loopback else self._max_per_address
+        most = self._max_per_loopback if loopback else self._max_per_address
+        if hasattr(addr, "host") and is_within(addr.host, self.proxies):
+            most = self._max_connections  # it speaks for many
         if len(self.connections) >= self._max_connections or self._per_address[address] >= most:
             return None
         channel = super().buildProtocol(addr)

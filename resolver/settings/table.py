@@ -81,6 +81,7 @@ MANY = (
     "forward",
     "allow_forward",
     "transfer_to",
+    "trusted_proxies",
     "auto_renew",
 )
 """Settings that hold several values."""
@@ -274,6 +275,13 @@ class Settings(BaseModel):
         10_000, "Parsed zone files kept in memory.", ge=1, le=10_000_000
     )
 
+    trusted_proxies: Annotated[
+        tuple[str, ...], BeforeValidator(split_list), AfterValidator(check_prefixes)
+    ] = _setting(
+        (),
+        "Address prefixes of proxies before the API's port, whose X-Forwarded-For is believed.",
+        max_length=256,
+    )
     api_pay_over_tcp: bool = _setting(
         False,
         "Whether programs on this machine may have names registered and paid for over the HTTP"

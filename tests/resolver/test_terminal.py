@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver import blockstored as daemon
-from resolver.command_line import printable
-from resolver.status_lines import status_lines
 from resolver.terminal import say
+from resolver.words import printable, status_lines
 from tests.fakes_process import environment
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\u2028\r"

@@ -330,8 +330,50 @@ def test_a_page_of_another_origin_may_not_write(port):
     assert "Access-Control-Allow-Origin" not in headers
     status, _, _ = over_http(port, "POST", "/v1/data", b"x", {"Origin": "null"})
     assert status == 403
-    status, _, _ = over_http(port, "POST", "/v1/data", b"x", {"Origin": f"http://localhost:{port}"})
-    assert status == 409
+    own = f"127.0.0.1:{port}"
+    for origin, site, expected in (
+        (f"http://{own}", None, 409),
+        (f"http://{own}", "same-origin", 409),
+        (f"HTTP://{own}", None, 409),
+        (f"http://{own}", "same-site", 403),
+        (f"http://{own}", "cross-site", 403),
+        (None, "cross-site", 403),
+        (None, "none", 409),
+        (f"http://localhost:{port}", None, 403),
+        ("http://localhost:3000", None, 403),
+        ("http://127.0.0.1:3000", None, 403),
+        ("http://127.0.0.1", None, 403),
+        (f"http://{own}.evil.example", None, 403),
+        (f"ftp://{own}", None, 403),
+        ("", None, 403),
+    ):
+        headers = {} if origin is None else {"Origin": origin}
+        headers |= {} if site is None else {"Sec-Fetch-Site": site}
+        status, _, _ = over_http(port, "POST", "/v1/data", b"x", headers)
+        assert status == expected, (origin, site)
+        if origin is not None and expected == 403:
+            assert over_http(port, "POST", "/rpc", b"{}", headers)[0] == 403
+
+
+def test_a_page_of_another_origin_learns_nothing_of_this_machine():
+    world = World()
+    whole = {"last_block_processed": HEIGHT, "server_alive": True, "names": 4}
+    private = {"pid": 7, "addresses": {}, "dht": {"peers": 3}, "node": {"error": "/home/ada"}}
+    world.figures = lambda: whole | private  # type: ignore[method-assign]
+
+    def info(**asked: bool) -> object:
+        return asyncio.run(world.pages().reply("GET", "/v1/info", **asked)).body
+
+    assert info(of_other_origin=True) == whole
+    assert info() == whole | private
+
+
+def test_which_page_asks_is_told_by_the_browser(port):
+    for headers in ({"Origin": "http://localhost:3000"}, {"Sec-Fetch-Site": "cross-site"}):
+        status, _, body = over_http(port, "GET", "/v1/info", headers=headers)
+        assert status == 200
+        assert "pid" not in json.loads(body)
+    assert "pid" in json.loads(over_http(port, "GET", "/v1/info")[2])
 
 
 def test_data_may_come_as_a_form_type_and_is_still_taken_as_it_is(port):

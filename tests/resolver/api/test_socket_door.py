@@ -80,6 +80,8 @@ def test_over_tcp_it_takes_the_token_and_no_page_of_a_browser_has_use_for_it(por
     assert over_tcp(port, JOBS, {"Authorization": "Bearer wrong"}) == REFUSED
     assert over_tcp(port, JOBS, {"Authorization": TOKEN}) == ALLOWED
     assert over_tcp(port, JOBS, {"Authorization": TOKEN, "Origin": "null"}) == REFUSED
+    forwarded = {"Authorization": TOKEN, "X-Forwarded-For": "127.0.0.1"}
+    assert over_tcp(port, JOBS, forwarded) == REFUSED  # by a proxy that nobody named
 
 
 def test_a_page_in_a_browser_pays_nothing_over_the_socket_either(port, folder):
