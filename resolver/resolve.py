@@ -98,6 +98,7 @@ class Forwarding(Protocol):
     def allows(self, address: str) -> bool: ...
     def at_hand(self, question: Question) -> Answer | None: ...
     async def answer(self, question: Question) -> Answer: ...
+    def is_spent(self) -> bool: ...
 
 
 class Source(Protocol):
@@ -239,6 +240,10 @@ class Resolver:
             self._failed(error, None)
             return None
         try:
+            if self._is_beyond_share(asked):
+                self.outcomes["over budget"] += 1
+                short = write_short(query, Rcode.SERVFAIL, asked.cookie, cut=False)
+                return _offering(short, asked.asker)
             if not self._admits(asked, Cost.COMPUTED):
                 return self._over_budget(asked)
             if self._transfers is not None and query.qclass == IN and query.qtype in _TRANSFERS:
@@ -381,6 +386,15 @@ class Resolver:
 
     def _admits(self, asked: _Asked, cost: Cost) -> bool:
         return self._work.admits(asked.asker.address, cost, asked.proven, self._clock())
+
+    def _is_beyond_share(self, asked: _Asked) -> bool:
+        """Whether only others can answer, of whom no more can be asked at the moment."""
+        return (
+            self._forwarder is not None
+            and self._forwarder.is_spent()
+            and asked.asker.may_recurse
+            and isinstance(self._zones.split_qname(asked.query.labels), NotOurs)
+        )
 
     def _over_budget(self, asked: _Asked) -> bytes:
         self.outcomes["over budget"] += 1

@@ -198,6 +198,7 @@ class Service:
             trust_ad=settings.trust_ad == "yes",
             cache_bytes=settings.forward_cache_bytes,
             timeout=settings.forward_timeout,
+            rate=settings.forward_rate,
         )
         if self.forwarder is not None:
             self._closing.push_async_callback(self.forwarder.close)

@@ -4,7 +4,8 @@ What must stay true:
 - each question leaves from a port and with an ID and a case of its own, all thrown anew (RFC 5452),
   to an address the kernel holds the socket to; when strangers' guesses come in, TCP is asked;
 - an upstream that is to be asked over TLS is asked in no other way;
-- one question is asked once, however many wait for it; the number under way is bounded;
+- one question is asked once, however many wait for it; the number under way is bounded, and so is
+  how many are asked in a second, for whoever floods us with other names takes the time of ours;
 - an upstream that fails costs one wait and then stands at the end; when none answers, an answer
   past its time is better than none (RFC 8767);
 - only addresses in ``allow`` are served, and the names of ``forward_names`` never leave;
@@ -26,6 +27,7 @@ from pathlib import Path
 from resolver.dns.answer import Answer, ExtendedError
 from resolver.dns.asker import Network, is_public, is_within
 from resolver.dns.codes import ErrorCode, Rcode, Rtype
+from resolver.dns.rates import Buckets
 from resolver.dns.reply import AA, Reply, least_ttl
 from resolver.dns.zones import name_text
 from resolver.forwarding.cache import ForwardCache
@@ -49,6 +51,8 @@ PORT_TRIES = 8
 LEAST_STREAM_WAIT = 1.0
 SERVER_WAIT = 1.0
 """Seconds for a server of a delegation, of which nothing is known."""
+SPENT_FOR = 0.05
+"""Seconds for which nothing new is begun once the share is used up."""
 LOG_ONE_EVERY = 60.0
 
 _ANSWERS = (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.YXDOMAIN)
@@ -60,7 +64,8 @@ class ForwardError(Exception):
 
 class Forwarder:
     """Asks ``upstreams`` in the order given. ``timeout`` is in seconds; ``tls`` is how those are
-    spoken to that are asked over TLS."""
+    spoken to that are asked over TLS; ``rate`` is how many questions a second may be asked of
+    others in all (0: any number)."""
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class Forwarder:
         cache: ForwardCache | None = None,
         tls: ssl.SSLContext | None = None,
         timeout: float = 5.0,
+        rate: float = 0.0,
         max_under_way: int = MAX_UNDER_WAY,
         patience: float = PATIENCE,
         delegation_port: int = 53,
@@ -88,6 +94,9 @@ class Forwarder:
         self._trust_ad = trust_ad
         self._cache = ForwardCache(16 * 2**20) if cache is None else cache
         self._timeout = timeout
+        self._rate = rate
+        self._share = Buckets(1)
+        self._spent_until = float("-inf")
         self._max_under_way = max_under_way
         self._patience = patience
         self._delegation_port = delegation_port
@@ -130,7 +139,7 @@ class Forwarder:
             return held
         task = self._under_way.get(question)
         if task is None:
-            if len(self._under_way) >= self._max_under_way:
+            if len(self._under_way) >= self._max_under_way or not self._has_share():
                 self.outcomes["overloaded"] += 1
                 return _failure(ErrorCode.OTHER, "too many questions are being forwarded already")
             task = asyncio.ensure_future(self._resolve(question))
@@ -147,6 +156,18 @@ class Forwarder:
             self.outcomes["stale"] += 1
             return stale
         return _failure(ErrorCode.NETWORK_ERROR, "the server is being stopped")
+
+    def is_spent(self) -> bool:
+        """Whether the share of forwarding is used up for the moment, so that a question which it
+        would need is not worth the work of finding that out."""
+        return self._clock() < self._spent_until
+
+    def _has_share(self) -> bool:
+        now = self._clock()
+        enough = not self._rate or self._share.take("", self._rate, now)
+        if not enough:
+            self._spent_until = now + SPENT_FOR
+        return enough
 
     async def close(self) -> None:
         """Give up what is under way, and end the connections."""
@@ -354,6 +375,7 @@ def open_forwarder(
     trust_ad: bool,
     cache_bytes: int,
     timeout: float,
+    rate: float,
 ) -> Forwarder | None:
     """Whom to ask for other names, for the prefixes of ``allow``; None where there is nobody.
 
@@ -381,6 +403,7 @@ def open_forwarder(
         cache=ForwardCache(cache_bytes),
         tls=tls,
         timeout=timeout,
+        rate=rate,
     )
 
 

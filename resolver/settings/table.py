@@ -199,6 +199,14 @@ class Settings(BaseModel):
     forward_cache_bytes: Size = _setting(
         32 * 2**20, "Memory for what they answered.", ge=2**16, le=2**40, shown="32MiB"
     )
+    forward_rate: float = _setting(
+        500.0,
+        "Questions a second that they are asked in all, so that served names keep their share;"
+        " what is beyond hears SERVFAIL; 0: any number.",
+        shown="500",
+        ge=0,
+        le=1e6,
+    )
     trust_ad: Literal["yes", "no"] = _setting(
         "no", "Pass on that they have validated an answer (AD): yes or no."
     )

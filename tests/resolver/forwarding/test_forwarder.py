@@ -234,7 +234,7 @@ def test_when_the_first_upstream_fails_the_second_is_asked(first):
 
                 def fail(reply):
                     reply.set_rcode(dns.rcode.SERVFAIL)
-                    return reply if first == "servfail" else reply.to_wire()[:14] + b"rubbish"
+                    return reply if first == "servfail" else reply.to_wire()[:-1]
 
                 bad.twist = fail
             authority, forwarder = await stack.enter_async_context(upstream(("127.0.0.1", port)))
@@ -340,6 +340,43 @@ def test_no_more_questions_are_under_way_than_allowed():
 # Behind a resolver
 
 
+def test_a_flood_of_other_names_gets_no_more_than_the_share_of_forwarding():
+    async def story():
+        async with world(rate=10.0) as (authority, made, ask):
+            authority.clock = lambda: 1000.0
+            made.forwarder._clock = made.resolver._clock = lambda: 1000.0  # one moment
+
+            async def flood():
+                replies = await asyncio.gather(
+                    *(ask(f"n{n}.example.test") for n in range(400)),
+                    *(ask("www.alice.bs") for _ in range(400)),
+                )
+                other = [reply.rcode() for reply in replies[:400]]
+                assert [reply.rcode() for reply in replies[400:]] == [dns.rcode.NOERROR] * 400
+                return other.count(dns.rcode.NXDOMAIN), other.count(dns.rcode.SERVFAIL)
+
+            assert await flood() == (20, 380)  # two seconds' worth may come at once
+            assert len(authority.asked) == 20
+            # Most of them cost a look at the question: neither cache nor chase saw them.
+            assert (
+                made.resolver.outcomes["over budget"] + made.forwarder.outcomes["overloaded"] == 380
+            )
+            assert made.resolver.outcomes["over budget"] >= 370
+            made.forwarder._clock = lambda: 1001.0
+            assert (
+                len(
+                    [
+                        1
+                        for n in range(400, 430)
+                        if (await ask(f"n{n}.example.test")).rcode() == dns.rcode.NXDOMAIN
+                    ]
+                )
+                == 10
+            )
+
+    run(story())
+
+
 @contextlib.asynccontextmanager
 async def world(zones=None, chain_first=(), cache=None, **options):
     """A resolver with names of its own that forwards the rest."""
@@ -347,6 +384,7 @@ async def world(zones=None, chain_first=(), cache=None, **options):
 
     async with upstream(**options) as (authority, forwarder):
         made = World(zones, forwarder=forwarder, cache=cache)
+        made.forwarder = forwarder
         made.resolver._zones = Zones.from_settings(zones or {"bs": "id"}, chain_first=chain_first)
         made.zonefile(
             "alice.id",

@@ -187,7 +187,7 @@ def test_rubbish_on_a_connection_is_no_answer_and_the_next_upstream_is_asked(goo
             case "other question":
                 return wire[:13] + b"x" + wire[14:]
             case "broken":
-                return wire + b"x"
+                return wire[:-1]
         return b"\0" * 5
 
     async def story():
