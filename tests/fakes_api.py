@@ -13,7 +13,8 @@ from typing import Any
 from indexer.following.replay import MemoryStore
 from indexer.networks import REGTEST
 from indexer.protocol.records import NameRecord, NameStatus, Phase
-from indexer.table.snapshot import PAGE, Holder, Snapshot
+from indexer.table.pages import PAGE
+from indexer.table.snapshot import Holder, Snapshot
 from resolver.api.pages import Behind, Pages
 from resolver.dns.chase import Freshness
 from tests.fakes_resolver import BLOCK_TIME, name_record

@@ -15,7 +15,7 @@ import dns.rcode
 
 from indexer.networks import REGTEST, Network
 from indexer.protocol.records import NameRecord, NameStatus, Phase
-from indexer.table.snapshot import Page
+from indexer.table.pages import Page
 from resolver.dns.answer import ServerIdentity
 from resolver.dns.asker import Asker
 from resolver.dns.chase import Freshness

@@ -70,7 +70,7 @@ PURE_ROOMS = {
     "indexer/registrar/planning": "cautions compose dates outputs plan plan_text purse quote"
     " refusals steps wishes",
     "indexer/registrar/work": "actions decide jobs renewals seen sharing",
-    "indexer/table": "log_file snapshot snapshot_file",
+    "indexer/table": "log_file pages snapshot snapshot_file",
     "indexer/wallet": "coins key_text keys payment psbt signers",
     "zonefiles/dht": "messages",
     "zonefiles/text": EVERYTHING,

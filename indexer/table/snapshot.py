@@ -9,17 +9,23 @@ import heapq
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from indexer.bitcoin.transactions import double_sha256
 from indexer.networks import Network
 from indexer.protocol import schema
 from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Phase, status_at
 from indexer.protocol.rows import DamagedRow
+from indexer.table.pages import (
+    PAGE,
+    Page,
+    after_text,
+    end_of,
+    place_after,
+    place_of_page,
+    take,
+)
 
-T = TypeVar("T")
-
-PAGE = 100  # how many entries a page holds unless told otherwise
 _PRESENT = (Phase.LIVE, Phase.GRACE)
 
 
@@ -36,14 +42,6 @@ class Rows(Protocol):
     ) -> Iterator[tuple[bytes, bytes]]:
         """The rows from key ``start`` up to and without ``stop``, in the order of their keys."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """Some entries of a listing. ``next`` is what to ask for to go on; "" at the end."""
-
-    entries: tuple[T, ...]
-    next: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +240,7 @@ class Snapshot:
         The preorder of a name is among them from its registration on. Raises ``ValueError`` for
         an ``after`` that no page gave.
         """
-        begin = _place_bytes(after)
+        begin = place_after(after)
         states = (
             (key[-8:], schema.NAME_ROW.read(row).txid)
             for key, row in self._after(schema.history_prefix(subject), begin)
@@ -250,9 +248,9 @@ class Snapshot:
         others = (
             (key[-8:], txid) for key, txid in self._after(schema.about_prefix(subject), begin)
         )
-        found = _take(heapq.merge(states, others), limit + 1)
+        found = take(heapq.merge(states, others), limit + 1)
         entries = tuple(self._judged(txid) for _, txid in found[:limit])
-        return Page(entries, _place(found[limit - 1][0]) if len(found) > limit else "")
+        return Page(entries, place_of_page(found[limit - 1][0]) if len(found) > limit else "")
 
     def _judged(self, txid: bytes) -> Judged:
         verdict = self.verdict(txid)
@@ -263,10 +261,10 @@ class Snapshot:
 
     def states(self, name: str, after: str = "", limit: int = PAGE) -> Page[State]:
         """Every state of a name, the first one first. Raises ``ValueError`` as above."""
-        rows = self._after(schema.history_prefix(name), _place_bytes(after))
-        found = _take(rows, limit + 1)
+        rows = self._after(schema.history_prefix(name), place_after(after))
+        found = take(rows, limit + 1)
         entries = tuple(_state(key, row) for key, row in found[:limit])
-        return Page(entries, _place(found[limit - 1][0][-8:]) if len(found) > limit else "")
+        return Page(entries, place_of_page(found[limit - 1][0][-8:]) if len(found) > limit else "")
 
     def state_at(self, name: str, height: int) -> State | None:
         """The state of a name once block ``height`` was processed; None: there was none yet."""
@@ -326,7 +324,7 @@ class Snapshot:
         Live only: neither lapsed nor revoked.
         """
         prefix = schema.owner_prefix(script)
-        begin = prefix + _after_text(after)
+        begin = prefix + after_text(after)
         names = ((key[len(prefix) :].decode(), None) for key, _ in self._from(begin, prefix))
         return self._names(names, limit, live_only)
 
@@ -335,7 +333,7 @@ class Snapshot:
     ) -> Page[str]:
         """The names of a namespace; live only: neither lapsed nor revoked."""
         prefix = schema.name_key(f".{namespace_id}")
-        begin = prefix + _after_text(after.partition(".")[0])
+        begin = prefix + after_text(after.partition(".")[0])
         names = ((schema.name_of_key(key), row) for key, row in self._from(begin, prefix))
         return self._names(names, limit, live_only)
 
@@ -377,7 +375,7 @@ class Snapshot:
 
     def namespaces(self, after: str = "", limit: int = PAGE) -> Page[str]:
         """Every namespace that was ever revealed."""
-        found = _take(self._from(b"S" + _after_text(after), b"S"), limit + 1)
+        found = take(self._from(b"S" + after_text(after), b"S"), limit + 1)
         entries = tuple(key[1:].decode() for key, _ in found)
         return Page(entries[:limit], entries[limit - 1] if len(entries) > limit else "")
 
@@ -389,7 +387,7 @@ class Snapshot:
             Holder(key[len(held) : -9].decode(), schema.place_of_key(key)[0])
             for key, _ in self._under(held)
         )
-        return (*_take(present, limit), *_take(past, limit))
+        return (*take(present, limit), *take(past, limit))
 
     # --- rows
 
@@ -415,37 +413,6 @@ class _Remembered(dict[str, NamespaceRecord | None]):
         return found
 
 
-def end_of(prefix: bytes) -> bytes:
-    """The first key behind all that begin with ``prefix``, which begins with a letter."""
-    shorter = prefix.rstrip(b"\xff")
-    return shorter[:-1] + bytes((shorter[-1] + 1,))
-
-
-def _take(rows: Iterable[T], count: int) -> list[T]:
-    return [row for row, _ in zip(rows, range(count), strict=False)]
-
-
 def _state(key: bytes, row: bytes) -> State:
     height, vtxindex = schema.place_of_key(key)
     return State(height, vtxindex, schema.NAME_ROW.read(row))
-
-
-def _after_text(after: str) -> bytes:
-    """Where the keys begin that follow ``after``: no name goes on with a NUL."""
-    return after.encode() + b"\0" if after else b""
-
-
-def _place(suffix: bytes) -> str:
-    height, vtxindex = schema.place_of_key(suffix)
-    return f"{height}-{vtxindex}"
-
-
-def _place_bytes(place: str) -> bytes:
-    """The first key suffix behind the ``place`` (HEIGHT-INDEX) at which a page ended."""
-    if not place:
-        return b""
-    height, dash, vtxindex = place.partition("-")
-    digits = height.isdecimal() and vtxindex.isdecimal() and place.isascii() and len(place) <= 21
-    if not dash or not digits or max(int(height), int(vtxindex)) >= 2**32 - 1:
-        raise ValueError(f"{place[:40]!r} is no place where a page ended, such as 400000-12")
-    return schema.height_bytes(int(height)) + schema.height_bytes(int(vtxindex) + 1)

@@ -16,7 +16,8 @@ from indexer.protocol import schema
 from indexer.protocol.apply import Outcome
 from indexer.protocol.rows import read_pairs
 from indexer.table.level import Level, TableDamaged, TableError
-from indexer.table.snapshot import Snapshot, end_of
+from indexer.table.pages import end_of
+from indexer.table.snapshot import Snapshot
 
 log = logging.getLogger("blockstore.table")
 

@@ -10,7 +10,8 @@ from indexer.bitcoin.transactions import hash_bytes, hash_hex
 from indexer.protocol.names import parse_name
 from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.protocol.serialized import read_serialized
-from indexer.table.snapshot import PAGE, Judged, Snapshot
+from indexer.table.pages import PAGE
+from indexer.table.snapshot import Judged, Snapshot
 from resolver.api.names import not_known
 from resolver.api.shapes import operation_json, verdict_json
 from resolver.api.values import Asked, Json, Told, not_on_chain

@@ -11,7 +11,8 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from indexer.table.snapshot import PAGE, Page, Snapshot
+from indexer.table.pages import PAGE, Page
+from indexer.table.snapshot import Snapshot
 from resolver.api.shapes import ending_json, namespace_json
 from resolver.api.values import Asked, Told, not_on_chain, owner_script
 from resolver.api.walks import Ending, Step, ending, fill

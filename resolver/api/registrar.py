@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from indexer.protocol.records import Phase
-from indexer.table.snapshot import PAGE, Snapshot
+from indexer.table.pages import PAGE
+from indexer.table.snapshot import Snapshot
 from resolver.api import parameters as p
 from resolver.api import schemas as s
 from resolver.api.lists import within

@@ -9,7 +9,8 @@ from typing import Any
 
 from indexer.bitcoin.transactions import hash_hex
 from indexer.protocol.serialized import read_serialized
-from indexer.table.snapshot import PAGE, Snapshot, State
+from indexer.table.pages import PAGE
+from indexer.table.snapshot import Snapshot, State
 from resolver.api import parameters as p
 from resolver.api import schemas as s
 from resolver.api.chain import indexed, name_price_json, namespace_price_json

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from indexer.protocol.records import NameRecord, NameStatus, Phase
-from indexer.table.snapshot import PAGE, Page, Snapshot
+from indexer.table.pages import PAGE, Page
+from indexer.table.snapshot import Snapshot
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from icalendar import Calendar
 
-from indexer.table.snapshot import PAGE, Page, Snapshot
+from indexer.table.pages import PAGE, Page
+from indexer.table.snapshot import Snapshot
 from resolver.api.pages import MAX_WALKS, Pages
 from resolver.api.walks import Walks
 from resolver.dns.chase import Freshness
