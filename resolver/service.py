@@ -34,6 +34,7 @@ from resolver.dns.meta import NodeStatus
 from resolver.dns.rates import Rates, WorkBudget
 from resolver.dns.zones import Zones
 from resolver.doors.doors import Doors, Encryption
+from resolver.doors.query_log import LoggingResolver
 from resolver.forwarding.forwarder import Forwarder, open_forwarder
 from resolver.process.folder import StatusFile, make_folder
 from resolver.resolve import Resolver
@@ -202,7 +203,8 @@ class Service:
         )
         if self.forwarder is not None:
             self._closing.push_async_callback(self.forwarder.close)
-        return Resolver(
+        kind = LoggingResolver if settings.query_log else Resolver
+        return kind(
             zones=zones,
             table=self.index.snapshot,
             source=source,

@@ -155,6 +155,7 @@ class DataSource:
         """
         data = self.peek(digest)
         if data is not None:
+            _log.debug("%s: from the archive", digest.hex())
             self.stats.from_archive += 1
             return Found(data, "archive")
         if self._dht is None:
@@ -229,9 +230,11 @@ class DataSource:
         if data is None:
             reason = MissingReason.MISMATCH if wrong else MissingReason.UNAVAILABLE
             missing = Missing(reason, answer.asked, wrong)
+            _log.debug("%s: %d nodes asked, and %s", digest.hex(), answer.asked, reason.value)
             if answer.asked:
                 self._remember(digest, missing)
             return missing
+        _log.debug("%s: from %s", digest.hex(), answer.source)
         self.stats.fetched += 1
         self._failed.pop(digest, None)
         return Found(data, answer.source or "network")

@@ -347,7 +347,7 @@ class Follower:
                 self._network.frozen_at,
             )
         if log.isEnabledFor(logging.DEBUG):
-            _tell_verdicts(outcome)
+            _tell(outcome)
         return True
 
     def _check_published(self, height: int, ours: bytes | None) -> None:
@@ -381,7 +381,9 @@ class Follower:
         return self._meter.progress(now, target, self._table.name_count)
 
 
-def _tell_verdicts(outcome: Outcome) -> None:
+def _tell(outcome: Outcome) -> None:
+    count, known = len(outcome.verdicts), outcome.consensus_hash
+    log.debug("block %d: %d operations, consensus %s", outcome.height, count, known.hex())
     for txid, verdict in outcome.verdicts:
         log.debug(
             "block %d: %s %s by transaction %s: %s",

@@ -339,6 +339,9 @@ class Settings(BaseModel):
     log_level: Literal["error", "warning", "info", "debug"] = _setting(
         "info", "Least level written to the log: error, warning, info or debug."
     )
+    query_log: bool = _setting(
+        False, "Write a line for every question to the log: who asks, for what, and the reply."
+    )
     log_file: Path = _setting(..., "The log file.", shown="WORKING_DIR/blockstored.log")
     log_max_bytes: Size = _setting(
         10 * 2**20, "Size at which the log is rotated; 0: never.", ge=0, le=2**40, shown="10MiB"

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -94,6 +95,25 @@ def test_what_the_network_gives_is_kept(archive):
         assert (source.stats.fetched, source.stats.missing) == (1, 0)
 
     asyncio.run(story())
+
+
+def test_at_debug_every_look_up_is_a_line_with_its_source(archive, caplog):
+    caplog.set_level(logging.DEBUG, "blockstore.zonefiles")
+    digest, data = record(1)
+
+    async def story():
+        network = FakeNetwork()
+        source = DataSource(archive, network)
+        await source.get(digest, 1)
+        network.holds[digest] = data
+        await source.get(digest, 1, fresh=True)
+        await source.get(digest, 1)
+
+    asyncio.run(story())
+    nobody, network, kept = [entry.getMessage() for entry in caplog.records]
+    assert nobody.startswith(f"{digest.hex()}: 3 nodes asked, and no source has it")
+    assert network == f"{digest.hex()}: from 192.0.2.1:6265"
+    assert kept == f"{digest.hex()}: from the archive"
 
 
 def test_a_full_archive_does_not_keep_data_from_being_served(archive):

@@ -212,6 +212,8 @@ class Runner:
                     return
                 seen = self.look(job, present, frozenset(sent))
                 action = decide(job, seen)
+                what = type(action).__name__
+                log.debug("job %s at block %d: %s", job.id, present.height, what)
                 if not isinstance(action, Publish | Verify):
                     if not self._do(job, action, seen, sent):
                         return

@@ -1,6 +1,7 @@
 """The follower and the table: forward, back, and where a node misbehaves."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,16 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path / "index")
+
+
+def test_at_debug_every_block_is_a_line(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "blockstore.follower")
+    for _ in range(3):
+        world.mine()
+    tip = world.seen.height
+    said = [one.getMessage() for one in caplog.records if one.levelno == logging.DEBUG]
+    assert [line.partition(":")[0] for line in said] == [f"block {tip - n}" for n in (2, 1, 0)]
+    assert said[-1] == f"block {tip}: 0 operations, consensus {world.consensus.hex()}"
 
 
 def test_a_name_is_registered_updated_and_announced(world: World) -> None:

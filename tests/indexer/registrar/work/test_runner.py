@@ -1,5 +1,6 @@
 """The registrar in a world where one thing goes wrong at a time: what it does, and what it says."""
 
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -100,6 +101,17 @@ def test_a_name_is_registered_filled_published_and_resolved(world: World) -> Non
     assert world.verified == ["bob.id"]
     assert [event.says for event in job.history][-1] == "all steps are done"
     assert not world.signer.kept  # nothing stays locked in the wallet
+
+
+def test_at_debug_every_step_of_a_job_is_a_line(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "blockstore.registrar")
+    job_id = world.begin(RegisterName("bob.id", DIGEST))
+    world.run()
+    said = [one.getMessage() for one in caplog.records if one.levelno == logging.DEBUG]
+    assert all(line.startswith(f"job {job_id} at block ") for line in said)
+    assert {line.rpartition(" ")[2] for line in said} >= {"Wait", "Publish", "Verify", "Finish"}
 
 
 def test_the_registration_spends_the_change_of_its_preorder(world: World) -> None:
