@@ -215,8 +215,8 @@ class LocalNode(BitcoinNode):
     def _drop(self, wire: Wire) -> None:
         """It is never broken, but where a test says so."""
 
-    def batch(self, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
-        found = super().batch(calls)
+    def batch(self, calls: Sequence[tuple[str, tuple[Any, ...]]], *how: Any) -> list[Any]:
+        found = super().batch(calls, *how)
         for place, (method, _) in enumerate(calls):
             if method == "estimatesmartfee" and self.estimate is not None:
                 found[place] = {"feerate": Decimal(self.estimate) / 10**5, "blocks": 6}
