@@ -115,6 +115,8 @@ def test_the_readme_names_the_whitelist_in_one_line() -> None:
     """bitcoind grants a user what stands in all of his lines, so there must be no second one."""
     text = (ROOT / "resolver" / "daemon" / "README.md").read_text("utf-8")
     assert re.findall(r"^rpcwhitelist=blockstore:(\S+)$", text, re.M) == [",".join(RPC_METHODS)]
+    # Else a list for one user takes all rights from those who have none.
+    assert re.search(r"^rpcauth=blockstore:\S+\nrpcwhitelistdefault=0\nrpcwhitelist=", text, re.M)
 
 
 def test_the_readme_names_what_registering_needs_beside_it() -> None:
