@@ -171,6 +171,27 @@ TESTNET = Network(
     known_blocks={928828: "00000000000cee3a01a2821fe68eaa06000e8c744320efca8fcff9c4b9cf76c2"},
 )
 
+TESTNET4 = replace(
+    TESTNET,
+    name="testnet4",
+    node_chain="testnet4",
+    genesis_hash="00000000da84f2bafbbc53dee25a72ae507ff4914b867c565be350b0da8bf043",
+    first_block=100_000,
+    bip94=True,
+    known_blocks={},
+)
+
+SIGNET = replace(
+    TESTNET,
+    name="signet",
+    node_chain="signet",
+    genesis_hash="00000008819873e925422c1ff0f99f7cc9bbb232af63a077a480a3633bee1ef6",
+    first_block=250_000,
+    easiest_bits=0x1E0377AE,
+    easy_when_late=False,
+    known_blocks={},
+)
+
 REGTEST = Network(
     name="regtest",
     node_chain="regtest",
@@ -192,4 +213,6 @@ SANDBOX = replace(
     target_spacing=5.0,
 )
 
-NETWORKS: dict[str, Network] = {n.name: n for n in (MAINNET, TESTNET, REGTEST, SANDBOX)}
+NETWORKS: dict[str, Network] = {
+    n.name: n for n in (MAINNET, TESTNET, TESTNET4, SIGNET, REGTEST, SANDBOX)
+}

@@ -22,6 +22,8 @@ log = logging.getLogger("blockstore.indexer")
 MESSAGE_START = {
     "main": bytes.fromhex("f9beb4d9"),
     "test": bytes.fromhex("0b110907"),
+    "testnet4": bytes.fromhex("1c163f28"),
+    "signet": bytes.fromhex("0a03cf40"),
     "regtest": bytes.fromhex("fabfb5da"),
 }
 """What every block in the files begins with, by the node's name of the chain."""
@@ -109,6 +111,11 @@ class OpenFiles:
         self._folder = folder
         self._open: dict[int, int] = {}
         if not self.path(0).exists():
+            if next(folder.glob("blk*.dat"), None) is not None:
+                raise BlockFilesError(
+                    f"the node has pruned its first files away from {folder}; leave blocks_dir out,"
+                    " or let the node download the chain again with prune=0"
+                )
             raise BlockFilesError(
                 f"{folder} holds no blk00000.dat; name the folder `blocks` of bitcoind's data"
             )

@@ -12,6 +12,7 @@ from resolver import refusals
 from resolver.cli.asking import Daemon, PrintingCommand, fail
 from resolver.cli.signing import told
 from resolver.cli.waiting import confirmed, read_psbt
+from resolver.process.places import NETWORKS
 from resolver.terminal import say
 from resolver.words import printable
 
@@ -34,7 +35,7 @@ MAX_NEW = 100
 )
 @click.option(
     "--network",
-    type=click.Choice(["mainnet", "testnet", "regtest", "sandbox"]),
+    type=click.Choice(NETWORKS),
     default="mainnet",
     show_default=True,
 )
@@ -88,7 +89,7 @@ def keys(
 )
 @click.option(
     "--network",
-    type=click.Choice(["mainnet", "testnet", "regtest", "sandbox"]),
+    type=click.Choice(NETWORKS),
     default="mainnet",
     show_default=True,
 )

@@ -17,6 +17,7 @@ from resolver import refusals
 from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand, described, fail
 from resolver.cli.names import page_path, read_data
 from resolver.cli.which_daemon import AtPort
+from resolver.process.places import NETWORKS
 
 if TYPE_CHECKING:
     from indexer.networks import Network
@@ -51,7 +52,7 @@ def prove(daemon: Daemon, name: str, height: int | None, under: int | None) -> N
 )
 @click.option(
     "--network",
-    type=click.Choice(["mainnet", "testnet", "regtest", "sandbox"]),
+    type=click.Choice(NETWORKS),
     help="The network of the name; by default the one that the daemon says.",
 )
 @click.option("--proof", "proof_file", type=click.Path(path_type=Path), help="A proof on file.")

@@ -10,7 +10,7 @@ from resolver.words import printable
 
 ENV_PREFIX = "BLOCKSTORE_"
 CONFIG_NAME = "blockstore.toml"
-NETWORKS = ("mainnet", "testnet", "regtest", "sandbox")
+NETWORKS = ("mainnet", "testnet", "testnet4", "signet", "regtest", "sandbox")
 PLACES = ("network", "working_dir", "config")
 """The settings that say which daemon is meant."""
 

@@ -46,12 +46,16 @@ MAX_SHOWN_PATH = 1000
 NODE_URLS = {
     "mainnet": "http://127.0.0.1:8332",
     "testnet": "http://127.0.0.1:18332",
+    "testnet4": "http://127.0.0.1:48332",
+    "signet": "http://127.0.0.1:38332",
     "regtest": "http://127.0.0.1:18443",
     "sandbox": "http://127.0.0.1:18443",
 }
 COOKIE_FILES = {
     "mainnet": ".bitcoin/.cookie",
     "testnet": ".bitcoin/testnet3/.cookie",
+    "testnet4": ".bitcoin/testnet4/.cookie",
+    "signet": ".bitcoin/signet/.cookie",
     "regtest": ".bitcoin/regtest/.cookie",
 }
 
@@ -98,8 +102,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    network: Literal["mainnet", "testnet", "regtest", "sandbox"] = _setting(
-        "mainnet", "The chain to follow: mainnet, testnet, regtest or sandbox."
+    network: Literal["mainnet", "testnet", "testnet4", "signet", "regtest", "sandbox"] = _setting(
+        "mainnet", "The chain to follow: mainnet, testnet, testnet4, signet, regtest or sandbox."
     )
     working_dir: Path = _setting(
         ..., "Folder of databases, log and pid file.", shown="~/.blockstore, or .../NETWORK in it"

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from indexer.bitcoin.headers import (
     Header,
     double_sha256,
+    hash_bytes,
+    hash_hex,
     meets_target,
     parse_header,
     target_of_bits,
@@ -21,12 +23,11 @@ from indexer.bitcoin.work import (
     flaw_of_work,
     required_bits,
 )
-from indexer.networks import MAINNET, REGTEST, TESTNET
+from indexer.networks import MAINNET, REGTEST, SIGNET, TESTNET, TESTNET4
 from tests.conftest import DATA
 
 LIMIT = MAINNET.easiest_bits
 HARD = 0x1C05A3F4
-TESTNET4 = replace(TESTNET, bip94=True)
 
 
 def header(time: int, bits: int = LIMIT) -> Header:
@@ -110,7 +111,7 @@ def test_on_testnet4_a_period_begins_at_most_ten_minutes_before_the_last_one_end
     [
         (MAINNET, 0x207FFFFF, "less work"),
         (TESTNET, 0x207FFFFF, "less work"),
-        (replace(TESTNET, easiest_bits=0x1E0377AE), 0x207FFFFF, "less work"),
+        (SIGNET, 0x1E0377AF, "less work"),
         (REGTEST, 0x2100FFFF, "less work"),  # above regtest's limit
         (REGTEST, 0x20800000, "less work"),  # negative
         (REGTEST, 0x01000000, "less work"),  # zero
@@ -163,3 +164,31 @@ def test_recorded_blocks_stand_where_the_networks_say() -> None:
             assert double_sha256(raw)[::-1].hex() == known
             alone = replace(network, retargets=False)
             assert flaw_of_work(alone, height, parse_header(raw), {}.__getitem__) is None
+
+
+@pytest.mark.parametrize(
+    ("network", "merkle_root", "time", "nonce"),
+    [
+        (
+            TESTNET4,
+            "7aa0a7ae1e223414cb807e40cd57e667b718e42aaf9306db9102fe28912b7b4e",
+            1714777860,
+            393743547,
+        ),
+        (
+            SIGNET,
+            "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b",
+            1598918400,
+            52613770,
+        ),
+    ],
+)
+def test_the_first_blocks_of_the_new_test_networks(network, merkle_root, time, nonce) -> None:
+    """Their headers by bitcoind's chainparams.cpp, each of the least work of its chain."""
+    raw = (1).to_bytes(4, "little") + bytes(32) + hash_bytes(merkle_root)
+    raw += b"".join(n.to_bytes(4, "little") for n in (time, network.easiest_bits, nonce))
+    first = parse_header(raw)
+    assert hash_hex(first.hash) == network.genesis_hash
+    assert flaw_of_work(network, 0, first, {}.__getitem__) is None
+    assert network.node_chain == network.name
+    assert network.epoch(network.first_block) == REGTEST.epoch(REGTEST.first_block)

@@ -146,6 +146,9 @@ def test_any_part_of_a_file_is_read_without_its_pattern(tmp_path, key) -> None:
 def test_a_folder_that_is_none_is_refused_in_one_sentence(tmp_path) -> None:
     with pytest.raises(BlockFilesError, match=r"holds no blk00000\.dat; name the folder"):
         BlockFiles(tmp_path, START)
+    (tmp_path / "blk00042.dat").touch()
+    with pytest.raises(BlockFilesError, match=r"has pruned its first files.*prune=0"):
+        BlockFiles(tmp_path, START)
     write_files(tmp_path, [b""], b"short")
     with pytest.raises(BlockFilesError, match="8 bytes of a key"):
         BlockFiles(tmp_path, START)

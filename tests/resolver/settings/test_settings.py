@@ -128,7 +128,7 @@ def test_text_from_people_becomes_values(name, value, read):
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("network", "mainet", "'mainnet', 'testnet', 'regtest' or 'sandbox'"),
+        ("network", "mainet", "'mainnet', 'testnet', 'testnet4', 'signet', 'regtest' or 'sandbox'"),
         ("dns_port", "70000", "65535"),
         ("dns_port", "-1", "0"),
         ("dns_port", "x", "integer"),
