@@ -194,7 +194,8 @@ class Resolver:
         self.outcomes: Counter[str] = Counter()
         """How many packets ended how: an rcode's name, "silent", "refused unread" (a ready-made
         refusal), "failed" (an error of ours), "overloaded", "from memory" (the cache), "cookie"
-        (only a cookie was asked), "over budget", "transfer"."""
+        (only a cookie was asked), "over budget", "transfer"; also "kept out of transfers" (records
+        that some server does not take)."""
 
     @property
     def cache(self) -> ReplyCache:
@@ -494,7 +495,10 @@ class Resolver:
     async def _transferred(self, asked: _Asked, given: Coroutine[Any, Any, bytes]) -> Reply:
         self.outcomes["transfer"] += 1
         try:
-            return await given
+            reply = await given
+            if self._transfers is not None and self._transfers.left_out:
+                self.outcomes["kept out of transfers"] = self._transfers.left_out
+            return reply
         except Exception as error:  # noqa: BLE001
             return self._failed(error, asked)
 

@@ -6,6 +6,8 @@ What must stay true:
 - a server that was given the zone answers as we do for every name whose data is here. What we
   cannot answer for it must not deny: a name whose data is missing is delegated back to us, one
   without data stays a node by the server's own record below it;
+- one stranger's record must not cost a server the whole zone: what not every server takes is left
+  out, and the number of such records told;
 - what a zone file holds and we do not serve is left out, and so is what would be read otherwise in
   one zone than in many: NS at the very name, which is data here and a zone cut there, and what
   lies hidden by an alias, a DNAME or a delegation.
@@ -38,6 +40,8 @@ class OwnedRecords(Protocol):
 
 Read = Callable[[bytes, str], NameData | None]
 """The data with this hash, read for this name, if it is at hand."""
+Takes = Callable[[int, bytes], bool]
+"""Whether every server takes a record of this type with this RDATA."""
 
 
 def messages_of(
@@ -46,12 +50,13 @@ def messages_of(
     read: Read,
     ttls: TtlLimits,
     write: Callable[[tuple[RecordSet, ...]], bytes],
+    takes: Takes,
 ) -> Iterator[bytes | None]:
     """The messages of a transfer, each made by ``write``; None now and then in between."""
     begin = apex_answer(zone, Rtype.SOA, table.height).answer
     held: list[RecordSet] = [*begin, *apex_answer(zone, Rtype.NS, table.height).answer]
     size = 0
-    for number, sets in enumerate(_names(zone, table, read, ttls)):
+    for number, sets in enumerate(_names(zone, table, read, ttls, takes)):
         for records in sets:
             for piece in _pieces(records):
                 held.append(piece)
@@ -65,7 +70,7 @@ def messages_of(
 
 
 def _names(
-    zone: Zone, table: TableSnapshot, read: Read, ttls: TtlLimits
+    zone: Zone, table: TableSnapshot, read: Read, ttls: TtlLimits, takes: Takes
 ) -> Iterator[list[RecordSet]]:
     """What each live name adds to the zone."""
     spacing = table.network.target_spacing
@@ -84,13 +89,16 @@ def _names(
                 yield [meta.about_record(owner, record, status, table, spacing, "nobody")]
                 continue
             data = read(record.value_hash, name)
-            yield [_back_to_us(zone, anchor)] if data is None else sets_of(data, anchor, ttls)
+            if data is None:
+                yield [_back_to_us(zone, anchor)]
+            else:
+                yield sets_of(data, anchor, ttls, takes)
         if not page.next:
             return
         after = page.next
 
 
-def sets_of(held: NameData, anchor: Labels, ttls: TtlLimits) -> list[RecordSet]:
+def sets_of(held: NameData, anchor: Labels, ttls: TtlLimits, takes: Takes) -> list[RecordSet]:
     """What the data of the name ``anchor`` adds to its zone."""
     text = RecordSet(anchor, int(Rtype.TXT), ttls.clamp(DATA_TTL), (character_strings(held.data),))
     if held.zonefile is None:
@@ -126,6 +134,7 @@ def sets_of(held: NameData, anchor: Labels, ttls: TtlLimits) -> list[RecordSet]:
             if rtype in here:
                 alone = rtype in (Rtype.CNAME, Rtype.DNAME)
                 rdatas = here[rtype].to_wire(anchor)[: 1 if alone else None]
+                rdatas = tuple(rdata for rdata in rdatas if takes(rtype, rdata))
                 if rdatas:
                     sets.append(
                         RecordSet(owner + anchor, rtype, ttls.clamp(here[rtype].ttl), rdatas)

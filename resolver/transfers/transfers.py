@@ -19,7 +19,7 @@ from resolver.dns.contents import read_data
 from resolver.dns.lookup import RecordSet, TtlLimits
 from resolver.dns.message import STREAM_LIMIT, Query, write_reply
 from resolver.dns.zones import ZoneApex, Zones, name_text
-from resolver.transfers.messages import messages_of
+from resolver.transfers.messages import Takes, messages_of
 
 log = logging.getLogger("blockstore.resolver")
 
@@ -27,7 +27,8 @@ MAX_AT_ONCE = 2
 
 
 class Transfers:
-    """Gives the zones to those in ``allow``; ``peek`` is the data at hand by its hash."""
+    """Gives the zones to those in ``allow``; ``peek`` is the data at hand by its hash, ``takes``
+    says whether every server takes a record of a type with its RDATA."""
 
     def __init__(
         self,
@@ -35,12 +36,16 @@ class Transfers:
         allow: Sequence[Network],
         peek: Callable[[bytes], bytes | None],
         ttls: TtlLimits,
+        takes: Takes = lambda rtype, rdata: True,
     ) -> None:
         self._zones = zones
         self._allow = tuple(allow)
         self._peek = peek
         self._ttls = ttls
+        self._takes = takes
         self.under_way = 0
+        self.left_out = 0
+        """Records of all transfers that were left out because some server does not take them."""
 
     def begin(
         self,
@@ -77,7 +82,7 @@ class Transfers:
         def write(sets: tuple[RecordSet, ...]) -> bytes:
             return write_reply(query, Answer(Rcode.NOERROR, True, sets), STREAM_LIMIT, asker=asker)
 
-        messages = messages_of(place.zone, table, self._read, self._ttls, write)
+        messages = messages_of(place.zone, table, self._read, self._ttls, write, self._is_taken)
         what = f"{name_text(place.zone.suffix)} at block {table.height}"
         refusal = write_reply(query, say.overloaded(), STREAM_LIMIT, asker=asker)
         return self._give(messages, asker, what, refusal)
@@ -91,6 +96,7 @@ class Transfers:
         try:
             last = b""
             count = 0
+            before = self.left_out
             for message in messages:
                 if message is None:
                     await asyncio.sleep(0)
@@ -100,9 +106,16 @@ class Transfers:
                 last = message
                 count += 1
             log.info("The zone %s was given to %s in %d messages.", what, asker.address, count)
+            if self.left_out > before:
+                log.info("Some servers do not take %d of its records.", self.left_out - before)
             return last
         finally:
             self.under_way -= 1
+
+    def _is_taken(self, rtype: int, rdata: bytes) -> bool:
+        taken = self._takes(rtype, rdata)
+        self.left_out += not taken
+        return taken
 
     def _read(self, digest: bytes, name: str) -> NameData | None:
         """Not by way of what is kept read: a whole zone would push out what is asked for."""

@@ -34,6 +34,11 @@ from tests.resolver.doors.every_door import doors
 FRIENDS = [ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("127.0.0.0/8")]
 
 
+def is_taken(rtype: int, rdata: bytes) -> bool:
+    """By every server, but for one type of private use."""
+    return rtype != 65_281
+
+
 @pytest.fixture
 def world() -> World:
     world = World()
@@ -56,7 +61,7 @@ def world() -> World:
     for number in range(400):
         world.zonefile(f"n{number:03}.id", f'@ A 192.0.2.{number % 250}\n@ TXT "{"t" * 90}"')
     world.resolver._transfers = Transfers(
-        world.resolver._zones, FRIENDS, world.source.peek, TtlLimits()
+        world.resolver._zones, FRIENDS, world.source.peek, TtlLimits(), is_taken
     )
     return world
 
@@ -132,6 +137,17 @@ def test_what_would_be_read_otherwise_in_one_zone_is_left_out(world):
     assert at(zone, "gone.alice", "DNAME") == ["bob"]
     assert zone.get_node("under.gone.alice") is None
     assert zone.get_node("_blockstore.alice") is None  # nobody's word but ours stands there
+
+
+def test_a_record_that_some_server_does_not_take_is_left_out_and_counted(world):
+    strange = "\\# 2 abcd"
+    world.zonefile("odd.id", f"@ TYPE65281 {strange}\n@ TYPE65282 {strange}\n@ A 192.0.2.8")
+    zone = taken_over(*ask(world))
+    assert at(zone, "odd", "TYPE65281") == []
+    assert at(zone, "odd", "TYPE65282") == [strange]
+    assert at(zone, "odd", "A") == ["192.0.2.8"]
+    assert world.resolver.outcomes["kept out of transfers"] == 1
+    assert world.ask("odd.bs", "TYPE65281").answer[0][0].to_text() == strange
 
 
 def test_every_set_of_the_zone_is_what_we_answer(world):
