@@ -40,6 +40,7 @@ class Authority(asyncio.DatagramProtocol):
         self.forge: Callable[[bytes], list[bytes]] | None = None
         """Packets that are sent before the reply to a query."""
         self.port = 0
+        self.listening: asyncio.Server
         self.stream_twist: Twist | None = None
         """As ``twist``, for TCP and TLS."""
         self.late: set[str] = set()
@@ -135,6 +136,10 @@ class Authority(asyncio.DatagramProtocol):
         if reply is not None and not writer.is_closing():
             writer.write(struct.pack("!H", len(reply)) + reply)
 
+    def stop_listening(self) -> None:
+        """Be without TCP from now on."""
+        self.listening.close()
+
     def hang_up(self) -> None:
         """End every connection there is."""
         for writer in self.streams:
@@ -174,6 +179,7 @@ async def serving(authority: Authority | None = None) -> AsyncIterator[Authority
         except OSError:  # somebody has this number for UDP
             server.close()
     authority.port = port
+    authority.listening = server
     try:
         yield authority
     finally:

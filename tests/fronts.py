@@ -182,7 +182,7 @@ def running(name: str, folder: Path, ours: int, others: int) -> Iterator[int]:
         process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out)
     try:
         deadline = time.monotonic() + DEADLINE
-        query = dns.message.make_query("www.example.test", "A")
+        query = dns.message.make_query("www.example.org", "A")
         while True:
             assert process.poll() is None, log.read_text()
             with contextlib.suppress(dns.exception.DNSException, OSError):

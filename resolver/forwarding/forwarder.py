@@ -1,8 +1,6 @@
 """Names that are not ours: asked of the configured resolvers, over UDP and TCP, or over TLS.
 
 What must stay true:
-- each question leaves from a port and with an ID and a case of its own, all thrown anew (RFC 5452),
-  to an address the kernel holds the socket to; when strangers' guesses come in, TCP is asked;
 - an upstream that is to be asked over TLS is asked in no other way;
 - one question is asked once, however many wait for it; the number under way is bounded, and so is
   how many are asked in a second, for whoever floods us with other names takes the time of ours;
@@ -16,7 +14,6 @@ import asyncio
 import ipaddress
 import logging
 import secrets
-import socket
 import ssl
 import time
 from collections import Counter
@@ -32,7 +29,8 @@ from resolver.dns.reply import AA, Reply, least_ttl
 from resolver.dns.zones import name_text
 from resolver.forwarding.cache import ForwardCache
 from resolver.forwarding.health import Health
-from resolver.forwarding.query import Question, Sent, Verdict, compose, match, random_octets_needed
+from resolver.forwarding.plain import LEAST_STREAM_WAIT, Plain
+from resolver.forwarding.query import Question
 from resolver.forwarding.said import as_answer
 from resolver.forwarding.special_use import kept_answer
 from resolver.forwarding.tls import CertificateRefused, NoReply, TlsUpstream, client_context
@@ -43,12 +41,7 @@ log = logging.getLogger("blockstore.resolver")
 PATIENCE = 1.8
 """Seconds after which a stale answer is given though a refresh is under way (RFC 8767 5)."""
 MAX_UNDER_WAY = 1_000
-MAX_STRANGE = 8
-"""Packets that are no reply, after which somebody is guessing and TCP is asked instead."""
-MAX_DATAGRAM = 4_096
 ROUNDS = 3
-PORT_TRIES = 8
-LEAST_STREAM_WAIT = 1.0
 SERVER_WAIT = 1.0
 """Seconds for a server of a delegation, of which nothing is known."""
 SPENT_FOR = 0.05
@@ -102,12 +95,12 @@ class Forwarder:
         self._delegation_port = delegation_port
         self._reachable = reachable
         self._clock = clock
-        self._random_octets = random_octets
         self._health = Health(len(self._upstreams))
         self._under_way: dict[Question, asyncio.Task[Answer]] = {}
         self._last_logged: dict[str, float] = {}
         self._allowed = lru_cache(maxsize=4_096)(self._look_up_allowed)
         self.outcomes: Counter[str] = Counter()
+        self._plain = Plain(random_octets, self.outcomes)
         """"asked" (packets sent to upstreams), "over TCP", "over TLS", "strange" (packets that are
         no reply), "no reply", "certificate refused", "merged", "from memory", "stale", "kept here",
         "failed", "overloaded"."""
@@ -255,12 +248,10 @@ class Forwarder:
             left = deadline - self._clock()
             if left <= 0:
                 break
-            octets = self._random_octets(random_octets_needed(question))
-            sent = compose(question, octets, ask_ad=False)
+            server = Upstream(address, self._delegation_port)
+            wait = min(left, SERVER_WAIT)
             try:
-                reply = await self._in_the_clear(
-                    Upstream(address, self._delegation_port), sent, min(left, SERVER_WAIT), left
-                )
+                reply = await self._plain.ask(server, question, ask_ad=False, wait=wait, left=left)
             except (OSError, TimeoutError, EOFError, NoReply):
                 self.outcomes["no reply"] += 1
                 continue
@@ -281,73 +272,10 @@ class Forwarder:
                 wait=min(left, max(wait, LEAST_STREAM_WAIT)),
                 left=left,
             )
-        sent = compose(
-            question, self._random_octets(random_octets_needed(question)), ask_ad=self._trust_ad
+        upstream = self._upstreams[number]
+        return await self._plain.ask(
+            upstream, question, ask_ad=self._trust_ad, wait=wait, left=left
         )
-        return await self._in_the_clear(self._upstreams[number], sent, wait, left)
-
-    async def _in_the_clear(
-        self, upstream: Upstream, sent: Sent, wait: float, left: float
-    ) -> Reply:
-        async with asyncio.timeout(wait):
-            reply = await self._over_udp(upstream, sent)
-        if reply is not None and not reply.truncated:
-            return reply
-        self.outcomes["over TCP"] += 1
-        async with asyncio.timeout(min(left, max(wait, LEAST_STREAM_WAIT))):
-            return await self._over_tcp(upstream, sent)
-
-    async def _over_udp(self, upstream: Upstream, sent: Sent) -> Reply | None:
-        """The reply; None where TCP should be asked."""
-        loop = asyncio.get_running_loop()
-        bound = self._random_socket(upstream)
-        try:
-            bound.send(sent.packet)
-            self.outcomes["asked"] += 1
-            for _ in range(MAX_STRANGE):
-                found = match(await loop.sock_recv(bound, MAX_DATAGRAM), sent)
-                if isinstance(found, Reply):
-                    return found
-                if found is Verdict.BROKEN:
-                    raise NoReply
-                self.outcomes["strange"] += 1
-                if found is Verdict.OTHER_CASE:
-                    return None
-            return None
-        finally:
-            bound.close()
-
-    async def _over_tcp(self, upstream: Upstream, sent: Sent) -> Reply:
-        reader, writer = await asyncio.open_connection(upstream.host, upstream.port)
-        try:
-            writer.write(len(sent.packet).to_bytes(2, "big") + sent.packet)
-            self.outcomes["asked"] += 1
-            length = int.from_bytes(await reader.readexactly(2), "big")
-            found = match(await reader.readexactly(length), sent, stream=True)
-            if isinstance(found, Verdict):
-                raise NoReply
-            return found
-        finally:
-            writer.transport.abort()
-
-    def _random_socket(self, upstream: Upstream) -> socket.socket:
-        """A socket on a port that was thrown, which takes datagrams of the upstream alone."""
-        v6 = ":" in upstream.host
-        bound = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            bound.setblocking(False)
-            for _ in range(PORT_TRIES):
-                port = 1_024 + int.from_bytes(self._random_octets(4), "big") % (65_536 - 1_024)
-                try:
-                    bound.bind(("::" if v6 else "0.0.0.0", port))
-                    break
-                except OSError:
-                    continue  # somebody has it; where all are taken the kernel chooses
-            bound.connect((upstream.host, upstream.port))
-        except OSError:
-            bound.close()
-            raise
-        return bound
 
     def _nobody_answers(self, question: Question, now: float) -> Answer:
         if question.servers:

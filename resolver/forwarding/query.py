@@ -14,6 +14,9 @@ from resolver.dns.message import UDP_LIMIT
 from resolver.dns.reply import AD, CD, RD, BadReply, Reply, read_reply
 from resolver.dns.zones import Labels, name_wire
 
+NO_EDNS = (Rcode.FORMERR, Rcode.NOTIMP)
+"""How servers that do not know EDNS answer a question with OPT (RFC 6891 7)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -46,7 +49,7 @@ class Verdict(Enum):
     """Why a packet is not the reply."""
 
     UNRELATED = "another ID or question, or no reply at all: somebody may be guessing"
-    OTHER_CASE = "the right reply but for upper and lower case: ask again over TCP"
+    OTHER_CASE = "the right reply but for upper and lower case: ask over TCP, or in small letters"
     BROKEN = "the right header with nothing readable behind it"
 
 
@@ -55,23 +58,34 @@ def random_octets_needed(question: Question) -> int:
     return 2 + sum(len(label) for label in question.qname) // 8 + 1
 
 
-def compose(question: Question, random_octets: bytes, *, ask_ad: bool, block: int = 0) -> Sent:
+def compose(
+    question: Question,
+    random_octets: bytes,
+    *,
+    ask_ad: bool,
+    block: int = 0,
+    edns: bool = True,
+    throw: bool = True,
+) -> Sent:
     """The packet for ``question``: its ID and its case come from ``random_octets``.
 
     ``ask_ad`` sets AD, by which a validating upstream is asked to say so (RFC 6840 5.7). With
-    ``block`` the packet is padded to a multiple of it (RFC 7830).
+    ``block`` the packet is padded to a multiple of it (RFC 7830). Without ``edns`` it has no OPT,
+    and without ``throw`` all letters are small.
     """
     ident = int.from_bytes(random_octets[:2], "big")
-    qname = throw_case(question.qname, int.from_bytes(random_octets[2:], "big"))
+    qname = throw_case(question.qname, int.from_bytes(random_octets[2:], "big") if throw else 0)
     recursion = 0 if question.servers else RD
     flags = recursion | (CD if question.unchecked else 0) | (AD if ask_ad else 0)
     dnssec = 0x8000 if question.wants_dnssec else 0
     asked = (
-        struct.pack("!HHHHHH", ident, flags, 1, 0, 0, 1)
+        struct.pack("!HHHHHH", ident, flags, 1, 0, 0, edns)
         + name_wire(qname)
         + struct.pack("!HH", question.qtype, IN)
-        + struct.pack("!BHHI", 0, Rtype.OPT, UDP_LIMIT, dnssec)
     )
+    if not edns:
+        return Sent(ident, qname, question.qtype, asked)
+    asked += struct.pack("!BHHI", 0, Rtype.OPT, UDP_LIMIT, dnssec)
     options = b""
     if block:
         padding = -(len(asked) + 6) % block

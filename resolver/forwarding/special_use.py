@@ -1,7 +1,10 @@
 """Names that no other server is ever asked for: they are answered here, or are not there.
 
 What must stay true: a name in this list never leaves this machine, whoever asks and whatever
-upstream says; the served suffixes are no part of it, for they are looked up before it.
+upstream says; the served suffixes are no part of it, for they are looked up before it. All of
+IANA's special-use names are in it but those that a resolver is to treat as any other: example,
+example.com, .net and .org (RFC 6761 6.5), and ipv4only.arpa with its addresses, by which a network
+tells of its NAT64 (RFC 8880 7.1).
 """
 
 from collections.abc import Iterator, Mapping
@@ -44,7 +47,13 @@ def _special_names() -> Iterator[tuple[str, str]]:
     yield "alt", "no DNS name (RFC 9476)"
     yield "bit", "no name of the ordinary DNS"
     yield "invalid", "never a name (RFC 6761)"
+    yield "test", "a name for tests (RFC 6761)"
+    yield "internal", "reserved by ICANN for what every network has of its own"
     yield "home.arpa", "every home has its own (RFC 8375)"
+    yield "service.arpa", "its services are those of the link (RFC 9665)"
+    yield "6tisch.arpa", "it names no host (RFC 9031)"
+    yield "eap.arpa", "it names no host (RFC 9965)"
+    yield "eap-noob.arpa", "it names no host (RFC 9140)"
     yield "resolver.arpa", "it speaks of the resolver that is asked (RFC 9462)"
 
 

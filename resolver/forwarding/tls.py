@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resolver.dns.reply import Reply
-from resolver.forwarding.query import Question, Sent, compose, match
+from resolver.forwarding.query import NO_EDNS, Question, Sent, compose, match
 from resolver.forwarding.upstreams import Upstream
 
 OPEN_WAIT = 2.0
@@ -79,12 +79,10 @@ class TlsUpstream:
         """The reply, within ``wait`` seconds on an open connection, and ``left`` with all that
         goes before. Raises NoReply, CertificateRefused, TimeoutError or OSError."""
         async with asyncio.timeout(left):
-            was_open = self._open_connection()
-            if was_open is not None:
-                with contextlib.suppress(_Over):  # it had ended, and we did not know
-                    return await was_open.ask(question, ask_ad, wait)
-            fresh = await self._fresh_connection()
-            return await fresh.ask(question, ask_ad, wait)
+            reply = await self._told(question, wait, ask_ad, True)
+            if reply.rcode not in NO_EDNS:
+                return reply
+            return await self._told(question, wait, ask_ad, False)
 
     async def close(self) -> None:
         """End the connection; who still waits gets NoReply."""
@@ -93,6 +91,14 @@ class TlsUpstream:
             await asyncio.gather(self._opening, return_exceptions=True)
         if self._connection is not None:
             await self._connection.close()
+
+    async def _told(self, question: Question, wait: float, ask_ad: bool, edns: bool) -> Reply:
+        was_open = self._open_connection()
+        if was_open is not None:
+            with contextlib.suppress(_Over):  # it had ended, and we did not know
+                return await was_open.ask(question, wait, ask_ad, edns)
+        fresh = await self._fresh_connection()
+        return await fresh.ask(question, wait, ask_ad, edns)
 
     def _open_connection(self) -> "_Connection | None":
         connection = self._connection
@@ -151,8 +157,8 @@ class _Connection:
         self._reading = asyncio.ensure_future(self._read())
         self._rest(True)  # whoever wanted it may have gone while it was opened
 
-    async def ask(self, question: Question, ask_ad: bool, wait: float) -> Reply:
-        sent = self._compose(question, ask_ad)
+    async def ask(self, question: Question, wait: float, ask_ad: bool, edns: bool) -> Reply:
+        sent = self._compose(question, ask_ad, edns)
         answered: asyncio.Future[Reply] = self._loop.create_future()
         self._waiting[sent.id] = sent, answered
         self._rest(False)
@@ -174,12 +180,12 @@ class _Connection:
         self._end()
         await asyncio.gather(self._reading, return_exceptions=True)
 
-    def _compose(self, question: Question, ask_ad: bool) -> Sent:
+    def _compose(self, question: Question, ask_ad: bool, edns: bool) -> Sent:
         while True:
             ident = self._random_octets(2)
             if int.from_bytes(ident, "big") not in self._waiting:
                 # Letters keep their case: nobody can guess into an encrypted connection.
-                return compose(question, ident, ask_ad=ask_ad, block=QUERY_BLOCK)
+                return compose(question, ident, ask_ad=ask_ad, block=QUERY_BLOCK, edns=edns)
 
     async def _read(self) -> None:
         """Hand replies to those who wait, until the connection ends. Never raises."""

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.live
 def others():
     """An ordinary DNS server in a thread of its own."""
     authority = Authority()
-    authority.add("www.example.test", 300, "A", "192.0.2.80")
-    authority.add("alias.example.test", 300, "CNAME", "www.example.test.")
+    authority.add("www.example.org", 300, "A", "192.0.2.80")
+    authority.add("alias.example.org", 300, "CNAME", "www.example.org.")
     with serving_in_thread(authority):
         yield authority
 
@@ -110,9 +110,9 @@ def test_what_is_not_there_and_what_cannot_be_had(ask):
 
 
 def test_an_ordinary_name(ask):
-    assert ask("www.example.test").answer[-1][0].address == "192.0.2.80"
-    assert ask("alias.example.test").answer[-1][0].address == "192.0.2.80"
-    assert ask("nosuch.example.test").rcode() == dns.rcode.NXDOMAIN
+    assert ask("www.example.org").answer[-1][0].address == "192.0.2.80"
+    assert ask("alias.example.org").answer[-1][0].address == "192.0.2.80"
+    assert ask("nosuch.example.org").rcode() == dns.rcode.NXDOMAIN
 
 
 def test_no_name_of_ours_was_asked_of_the_ordinary_server(ask, others):

@@ -82,7 +82,7 @@ def test_a_door_that_is_off_is_not_there(tmp_path, files):
 
 def test_a_daemon_with_upstreams_forwards_and_counts(tmp_path):
     authority = Authority()
-    authority.add("www.example.test", 300, "A", "192.0.2.80")
+    authority.add("www.example.org", 300, "A", "192.0.2.80")
     authority.add("www.bahamas.bs", 300, "A", "192.0.2.81")
     with serving_in_thread(authority):
         one = Blockstored(
@@ -92,9 +92,9 @@ def test_a_daemon_with_upstreams_forwards_and_counts(tmp_path):
             started = one.start()
             assert started.returncode == 0, started.stderr.decode()
             for tcp in (False, True):
-                reply = one.dig("www.example.test", "A", tcp=tcp)
+                reply = one.dig("www.example.org", "A", tcp=tcp)
                 assert reply.answer[0][0].address == "192.0.2.80"
-            told = one.ask("GET", "/resolve?name=www.example.test")
+            told = one.ask("GET", "/resolve?name=www.example.org")
             assert told["Answer"][0]["data"] == "192.0.2.80"
             assert told["RA"] is True
             assert one.dig("www.bahamas.bs", "A").rcode() == dns.rcode.SERVFAIL
@@ -108,7 +108,7 @@ def test_a_daemon_with_upstreams_forwards_and_counts(tmp_path):
 
 def test_a_daemon_asks_over_tls_whom_it_is_told_to_trust_and_says_whom_it_does_not(tmp_path, files):
     authority = Authority()
-    authority.add("www.example.test", 300, "A", "192.0.2.80")
+    authority.add("www.example.org", 300, "A", "192.0.2.80")
     with serving_in_thread(authority, files):
         place = f"tls://127.0.0.1:{authority.tls_port}"
         for name, rcode in (("dns.test", dns.rcode.NOERROR), ("other.test", dns.rcode.SERVFAIL)):
@@ -118,7 +118,7 @@ def test_a_daemon_asks_over_tls_whom_it_is_told_to_trust_and_says_whom_it_does_n
             try:
                 started = one.start()
                 assert started.returncode == 0, started.stderr.decode()
-                assert one.dig("www.example.test", "A").rcode() == rcode
+                assert one.dig("www.example.org", "A").rcode() == rcode
                 log = one.log.read_text()
                 wrong = rcode != dns.rcode.NOERROR
                 assert ("is refused, it is not for other.test: give the name" in log) is wrong

@@ -47,13 +47,13 @@ async def delegated(records: str = "", **options):
     """A resolver with a name that delegates ``sub``, the server of that, and an upstream."""
     async with serving() as server, serving() as upstream:
         for authority in (server, upstream):
-            authority.add("www.example.test", 300, "A", "192.0.2.80")
+            authority.add("www.example.org", 300, "A", "192.0.2.80")
         server.add("sub.alice.bs", 300, "A", "192.0.2.30")
         server.add("www.sub.alice.bs", 300, "A", "192.0.2.31")
-        server.add("away.sub.alice.bs", 300, "CNAME", "www.example.test.")
+        server.add("away.sub.alice.bs", 300, "CNAME", "www.example.org.")
         server.add("back.sub.alice.bs", 300, "CNAME", "www.alice.bs.")
         server.add("www.alice.bs", 300, "A", "192.0.2.66")  # which is not its to say
-        upstream.add("ns.example.test", 300, "A", "127.0.0.1")
+        upstream.add("ns.example.org", 300, "A", "127.0.0.1")
 
         def authoritative(reply):
             reply.flags |= dns.flags.AA
@@ -133,7 +133,7 @@ def test_an_alias_out_of_the_part_is_followed_and_nothing_else_is_believed_of_ot
     async def story():
         async with delegated() as (server, upstream, _, ask):
             away = await ask("away.sub.alice.bs")
-            assert lines(away.answer)[1] == "www.example.test. 300 IN A 192.0.2.80"
+            assert lines(away.answer)[1] == "www.example.org. 300 IN A 192.0.2.80"
             assert len(upstream.asked) == 1
             back = await ask("back.sub.alice.bs")
             assert "www.alice.bs. 3600 IN A 192.0.2.7" in lines(back.answer)
@@ -180,10 +180,10 @@ def test_servers_that_do_not_answer_are_a_failure_that_names_them(how):
 
 def test_the_address_of_a_server_elsewhere_is_asked_of_ordinary_dns():
     async def story():
-        async with delegated("sub NS ns.example.test.") as (server, upstream, _, ask):
+        async with delegated("sub NS ns.example.org.") as (server, upstream, _, ask):
             assert (await ask("www.sub.alice.bs")).answer[0][0].address == "192.0.2.31"
             (asked,) = upstream.asked
-            assert asked.question[0].name.to_text().lower() == "ns.example.test."
+            assert asked.question[0].name.to_text().lower() == "ns.example.org."
             assert len(server.asked) == 1
 
     run(story())
@@ -191,7 +191,7 @@ def test_the_address_of_a_server_elsewhere_is_asked_of_ordinary_dns():
 
 def test_a_delegation_to_nobody_is_a_failure():
     async def story():
-        async with delegated("sub NS nowhere.example.test.") as (_, _, _, ask):
+        async with delegated("sub NS nowhere.example.org.") as (_, _, _, ask):
             reply = await ask("www.sub.alice.bs")
             assert reply.rcode() == dns.rcode.SERVFAIL
             assert errors(reply) == [
@@ -239,7 +239,7 @@ def test_a_further_delegation_is_followed_downwards_alone(onward):
         ("* A 127.0.0.1", {}),
         ("ns CNAME real\nreal A 127.0.0.1", {}),
         ("ns CNAME ns.other.bs.", {"other.id": "ns A 127.0.0.1"}),
-        ("ns CNAME ns.example.test.", {}),
+        ("ns CNAME ns.example.org.", {}),
         ("@ DNAME other.bs.", {"other.id": "ns A 127.0.0.1"}),
         ("ns NS ns.other.bs.", {"other.id": "ns A 127.0.0.1"}),
     ],

@@ -19,7 +19,8 @@ from resolver.dns.codes import Rcode
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.doors.listening import udp_socket
 from resolver.doors.udp import UdpDoor
-from resolver.forwarding.forwarder import MAX_STRANGE, Forwarder
+from resolver.forwarding.forwarder import Forwarder
+from resolver.forwarding.plain import MAX_STRANGE
 from resolver.forwarding.query import Question
 from resolver.forwarding.upstreams import Upstream
 from tests.authority import Authority, serving, silent_port
@@ -52,10 +53,10 @@ class Clock:
 async def upstream(*more: tuple[str, int], **options):
     """An authority with a few names, and a forwarder that asks it after ``more``."""
     async with serving() as authority:
-        authority.add("www.example.test", 300, "A", "192.0.2.1")
-        authority.add("alias.example.test", 60, "CNAME", "www.example.test.")
-        authority.add("big.example.test", 300, "TXT", *[f'"{n:0>250}"' for n in range(10)])
-        authority.add("ours.example.test", 60, "CNAME", "www.alice.bs.")
+        authority.add("www.example.org", 300, "A", "192.0.2.1")
+        authority.add("alias.example.org", 60, "CNAME", "www.example.org.")
+        authority.add("big.example.org", 300, "TXT", *[f'"{n:0>250}"' for n in range(10)])
+        authority.add("ours.example.org", 60, "CNAME", "www.alice.bs.")
         authority.add("www.alice.bs", 60, "A", "192.0.2.66")  # what upstream says of our names
         authority.clock = Clock()
         options = {"allow": LOOPBACK, "timeout": 3.0, "clock": authority.clock} | options
@@ -79,13 +80,13 @@ def addresses(answer: Answer) -> list[str]:
 def test_a_question_is_asked_once_and_then_answered_from_memory():
     async def story():
         async with upstream() as (authority, forwarder):
-            first = await forwarder.answer(question("www.example.test"))
-            again = forwarder.at_hand(question("www.example.test"))
+            first = await forwarder.answer(question("www.example.org"))
+            again = forwarder.at_hand(question("www.example.org"))
             assert addresses(first) == addresses(again) == ["192.0.2.1"]
             authority.clock.added = 100
-            assert 190 <= forwarder.at_hand(question("www.example.test")).answer[0].ttl <= 200
+            assert 190 <= forwarder.at_hand(question("www.example.org")).answer[0].ttl <= 200
             authority.clock.added = 301
-            assert forwarder.at_hand(question("www.example.test")) is None
+            assert forwarder.at_hand(question("www.example.org")) is None
             assert len(authority.asked) == 1
 
     run(story())
@@ -96,7 +97,7 @@ def test_those_who_ask_the_same_at_once_wait_for_one_question():
         async with upstream() as (authority, forwarder):
             authority.gate = asyncio.Event()
             waiting = [
-                asyncio.ensure_future(forwarder.answer(question("www.example.test")))
+                asyncio.ensure_future(forwarder.answer(question("www.example.org")))
                 for _ in range(50)
             ]
             while not authority.asked:
@@ -114,7 +115,7 @@ def test_those_who_ask_the_same_at_once_wait_for_one_question():
 def test_what_is_not_there_is_remembered_as_long_as_the_soa_says():
     async def story():
         async with upstream() as (authority, forwarder):
-            for name, qtype, rcode in (("no.example.test", 1, 3), ("www.example.test", 15, 0)):
+            for name, qtype, rcode in (("no.example.org", 1, 3), ("www.example.org", 15, 0)):
                 answer = await forwarder.answer(question(name, qtype))
                 assert (answer.rcode, answer.answer) == (rcode, ())
                 assert answer.authority[0].rtype == 6
@@ -131,8 +132,8 @@ def test_every_question_has_a_port_an_id_and_a_case_of_its_own():
     async def story():
         async with upstream() as (authority, forwarder):
             for number in range(40):
-                authority.add(f"host{number}.somewhere.example.test", 60, "A", "192.0.2.9")
-                await forwarder.answer(question(f"host{number}.somewhere.example.test"))
+                authority.add(f"host{number}.somewhere.example.org", 60, "A", "192.0.2.9")
+                await forwarder.answer(question(f"host{number}.somewhere.example.org"))
             assert len(set(authority.ports)) > 35
             assert len({query.id for query in authority.asked}) > 35
             cases = {
@@ -154,7 +155,7 @@ def test_a_truncated_reply_is_asked_for_again_over_tcp():
                 return reply
 
             authority.twist = cut
-            answer = await forwarder.answer(question("big.example.test", 16))
+            answer = await forwarder.answer(question("big.example.org", 16))
             assert len(answer.answer[0].rdatas) == 10
             assert authority.over_tcp == 1
 
@@ -171,9 +172,52 @@ def test_a_reply_in_another_case_is_asked_for_again_over_tcp():
                 return wire[:12] + wire[12:end].swapcase() + wire[end:]
 
             authority.twist = lowered
-            answer = await forwarder.answer(question("www.example.test"))
+            answer = await forwarder.answer(question("www.example.org"))
             assert addresses(answer) == ["192.0.2.1"]
             assert authority.over_tcp == 1
+
+    run(story())
+
+
+@pytest.mark.parametrize("trailing", [b"", b"behind"])
+def test_one_that_answers_in_another_case_and_has_no_tcp_is_asked_in_small_letters(trailing):
+    async def story():
+        async with upstream() as (authority, forwarder):
+
+            def lowered(reply):
+                wire = reply.to_wire()
+                end = wire.index(b"\0", 12)
+                return wire[:12] + wire[12:end].lower() + wire[end:] + trailing
+
+            authority.twist = lowered
+            authority.stop_listening()
+            assert addresses(await forwarder.answer(question("www.example.org"))) == ["192.0.2.1"]
+            first, again = authority.asked
+            assert again.question[0].name.to_text() == "www.example.org."
+            assert (first.id, authority.ports[0]) != (again.id, authority.ports[1])
+
+    run(story())
+
+
+@pytest.mark.parametrize("how", ["FORMERR", "NOTIMP", "FORMERR without question"])
+def test_one_that_does_not_know_edns_is_asked_without_it(how):
+    async def story():
+        async with upstream() as (authority, forwarder):
+
+            def old(reply):
+                if authority.asked[-1].edns < 0:
+                    return reply
+                reply.answer.clear()
+                reply.set_rcode(getattr(dns.rcode, how.split()[0]))
+                reply.use_edns(False)
+                if "without" in how:
+                    return reply.to_wire()[:4] + bytes(8)
+                return reply
+
+            authority.twist = old
+            assert addresses(await forwarder.answer(question("www.example.org"))) == ["192.0.2.1"]
+            assert [query.edns for query in authority.asked] == [0, -1]
+            assert forwarder.healthy() == 1
 
     run(story())
 
@@ -193,7 +237,7 @@ def test_guesses_are_not_believed_and_many_of_them_mean_tcp(guesses):
             authority.forge = lambda packet: [
                 forged(packet, ident=(packet[0] << 8 | packet[1]) ^ (n + 1)) for n in range(guesses)
             ]
-            answer = await forwarder.answer(question("www.example.test"))
+            answer = await forwarder.answer(question("www.example.org"))
             assert addresses(answer) == ["192.0.2.1"]
             assert authority.over_tcp == (guesses >= MAX_STRANGE)
 
@@ -206,7 +250,7 @@ def test_a_packet_from_another_address_does_not_arrive():
             stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             stranger.bind(("127.0.0.1", 0))
             authority.gate = asyncio.Event()
-            waiting = asyncio.ensure_future(forwarder.answer(question("www.example.test")))
+            waiting = asyncio.ensure_future(forwarder.answer(question("www.example.org")))
             while not authority.asked:
                 await asyncio.sleep(0)
             query = authority.asked[0]
@@ -238,12 +282,12 @@ def test_when_the_first_upstream_fails_the_second_is_asked(first):
 
                 bad.twist = fail
             authority, forwarder = await stack.enter_async_context(upstream(("127.0.0.1", port)))
-            answer = await forwarder.answer(question("www.example.test"))
+            answer = await forwarder.answer(question("www.example.org"))
             assert addresses(answer) == ["192.0.2.1"]
             # Now it stands at the end, unless it was only this name it could not tell.
             assert forwarder.healthy() == (2 if first == "servfail" else 1)
             before = authority.clock()
-            assert addresses(await forwarder.answer(question("alias.example.test")))
+            assert addresses(await forwarder.answer(question("alias.example.org")))
             assert authority.clock() - before < 0.5
 
     run(story())
@@ -253,12 +297,12 @@ def test_when_nobody_answers_the_failure_says_so_and_is_kept_for_seconds():
     async def story():
         bound, port = silent_port()
         forwarder = Forwarder([Upstream("127.0.0.1", port)], timeout=0.3)
-        answer = await forwarder.answer(question("www.example.test"))
+        answer = await forwarder.answer(question("www.example.org"))
         assert answer.rcode == Rcode.SERVFAIL
         assert [(e.code, e.text) for e in answer.errors] == [
             (22, "none of 1 upstream resolvers answers")
         ]
-        again = forwarder.at_hand(question("www.example.test"))
+        again = forwarder.at_hand(question("www.example.org"))
         assert (again.rcode, again.errors) == (answer.rcode, answer.errors)
         bound.close()
 
@@ -275,7 +319,7 @@ def test_the_reasons_of_an_upstream_are_passed_on():
                 return reply
 
             authority.twist = bogus
-            answer = await forwarder.answer(question("www.example.test"))
+            answer = await forwarder.answer(question("www.example.org"))
             assert answer.rcode == Rcode.SERVFAIL
             assert [(e.code, e.text) for e in answer.errors] == [(6, "signature is wrong")]
             assert len(authority.asked) == 1  # to ask the same again would tell nothing new
@@ -286,19 +330,19 @@ def test_the_reasons_of_an_upstream_are_passed_on():
 def test_an_answer_past_its_time_is_better_than_none():
     async def story():
         async with upstream(timeout=0.3) as (authority, forwarder):
-            await forwarder.answer(question("www.example.test"))
+            await forwarder.answer(question("www.example.org"))
             authority.twist = lambda reply: None
             authority.clock.added = 400
-            stale = await forwarder.answer(question("www.example.test"))
+            stale = await forwarder.answer(question("www.example.org"))
             assert addresses(stale) == ["192.0.2.1"]
             assert stale.answer[0].ttl == 30
             assert stale.errors[0].code == 3
             asked = len(authority.asked)
-            assert forwarder.at_hand(question("www.example.test")).errors[0].code == 3
+            assert forwarder.at_hand(question("www.example.org")).errors[0].code == 3
             assert len(authority.asked) == asked  # for a while nobody is asked again
             authority.twist = None
             authority.clock.added = 440
-            fresh = await forwarder.answer(question("www.example.test"))
+            fresh = await forwarder.answer(question("www.example.org"))
             assert (fresh.errors, fresh.answer[0].ttl) == ((), 300)
 
     run(story())
@@ -307,15 +351,15 @@ def test_an_answer_past_its_time_is_better_than_none():
 def test_a_slow_refresh_does_not_hold_a_stale_answer_back_and_is_kept_when_it_comes():
     async def story():
         async with upstream(patience=0.05) as (authority, forwarder):
-            await forwarder.answer(question("www.example.test"))
+            await forwarder.answer(question("www.example.org"))
             authority.gate = asyncio.Event()
             authority.clock.added = 400
-            stale = await forwarder.answer(question("www.example.test"))
+            stale = await forwarder.answer(question("www.example.org"))
             assert stale.errors[0].code == 3
             authority.gate.set()
-            while forwarder.at_hand(question("www.example.test")) is None:
+            while forwarder.at_hand(question("www.example.org")) is None:
                 await asyncio.sleep(0.01)
-            assert forwarder.at_hand(question("www.example.test")).errors == ()
+            assert forwarder.at_hand(question("www.example.org")).errors == ()
 
     run(story())
 
@@ -325,7 +369,7 @@ def test_no_more_questions_are_under_way_than_allowed():
         async with upstream(max_under_way=3) as (authority, forwarder):
             authority.gate = asyncio.Event()
             waiting = [
-                asyncio.ensure_future(forwarder.answer(question(f"n{n}.example.test")))
+                asyncio.ensure_future(forwarder.answer(question(f"n{n}.example.org")))
                 for n in range(5)
             ]
             while len(authority.asked) < 3:
@@ -348,7 +392,7 @@ def test_a_flood_of_other_names_gets_no_more_than_the_share_of_forwarding():
 
             async def flood():
                 replies = await asyncio.gather(
-                    *(ask(f"n{n}.example.test") for n in range(400)),
+                    *(ask(f"n{n}.example.org") for n in range(400)),
                     *(ask("www.alice.bs") for _ in range(400)),
                 )
                 other = [reply.rcode() for reply in replies[:400]]
@@ -368,7 +412,7 @@ def test_a_flood_of_other_names_gets_no_more_than_the_share_of_forwarding():
                     [
                         1
                         for n in range(400, 430)
-                        if (await ask(f"n{n}.example.test")).rcode() == dns.rcode.NXDOMAIN
+                        if (await ask(f"n{n}.example.org")).rcode() == dns.rcode.NXDOMAIN
                     ]
                 )
                 == 10
@@ -388,7 +432,7 @@ async def world(zones=None, chain_first=(), cache=None, **options):
         made.resolver._zones = Zones.from_settings(zones or {"bs": "id"}, chain_first=chain_first)
         made.zonefile(
             "alice.id",
-            "www A 192.0.2.7\naway CNAME www.example.test.\nthere CNAME no.example.test.",
+            "www A 192.0.2.7\naway CNAME www.example.org.\nthere CNAME no.example.org.",
         )
 
         async def ask(
@@ -413,11 +457,11 @@ def test_an_ordinary_name_is_answered_with_ra_and_without_aa():
     async def story():
         async with world() as (authority, _, ask):
             for _ in range(2):
-                reply = await ask("www.example.test")
-                assert lines(reply.answer)[0].startswith("www.example.test. ")
+                reply = await ask("www.example.org")
+                assert lines(reply.answer)[0].startswith("www.example.org. ")
                 assert dns.flags.to_text(reply.flags) == "QR RD RA"
             assert len(authority.asked) == 1
-            missing = await ask("no.example.test")
+            missing = await ask("no.example.org")
             assert missing.rcode() == dns.rcode.NXDOMAIN
             assert missing.authority
 
@@ -456,8 +500,8 @@ def test_ra_is_offered_with_refusals_too():
 def test_strangers_are_refused_and_told_why(address):
     async def story():
         async with world() as (authority, _, ask):
-            await ask("www.example.test")
-            reply = await ask("www.example.test", address=address)
+            await ask("www.example.org")
+            reply = await ask("www.example.org", address=address)
             assert reply.rcode() == dns.rcode.REFUSED
             assert errors(reply)[0][0] == 18
             assert not reply.flags & dns.flags.RA
@@ -471,8 +515,8 @@ def test_strangers_are_refused_and_told_why(address):
 def test_without_rd_nothing_is_asked_of_others_nor_of_the_cache():
     async def story():
         async with world() as (authority, _, ask):
-            await ask("www.example.test")
-            reply = await ask("www.example.test", flags="")
+            await ask("www.example.org")
+            reply = await ask("www.example.org", flags="")
             assert (reply.rcode(), errors(reply)[0][0]) == (dns.rcode.REFUSED, 20)
             alias = await ask("away.alice.bs", flags="")
             assert len(alias.answer) == 1
@@ -487,15 +531,15 @@ def test_an_alias_that_leads_away_is_followed_to_its_end():
             for _ in range(2):
                 reply = await ask("Away.alice.bs")
                 assert [(r.name.to_text(), r[0].to_text()) for r in reply.answer] == [
-                    ("Away.alice.bs.", "www.example.test."),
-                    ("www.example.test.", "192.0.2.1"),
+                    ("Away.alice.bs.", "www.example.org."),
+                    ("www.example.org.", "192.0.2.1"),
                 ]
                 assert dns.flags.to_text(reply.flags) == "QR AA RD RA"
             missing = await ask("there.alice.bs")
             assert missing.rcode() == dns.rcode.NXDOMAIN  # RFC 6604
             assert len(missing.answer) == 1
-            assert missing.authority[0].name.to_text() == "test."
-            assert asked(authority) == ["www.example.test.", "no.example.test."]
+            assert missing.authority[0].name.to_text() == "org."
+            assert asked(authority) == ["www.example.org.", "no.example.org."]
 
     run(story())
 
@@ -504,7 +548,7 @@ def test_an_alias_that_leads_to_us_is_answered_here_whatever_upstream_says():
     async def story():
         async with world() as (_, _, ask):
             for _ in range(2):
-                reply = await ask("ours.example.test")
+                reply = await ask("ours.example.org")
                 assert [r[0].to_text() for r in reply.answer] == ["www.alice.bs.", "192.0.2.7"]
                 assert not reply.flags & dns.flags.AA
 
@@ -539,12 +583,12 @@ def test_who_relies_on_us_gets_a_whole_chain_or_a_failure(count, flags, address,
     run(story())
 
 
-@pytest.mark.parametrize("start", ["turn.alice.bs", "out.alice.bs", "back.example.test"])
+@pytest.mark.parametrize("start", ["turn.alice.bs", "out.alice.bs", "back.example.org"])
 def test_a_circle_of_aliases_on_one_side_or_both_is_a_failure(start):
     async def story():
         async with world() as (authority, made, ask):
-            made.zonefile("alice.id", "turn CNAME turn\nout CNAME back.example.test.")
-            authority.add("back.example.test", 60, "CNAME", "out.alice.bs.")
+            made.zonefile("alice.id", "turn CNAME turn\nout CNAME back.example.org.")
+            authority.add("back.example.org", 60, "CNAME", "out.alice.bs.")
             reply = await ask(start)
             assert reply.rcode() == dns.rcode.SERVFAIL
             assert not reply.answer
@@ -582,7 +626,18 @@ def test_no_name_of_a_served_suffix_ever_leaves():
 
 
 @pytest.mark.parametrize(
-    "name", ["localhost", "a.local", "a.onion", "a.alt", "a.bit", "1.1.168.192.in-addr.arpa"]
+    "name",
+    [
+        "localhost",
+        "a.local",
+        "a.onion",
+        "a.alt",
+        "a.bit",
+        "a.test",
+        "a.internal",
+        "a.service.arpa",
+        "1.1.168.192.in-addr.arpa",
+    ],
 )
 def test_names_that_are_kept_here_never_leave(name):
     async def story():
@@ -642,7 +697,7 @@ def test_ad_is_passed_on_where_it_is_trusted_and_wanted(trust, flags, do, ad):
 
             authority.twist = validated
             for _ in range(2):
-                reply = await ask("www.example.test", flags=flags, do=do)
+                reply = await ask("www.example.org", flags=flags, do=do)
                 assert bool(reply.flags & dns.flags.AD) is ad
             assert bool(authority.asked[0].flags & dns.flags.AD) is trust
             mixed = await ask("away.alice.bs", flags=flags, do=do)
@@ -654,9 +709,9 @@ def test_ad_is_passed_on_where_it_is_trusted_and_wanted(trust, flags, do, ad):
 def test_do_and_cd_are_asked_apart_and_cd_comes_back():
     async def story():
         async with world() as (authority, _, ask):
-            assert (await ask("www.example.test", flags="RD CD")).flags & dns.flags.CD
-            assert not (await ask("www.example.test")).flags & dns.flags.CD
-            await ask("www.example.test", do=True)
+            assert (await ask("www.example.org", flags="RD CD")).flags & dns.flags.CD
+            assert not (await ask("www.example.org")).flags & dns.flags.CD
+            await ask("www.example.org", do=True)
             seen = [(bool(q.flags & dns.flags.CD), bool(q.ednsflags & dns.flags.DO))
                     for q in authority.asked]  # fmt: skip
             assert seen == [(True, False), (False, False), (False, True)]
@@ -668,9 +723,9 @@ def test_do_and_cd_are_asked_apart_and_cd_comes_back():
 def test_a_long_forwarded_answer_is_cut_for_udp_and_whole_over_tcp():
     async def story():
         async with world() as (authority, _, ask):
-            short = await ask("big.example.test", "TXT")
+            short = await ask("big.example.org", "TXT")
             assert short.flags & dns.flags.TC
-            whole = await ask("big.example.test", "TXT", tcp=True)
+            whole = await ask("big.example.org", "TXT", tcp=True)
             assert len(whole.answer[0]) == 10
             assert len(set(asked(authority))) == 1
 
@@ -699,8 +754,8 @@ async def kept_world(**options):
 
 
 @pytest.mark.parametrize(
-    "qname", ["www.alice.bs", "nobody.bs", "www.example.test", "alias.example.test",
-              "no.example.test", "away.alice.bs", "there.alice.bs"],
+    "qname", ["www.alice.bs", "nobody.bs", "www.example.org", "alias.example.org",
+              "no.example.org", "away.alice.bs", "there.alice.bs"],
 )  # fmt: skip
 def test_a_reply_given_before_is_ready_for_the_next_who_asks_whosever_the_name_is(qname):
     async def story():
@@ -721,19 +776,19 @@ def test_a_reply_given_before_is_ready_for_the_next_who_asks_whosever_the_name_i
 def test_what_is_ready_for_some_is_not_what_others_get():
     async def story():
         async with kept_world() as (_, _, ask, ready):
-            for qname in ("www.alice.bs", "www.example.test"):
+            for qname in ("www.alice.bs", "www.example.org"):
                 await ask(qname)
                 await ask(qname, address="192.0.2.99")
             assert ready("www.alice.bs").flags & dns.flags.RA
             assert not ready("www.alice.bs", address="192.0.2.99").flags & dns.flags.RA
-            assert ready("www.example.test").rcode() == dns.rcode.NOERROR
-            assert ready("www.example.test", address="192.0.2.99") is None
-            assert ready("www.example.test", flags="") is None
-            assert (await ask("www.example.test", flags="")).rcode() == dns.rcode.REFUSED
-            assert ready("www.example.test", flags="RD CD") is None
-            assert (await ask("www.example.test", flags="RD CD")).flags & dns.flags.CD
-            assert not ready("www.example.test").flags & dns.flags.CD
-            assert ready("www.example.test", do=True) is None
+            assert ready("www.example.org").rcode() == dns.rcode.NOERROR
+            assert ready("www.example.org", address="192.0.2.99") is None
+            assert ready("www.example.org", flags="") is None
+            assert (await ask("www.example.org", flags="")).rcode() == dns.rcode.REFUSED
+            assert ready("www.example.org", flags="RD CD") is None
+            assert (await ask("www.example.org", flags="RD CD")).flags & dns.flags.CD
+            assert not ready("www.example.org").flags & dns.flags.CD
+            assert ready("www.example.org", do=True) is None
 
     run(story())
 
@@ -742,14 +797,14 @@ def test_what_is_ready_of_ordinary_dns_ends_when_it_may_be_kept_no_longer():
     async def story():
         async with kept_world() as (authority, made, ask, ready):
             made.resolver._clock = authority.clock
-            for qname in ("www.example.test", "no.example.test"):
+            for qname in ("www.example.org", "no.example.org"):
                 await ask(qname)
             authority.clock.added = 100
-            assert 199 <= ready("www.example.test").answer[0].ttl <= 201
+            assert 199 <= ready("www.example.org").answer[0].ttl <= 201
             authority.clock.added = 121  # the SOA allows 120, though its own TTL is 300
-            assert ready("no.example.test") is None
+            assert ready("no.example.org") is None
             authority.clock.added = 301
-            assert ready("www.example.test") is None
+            assert ready("www.example.org") is None
             assert len(authority.asked) == 2
 
     run(story())
@@ -759,17 +814,17 @@ def test_a_block_ends_what_is_ready_of_an_alias_of_its_name_and_a_stale_answer_n
     async def story():
         async with kept_world(timeout=0.3) as (authority, made, ask, ready):
             made.resolver._clock = authority.clock
-            for qname in ("away.alice.bs", "www.example.test"):
+            for qname in ("away.alice.bs", "www.example.org"):
                 await ask(qname)
             made.resolver.blocks_came(made.snapshot.height + 1, ["alice.id"])
             assert ready("away.alice.bs") is None
-            assert ready("www.example.test") is not None
+            assert ready("www.example.org") is not None
             made.resolver.blocks_came(made.snapshot.height, [])
             authority.twist = lambda reply: None
             authority.clock.added = 400
             for _ in range(2):
-                assert errors(await ask("www.example.test"))[0][0] == 3
-                assert ready("www.example.test") is None
+                assert errors(await ask("www.example.org"))[0][0] == 3
+                assert ready("www.example.org") is None
 
     run(story())
 
@@ -783,7 +838,7 @@ def test_the_udp_door_takes_the_short_way_where_others_are_asked_too():
             client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             client.setblocking(False)
             client.connect((door.host, door.port))
-            for qname in ("www.alice.bs", "www.example.test"):
+            for qname in ("www.alice.bs", "www.example.org"):
                 query = dns.message.make_query(qname, "A", use_edns=0)
                 for turn in range(3):
                     before = door.outcomes["from memory"]

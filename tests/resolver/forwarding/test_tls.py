@@ -43,7 +43,7 @@ async def upstream(pair, *, name=NAME, trusted=None, before=(), after=(), **opti
     """An authority over TLS, and a forwarder that asks it between ``before`` and ``after``."""
     authority = Authority()
     for number in range(50):
-        authority.add(f"n{number}.example.test", 300, "A", f"192.0.2.{number}")
+        authority.add(f"n{number}.example.org", 300, "A", f"192.0.2.{number}")
     async with serving(authority), serving_tls(authority, *pair):
         it = Upstream("127.0.0.1", authority.tls_port, True, name)
         tls = client_context(trusted or pair[0])
@@ -59,7 +59,7 @@ def address(answer) -> str:
 
 
 async def ask(forwarder, number: int):
-    return await forwarder.answer(question(f"n{number}.example.test"))
+    return await forwarder.answer(question(f"n{number}.example.org"))
 
 
 def test_questions_share_one_connection_and_their_lengths_tell_little(good):
@@ -94,7 +94,7 @@ def test_a_reply_may_overtake_another(good):
     async def story():
         async with upstream(good) as (authority, forwarder):
             authority.gate = asyncio.Event()
-            authority.late = {"n1.example.test"}
+            authority.late = {"n1.example.org"}
             slow = asyncio.ensure_future(ask(forwarder, 1))
             while not authority.asked:
                 await asyncio.sleep(0)
@@ -115,7 +115,7 @@ def test_a_connection_that_was_closed_meanwhile_costs_nobody_an_answer(good):
             assert address(await ask(forwarder, 2)) == "192.0.2.2"
             assert len(authority.streams) == 2
             # And one that ends under a question: it is asked once more.
-            authority.gate, authority.late = asyncio.Event(), {"n3.example.test"}
+            authority.gate, authority.late = asyncio.Event(), {"n3.example.org"}
             asked = len(authority.asked)
             waiting = asyncio.ensure_future(ask(forwarder, 3))
             while len(authority.asked) == asked:
@@ -132,14 +132,14 @@ def test_a_connection_that_was_closed_meanwhile_costs_nobody_an_answer(good):
 def test_a_connection_that_nobody_uses_is_closed(good):
     async def story():
         async with serving() as authority, serving_tls(authority, *good):
-            authority.add("n1.example.test", 300, "A", "192.0.2.1")
+            authority.add("n1.example.org", 300, "A", "192.0.2.1")
             one = TlsUpstream(
                 Upstream("127.0.0.1", authority.tls_port, True, NAME),
                 client_context(good[0]),
                 idle=0.02,
             )
             for opened in (1, 2):
-                await one.ask(question("n1.example.test"), ask_ad=False, wait=1.0, left=2.0)
+                await one.ask(question("n1.example.org"), ask_ad=False, wait=1.0, left=2.0)
                 assert one.opened == opened
                 while one._open_connection() is not None:
                     await asyncio.sleep(0.005)
@@ -151,28 +151,28 @@ def test_a_connection_that_nobody_uses_is_closed(good):
 def test_a_connection_on_which_nothing_comes_back_is_given_up(good):
     async def story():
         async with serving() as authority, serving_tls(authority, *good):
-            authority.add("n1.example.test", 300, "A", "192.0.2.1")
+            authority.add("n1.example.org", 300, "A", "192.0.2.1")
             it = Upstream("127.0.0.1", authority.tls_port, True, NAME)
             one = TlsUpstream(it, client_context(good[0]))
             authority.stream_twist = lambda reply: None
             with pytest.raises(TimeoutError):
-                await one.ask(question("n1.example.test"), ask_ad=False, wait=0.05, left=1.0)
+                await one.ask(question("n1.example.org"), ask_ad=False, wait=0.05, left=1.0)
             authority.stream_twist = None
-            await one.ask(question("n1.example.test"), ask_ad=False, wait=1.0, left=1.0)
+            await one.ask(question("n1.example.org"), ask_ad=False, wait=1.0, left=1.0)
             assert one.opened == 2
             # One late reply among others is no reason.
-            authority.gate, authority.late = asyncio.Event(), {"n2.example.test"}
+            authority.gate, authority.late = asyncio.Event(), {"n2.example.org"}
             late = asyncio.ensure_future(
-                one.ask(question("n2.example.test"), ask_ad=False, wait=0.2, left=1.0)
+                one.ask(question("n2.example.org"), ask_ad=False, wait=0.2, left=1.0)
             )
             while len(authority.asked) < 3:
                 await asyncio.sleep(0)
-            await one.ask(question("n1.example.test"), ask_ad=False, wait=1.0, left=1.0)
+            await one.ask(question("n1.example.org"), ask_ad=False, wait=1.0, left=1.0)
             with pytest.raises(TimeoutError):
                 await late
             authority.gate.set()
             for _ in range(12):
-                await one.ask(question("n1.example.test"), ask_ad=False, wait=1.0, left=1.0)
+                await one.ask(question("n1.example.org"), ask_ad=False, wait=1.0, left=1.0)
             assert one.opened == 2
             await one.close()
 
@@ -192,7 +192,7 @@ def test_rubbish_on_a_connection_is_no_answer_and_the_next_upstream_is_asked(goo
 
     async def story():
         async with serving() as second:
-            second.add("n1.example.test", 300, "A", "192.0.2.200")
+            second.add("n1.example.org", 300, "A", "192.0.2.200")
             plain = Upstream("127.0.0.1", second.port)
             async with upstream(good, after=[plain]) as (authority, forwarder):
                 authority.stream_twist = twist
@@ -250,7 +250,7 @@ def test_a_certificate_past_its_end_is_refused_and_the_next_upstream_is_asked(
 
     async def story():
         async with serving() as second:
-            second.add("n1.example.test", 300, "A", "192.0.2.200")
+            second.add("n1.example.org", 300, "A", "192.0.2.200")
             plain = Upstream("127.0.0.1", second.port)
             async with upstream(pair, after=[plain]) as (_, forwarder):
                 return address(await ask(forwarder, 1)), forwarder.healthy()
@@ -303,7 +303,7 @@ def test_a_connection_whose_only_asker_went_away_meanwhile_is_closed(good):
             it = Upstream("127.0.0.1", authority.tls_port, True, NAME)
             one = TlsUpstream(it, client_context(good[0]), idle=0.02)
             asking = asyncio.ensure_future(
-                one.ask(question("n1.example.test"), ask_ad=False, wait=2.0, left=3.0)
+                one.ask(question("n1.example.org"), ask_ad=False, wait=2.0, left=3.0)
             )
             while one._opening is None:
                 await asyncio.sleep(0)
@@ -321,12 +321,12 @@ def test_a_connection_whose_only_asker_went_away_meanwhile_is_closed(good):
 def test_who_stops_waiting_takes_nothing_from_the_others(good):
     async def story():
         async with serving() as authority, serving_tls(authority, *good):
-            authority.add("n1.example.test", 300, "A", "192.0.2.1")
+            authority.add("n1.example.org", 300, "A", "192.0.2.1")
             it = Upstream("127.0.0.1", authority.tls_port, True, NAME)
             one = TlsUpstream(it, client_context(good[0]))
             waiting = [
                 asyncio.ensure_future(
-                    one.ask(question("n1.example.test"), ask_ad=False, wait=2.0, left=3.0)
+                    one.ask(question("n1.example.org"), ask_ad=False, wait=2.0, left=3.0)
                 )
                 for _ in range(5)
             ]
