@@ -402,8 +402,13 @@ class NodeWallet:
         self._lock(coins, True)
 
     def let_go(self, coins: Sequence[Coin]) -> None:
-        """See ``Signer``."""
-        self._lock(coins, False)
+        """See ``Signer``. Only what is locked is asked to be unlocked, however many are named."""
+        shown = self._ask("listlockunspent")
+        try:
+            locked = {(str(one["txid"]), int(one["vout"])) for one in listed(shown)}
+        except (KeyError, TypeError, ValueError, NodeError):
+            raise self._nonsense("listlockunspent") from None
+        self._lock([c for c in coins if (hash_hex(c.txid), c.index) in locked], False)
 
     def _lock(self, coins: Sequence[Coin], locked: bool) -> None:
         for coin in coins:

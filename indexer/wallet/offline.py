@@ -5,10 +5,10 @@ sent from here. Signers with keys of their own build on the same knowledge of co
 """
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from indexer.bitcoin.transactions import TxOut, is_p2pkh, script_address
+from indexer.bitcoin.transactions import TxOut, hash_hex, is_p2pkh, script_address
 from indexer.networks import Network
 from indexer.node.node import BitcoinNode, NodeError
 from indexer.wallet.coins import Coin, Unsigned
@@ -22,6 +22,7 @@ from indexer.wallet.signers import (
     NoLegacyAddresses,
     NotSigned,
     Payment,
+    SignerUnavailable,
     spends_any,
 )
 
@@ -55,7 +56,7 @@ class WatchedScripts:
         self._redeem_scripts = tuple(redeem_scripts)
         self._source = source
         self._in_use = in_use
-        self._kept: set[tuple[bytes, int]] = set()
+        self._kept: dict[tuple[bytes, int], Coin] = {}
         self._given: set[bytes] = set()
         self._lock = threading.Lock()
 
@@ -94,9 +95,20 @@ class WatchedScripts:
         return self._free(self._scripts)
 
     def spare(self, sender: bytes) -> int:
-        """Satoshis that ``pay`` may move to a script of its own from elsewhere."""
-        free = self._payable(lambda coin: coin.script == sender)
-        return sum(coin.value for coin in free)
+        """Satoshis that ``pay`` may move to a script of its own from elsewhere, by and by: what is
+        kept for something else and not spent comes back."""
+        with self._lock:
+            kept = [coin for coin in self._kept.values() if coin.script in self._scripts]
+        calls = [("gettxout", (hash_hex(coin.txid), coin.index, True)) for coin in kept]
+        try:
+            replies = self._node.batch(calls) if calls else []
+        except NodeError as failure:
+            raise SignerUnavailable(f"{failure}; nothing was paid") from None
+        there = zip(kept, replies, strict=True)
+        coming = [coin for coin, reply in there if isinstance(reply, Mapping)]
+        free = [*coming, *self._free(self._scripts)]
+        used = {script for script in self._scripts if self._in_use(script)} | {sender}
+        return sum(coin.value for coin in free if coin.script not in used)
 
     def _payable(self, leaves: Callable[[Coin], bool]) -> list[Coin]:
         used = {script for script in self._scripts if self._in_use(script)}
@@ -111,12 +123,13 @@ class WatchedScripts:
     def keep(self, coins: Sequence[Coin]) -> None:
         """See ``Signer``. Lasts as long as this object."""
         with self._lock:
-            self._kept.update((coin.txid, coin.index) for coin in coins)
+            self._kept.update({(coin.txid, coin.index): coin for coin in coins})
 
     def let_go(self, coins: Sequence[Coin]) -> None:
         """See ``Signer``."""
         with self._lock:
-            self._kept.difference_update((coin.txid, coin.index) for coin in coins)
+            for coin in coins:
+                self._kept.pop((coin.txid, coin.index), None)
 
     def _compose(
         self,

@@ -534,3 +534,14 @@ def test_an_input_that_is_larger_than_reckoned_is_paid_for_with_another_coin(mod
     with pytest.raises(NotSigned, match="spends other coins"):  # this one spends the first alone
         wallet.pay(fake.outputs, 3)
     assert [len(inputs) for inputs in made] == [1, 2]
+
+
+def test_of_many_coins_only_those_that_are_locked_are_asked_to_be_unlocked(node, wallet) -> None:
+    coin = funded(node, wallet)
+    wallet.keep([coin])
+    asked = []
+    ask = wallet._ask
+    wallet._ask = lambda method, *params: (asked.append(method), ask(method, *params))[1]
+    wallet.let_go([Coin(bytes((n,)) * 32, 0, 1, STRANGER) for n in range(200)] + [coin])
+    assert asked == ["listlockunspent", "lockunspent"]
+    assert wallet.coins(coin.script) == [coin]

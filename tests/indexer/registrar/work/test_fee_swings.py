@@ -51,8 +51,6 @@ class Market:
             world.runner, {"own": self.signer}, max_fee_rate=MOST, clock=lambda: world.now
         )
         world.runner.signers = {"own": self.signer}
-        if kind == "key-file":
-            coins = max(coins, 8)  # it counts on no coin that is on its way
         world.node.switches.segwit_wallet = kind in ("segwit", "mixed")
         scripts = [self._script(kind, number) for number in range(coins)]
         outputs = [TxOut(MONEY // coins, script) for script in scripts]
