@@ -6,6 +6,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.rings import sampled
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("BLOCKSTORE_DATA", ROOT.parent / "shared" / "data")).resolve()
 
@@ -14,7 +16,10 @@ NO_SKIPS = os.environ.get("BLOCKSTORE_NO_SKIPS", "") not in ("", "0")
 
 # A busy machine is slow at times: no test says anything by how long one example took.
 hypothesis.settings.register_profile(
-    "house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "house",
+    deadline=None,
+    max_examples=sampled(100),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("house")
 

@@ -1,6 +1,5 @@
 """The HTTP API against its own document: thousands of drawn requests to a whole daemon."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,11 +11,12 @@ import pytest
 
 from tests.api_cases import Cases
 from tests.fakes_process import environment
+from tests.rings import times
 from tests.test_sandbox_story import Box
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
-COUNT = int(os.environ.get("BLOCKSTORE_API_CASES", "2000"))
+COUNT = times(2000, 3000, 10_000)
 """How many requests are drawn; 10,000 and more when measuring."""
 
 

@@ -20,8 +20,9 @@ from indexer.table.level import plyvel
 from indexer.table.table import NameTable, TableError
 from tests.conftest import ROOT
 from tests.crashing import Writer, follower_of, load
+from tests.rings import times
 
-KILLS = int(os.environ.get("BLOCKSTORE_KILLS", "12"))
+KILLS = times(5, 20, 100)
 """How often the program is killed; 50 takes half a minute."""
 DEADLINE = 60.0
 FORK_DEPTH = 5

@@ -22,12 +22,13 @@ from indexer.node.node import BitcoinNode
 from indexer.table.table import NameTable
 from tests.benchmarks.chain import MinedBlock, SyntheticChain
 from tests.fakes_process import Blockstored
+from tests.rings import times
 from tests.served_chain import ServedChain
 from tests.unborn import Unborn, children_of, stacks_of, threads_of, wait_gone
 
 pytestmark = [pytest.mark.live]
 
-KILLS = 50
+KILLS = times(20, 20, 100)
 SIDE_BY_SIDE = 2
 BLOCKS = 1500
 OPERATIONS = 6000

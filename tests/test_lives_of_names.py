@@ -6,7 +6,6 @@ the chain and the DHT.
 """
 
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -19,14 +18,15 @@ from indexer.networks import BLOCKS_PER_DAY, SANDBOX
 from indexer.wallet.key_storage import load_keys
 from resolver.sandbox.founding import MINER
 from tests.neighbours import PATIENCE, TERMS, Neighbours
+from tests.rings import times
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(170)]
 
 GRACE = BLOCKS_PER_DAY
 LIFETIME, LONGER = 60, 400
 WALLET_BLOCKS = 12
-IMPORTS = int(os.environ.get("BLOCKSTORE_IMPORTS", "60"))
-"""Three hundred take a minute on two cores, mostly of the sandbox node: BLOCKSTORE_IMPORTS=300."""
+IMPORTS = times(60, 60, 300)
+"""Three hundred take a minute on two cores, mostly of the sandbox node."""
 
 
 def zone(address: str) -> str:

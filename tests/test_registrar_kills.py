@@ -1,6 +1,5 @@
 """A registrar that the kernel kills, at any moment and many times: every name is paid for once."""
 
-import os
 import random
 import select
 import shutil
@@ -21,8 +20,9 @@ from indexer.registrar.work.journal import Journal
 from indexer.sandbox.node import SandboxNode
 from tests.conftest import ROOT
 from tests.fakes_registrar import CONTENT, DIGEST, PAYER, made_world, person_key
+from tests.rings import times
 
-KILLS = int(os.environ.get("BLOCKSTORE_REGISTRAR_KILLS", "8"))
+KILLS = times(4, 16, 80)
 """How often the program is killed at least."""
 NAMES = 3
 DEADLINE = 60.0

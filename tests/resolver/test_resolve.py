@@ -19,6 +19,7 @@ from resolver.dns.answer import NameData
 from resolver.dns.contents import Contents, read_data
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from tests.fakes_resolver import World, checked, errors, lines
+from tests.rings import sampled
 from zonefiles.archive.archive import Archive
 from zonefiles.sources import DataSource, Missing, MissingReason
 
@@ -340,7 +341,7 @@ FUZZED = World()
 FUZZED.zonefile("alice.id", WEB)
 
 
-@settings(max_examples=400)
+@settings(max_examples=sampled(400))
 @given(
     st.sampled_from(GOOD),
     st.lists(st.tuples(st.integers(0, 90), st.integers(0, 255)), max_size=6),

@@ -34,6 +34,7 @@ from indexer.bitcoin.transactions import (
     serialize_transaction,
 )
 from indexer.networks import MAINNET, REGTEST
+from tests.rings import sampled
 
 GENESIS_TRANSACTION = bytes.fromhex(
     "01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff4d"
@@ -174,7 +175,7 @@ def test_reading_a_transaction_raises_nothing_but_its_named_error(raw) -> None:
     assert reading(raw)
 
 
-@settings(max_examples=200)
+@settings(max_examples=sampled(200))
 @given(st.data())
 def test_a_mangled_transaction_raises_nothing_but_its_named_error(data) -> None:
     raw = bytearray(with_witness(payment(2, b"\x51", b"\x52" * 260), [b"sig", b"key"]))
@@ -334,7 +335,7 @@ def test_every_cut_of_a_block_is_refused_and_so_is_every_byte_too_many() -> None
         scan_block(raw + b"\x00", b"id")
 
 
-@settings(max_examples=300)
+@settings(max_examples=sampled(300))
 @given(st.data())
 def test_one_wrong_byte_outside_the_witness_is_refused(data) -> None:
     transactions = [coinbase(b"tag", b"\x51")]
@@ -438,7 +439,7 @@ def test_recorded_transactions_read_as_another_library_reads_them(data_dir: Path
 
 
 @pytest.mark.data
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=sampled(40), deadline=None)
 @given(st.data())
 def test_one_wrong_byte_in_a_recorded_block_is_refused(data_dir: Path, data) -> None:
     entries = json.loads((data_dir / "blocks" / "MANIFEST.json").read_text())

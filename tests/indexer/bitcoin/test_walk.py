@@ -23,6 +23,7 @@ from indexer.bitcoin.transactions import (
 from indexer.bitcoin.walk import WINDOW, walk
 from tests.benchmarks.strangers import stranger
 from tests.indexer.bitcoin.test_transactions import coinbase, mined
+from tests.rings import sampled
 
 MAGIC = b"id"
 
@@ -71,14 +72,14 @@ def transactions(draw) -> bytes:
     return plain[:4] + b"\x00\x01" + plain[4:-4] + witness + plain[-4:]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sampled(150), deadline=None)
 @given(st.lists(transactions(), max_size=6, unique_by=lambda raw: parse_transaction(raw).txid))
 def test_the_walk_finds_the_txids_that_reading_finds(chosen) -> None:
     raw = mined([coinbase(b"tag", b"\x51"), *chosen])
     assert walk(raw, MAGIC)[0] == [transaction.txid for transaction in parse_block(raw)[1]]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=sampled(100), deadline=None)
 @given(st.lists(transactions(), min_size=1, max_size=3), st.data())
 def test_a_mangled_block_is_walked_as_it_is_read_or_refused(chosen, data) -> None:
     raw = bytearray(mined([coinbase(b"tag", b"\x51"), *chosen]))

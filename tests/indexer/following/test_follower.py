@@ -21,6 +21,7 @@ from indexer.table.level import plyvel
 from indexer.table.table import NameTable, Snapshot, TableError
 from tests import fakes
 from tests.fakes import FakeNode, Person
+from tests.rings import sampled
 
 PAYER, REVEALER, ALICE, BOB = (Person(n) for n in ("payer", "revealer", "alice", "bob"))
 
@@ -219,7 +220,7 @@ def _transactions(world: World, what: int, who: int) -> list[bytes]:
 
 
 @settings(
-    max_examples=30,
+    max_examples=sampled(30),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -18,6 +18,7 @@ from indexer.table.table import NameTable
 from tests import fakes
 from tests.fakes import FakeNode
 from tests.indexer.following.test_follower import _NEVER, ALICE, BOB, PAYER, World
+from tests.rings import sampled
 
 Blocks = list[tuple[bytes, bytes]]
 
@@ -173,7 +174,7 @@ switches = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 14)), min_size=
 
 
 @settings(
-    max_examples=25,
+    max_examples=sampled(25),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

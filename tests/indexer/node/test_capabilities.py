@@ -16,6 +16,7 @@ from indexer.node.spent_outputs import CorruptSpentOutputs, parse_spent_outputs,
 from indexer.sandbox.node import SandboxNode, Switches
 from tests.conftest import ROOT
 from tests.fakes_node import Purse
+from tests.rings import sampled
 
 NOW = 1_700_000_000
 
@@ -284,7 +285,7 @@ spent = st.builds(TxOut, st.integers(0, 2**63), spent_scripts)
 alike = st.integers(1, 80).flatmap(lambda n: st.lists(spent, max_size=8).map(lambda of: [of] * n))
 
 
-@settings(max_examples=50)
+@settings(max_examples=sampled(50))
 @given(st.lists(alike, max_size=4), st.data())
 def test_the_scripts_at_some_places_are_those_that_reading_all_gives(runs, data) -> None:
     lists: list[list[TxOut]] = [[], *(spent for run in runs for spent in run)]

@@ -37,6 +37,7 @@ from tests.indexer.protocol.ledger import (
     revoke,
     transaction,
 )
+from tests.rings import sampled
 
 ONE, TWO = b"\x11" * 20, b"\xff" * 20
 
@@ -276,7 +277,7 @@ STEPS = st.lists(
 PEOPLE = (ALICE, BOB, CAROL)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sampled(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=STEPS)
 def test_what_a_snapshot_said_then_is_what_history_says_of_then(
     steps: list[tuple[str, int, int, int]],
@@ -345,7 +346,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=sampled(12), deadline=None, suppress_health_check=list(HealthCheck))
 @given(cuts=st.sets(st.integers(1, 28), max_size=5))
 def test_any_split_of_a_history_gives_one_hash_and_the_same_bytes(
     cuts: set[int], followed: World, tmp_path_factory: pytest.TempPathFactory

@@ -33,6 +33,7 @@ from indexer.protocol.operations import (
 from indexer.protocol.payloads import read_operation, write_operation
 from indexer.registrar.planning.compose import write_outputs
 from tests.indexer.protocol.ledger import ALICE, BOB, op_return, transaction
+from tests.rings import sampled
 
 EPOCHS = (EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4)
 OWNER, CHANGE, FEE = (TxOut(5500, p2pkh_script(bytes((n,)) * 20)) for n in (1, 2, 3))
@@ -73,7 +74,7 @@ inputs_strategy = st.lists(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=sampled(250), deadline=None)
 @given(inputs_strategy, outputs_strategy, st.lists(scripts, max_size=3), st.sampled_from(EPOCHS))
 def test_reading_never_raises(
     inputs: list[TxIn], outputs: list[TxOut], spent: list[bytes], epoch: Epoch
@@ -83,7 +84,7 @@ def test_reading_never_raises(
     assert found is None or isinstance(found, (Malformed, *OPCODES))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=sampled(250), deadline=None)
 @given(st.sampled_from(sorted(OPCODES.values())), st.binary(max_size=77), st.sampled_from(EPOCHS))
 def test_whatever_is_read_is_written_as_the_same_payload(
     opcode: bytes, body: bytes, epoch: Epoch
@@ -169,7 +170,7 @@ def operations(epoch: Epoch) -> st.SearchStrategy[Operation]:
 
 
 @pytest.mark.parametrize("epoch", EPOCHS, ids=lambda epoch: f"epoch {epoch.number}")
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=sampled(80), deadline=None)
 @given(st.data())
 def test_composing_and_reading_back_is_the_identity(epoch: Epoch, data: st.DataObject) -> None:
     wish = data.draw(operations(epoch))

@@ -29,6 +29,7 @@ from indexer.protocol.proofs import (
 from indexer.protocol.serialized import BadSerialization, read_serialized
 from indexer.table.snapshot import Snapshot
 from tests.conftest import DATA
+from tests.rings import sampled
 
 CHAINS = sorted((DATA / "protocol" / "chains").glob("*.json"))
 FIRST = 100
@@ -117,7 +118,7 @@ def test_every_operation_of_a_recorded_chain_is_proven_by_its_last_recorded_hash
     assert proven
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=sampled(80), deadline=None)
 @given(st.data())
 def test_whatever_a_block_holds_is_proven_from_any_later_block(pick: st.DataObject) -> None:
     chain = made()
@@ -132,7 +133,7 @@ def test_whatever_a_block_holds_is_proven_from_any_later_block(pick: st.DataObje
 PLACES = st.tuples(st.integers(0, 10_000), st.integers(0, 94))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=sampled(400), deadline=None)
 @given(height=st.sampled_from([FIRST + 2, FIRST + 77, FIRST + 150, FIRST + 199]), place=PLACES)
 def test_no_single_changed_byte_of_a_proof_verifies(height: int, place: tuple[int, int]) -> None:
     chain = made()

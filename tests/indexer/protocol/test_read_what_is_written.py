@@ -40,6 +40,7 @@ from indexer.protocol.rows import (
 )
 from indexer.protocol.serialized import read_serialized
 from indexer.table.snapshot_file import read_head, write_snapshot
+from tests.rings import sampled
 
 numbers = st.integers(0, 2**455 - 1) | st.integers(0, 300)
 u32 = st.integers(0, 2**32 - 1)
@@ -82,7 +83,7 @@ def records(kind: type) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("kind", [NameRecord, NamespaceRecord, PreorderRecord, schema.Verdict])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sampled(60), deadline=None)
 @given(data=st.data())
 def test_a_record_of_each_kind(kind: type, data: st.DataObject) -> None:
     record, row_of = data.draw(records(kind)), RowOf(kind)
@@ -119,7 +120,7 @@ def test_a_header_and_a_hash_as_people_write_it(raw: bytes, digest: bytes) -> No
     assert hash_bytes(hash_hex(digest)) == digest
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=sampled(50), deadline=None)
 @given(
     st.lists(
         st.tuples(st.booleans(), transactions, st.lists(scripts, max_size=4).map(tuple)), max_size=4
@@ -170,7 +171,7 @@ serialized = st.one_of(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=sampled(120), deadline=None)
 @given(serialized)
 def test_the_text_of_an_operation(text: str) -> None:
     read = read_serialized(text)
@@ -213,7 +214,7 @@ class OneBlock:
         return b""
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=sampled(80), deadline=None)
 @given(network_names, st.integers(0, 9))
 def test_a_proof_and_the_head_of_a_snapshot_of_any_network(name: str, back: int) -> None:
     text = consensus.serialize_preorder(

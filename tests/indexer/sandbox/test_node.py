@@ -31,6 +31,7 @@ from indexer.sandbox.chain import SandboxChain
 from indexer.sandbox.node import Limits, Rejected, SandboxNode, StoreError
 from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
 from tests.fakes_node import Purse
+from tests.rings import sampled
 
 NOW = 1_700_000_000
 STRANGER = p2pkh_script(b"\x09" * 20)
@@ -429,7 +430,7 @@ def test_a_double_spend_on_the_other_branch_drops_what_built_on_it(node, client,
     assert [coin.value for coin in node.unspent(STRANGER) if coin.value] == [80_000]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=sampled(25), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("mpir"), st.integers(0, 5)), max_size=25))
 def test_any_history_of_branches_leaves_the_coins_of_a_straight_replay(steps) -> None:
     chain = SandboxChain(clock)
@@ -568,7 +569,7 @@ def test_three_envelopes_are_spoken_and_nonsense_is_answered(node) -> None:
     assert reply([ask] * 5001)[0] == 400
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=sampled(100), deadline=None)
 @given(
     st.sampled_from(
         [

@@ -22,6 +22,7 @@ from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode, NodeRpcError
 from indexer.sandbox.node import SandboxNode
 from tests.fakes_node import Purse
+from tests.rings import sampled
 
 NOW = 1_700_000_000
 STRANGER = p2pkh_script(b"\x09" * 20)
@@ -314,7 +315,7 @@ def test_the_same_psbt_is_finalised_by_rust_bitcoin_to_the_same_bytes(client) ->
     assert client.call("finalizepsbt", apart)["hex"] == raw.hex()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=sampled(12), deadline=None)
 @given(st.lists(st.tuples(st.integers(10_000, 60 * 10**8), st.booleans()), max_size=8))
 def test_no_payments_make_or_lose_money(payments: list[tuple[int, bool]]) -> None:
     node = SandboxNode(clock=Clock(), fee_rate=3_000)
@@ -503,7 +504,7 @@ VALUES = [UNKNOWN, ELSEWHERE, "start", "status", "02000000" + "00" * 6, [], [1],
 VALUES += [{ELSEWHERE: 1}, {"data": "00"}, [{"txid": UNKNOWN, "vout": 0}]]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sampled(150), deadline=None)
 @given(
     st.sampled_from(METHODS.split()),
     st.lists(

@@ -16,8 +16,9 @@ from indexer.table.level import Level
 from indexer.table.log_file import DamagedLog, torn_at
 from indexer.table.table import NameTable, TableDamaged
 from tests.crashing import Writer
+from tests.rings import times
 
-FLIPS = int(os.environ.get("BLOCKSTORE_FLIPS", "60"))
+FLIPS = times(40, 200, 1000)
 """How many bits are flipped, and how many tails cut; 1000 take some minutes."""
 TAIL = 64 * 1024
 pytestmark = pytest.mark.timeout(120 + FLIPS)

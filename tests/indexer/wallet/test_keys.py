@@ -17,6 +17,7 @@ from indexer.wallet.keys import (
     multisig_script,
     script_of_redeem_script,
 )
+from tests.rings import sampled
 
 SECRETS = [bytes((n,)) * 32 for n in range(1, 5)]
 KEYS = [Key(secret) for secret in SECRETS]
@@ -67,7 +68,7 @@ def test_a_secret_is_in_no_text() -> None:
         assert KEYS[0].wif(MAINNET) not in shown
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=sampled(30), deadline=None)
 @given(st.integers(1, 3), st.integers(1, 4), st.binary(min_size=1, max_size=60))
 def test_every_signed_input_holds_and_is_low_s(inputs, outputs, payload) -> None:
     ring = KeyRing(KEYS)

@@ -31,6 +31,7 @@ from indexer.wallet.psbt import (
     unsigned_of,
     write_psbt,
 )
+from tests.rings import sampled
 
 KEYS = [Key(bytes((n,)) * 32) for n in range(1, 5)]
 LONG = Key(b"\x09" * 32, compressed=False)
@@ -227,7 +228,7 @@ def test_a_redeem_script_that_is_not_behind_the_output_is_not_signed() -> None:
         sign_psbt(form.to_base64(), KeyRing(KEYS))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sampled(150), deadline=None)
 @given(st.data())
 def test_any_damage_ends_in_a_named_refusal_or_the_same_transaction(data: st.DataObject) -> None:
     unsigned, psbt = of(SHARED)

@@ -28,6 +28,7 @@ from tests.indexer.protocol.ledger import (
     revoke,
 )
 from tests.resolver.api.test_names import Door
+from tests.rings import sampled
 
 DAY_OF_BLOCKS = 144
 
@@ -258,7 +259,7 @@ def step_of(entries: list[str], breaks: frozenset[int]) -> Any:
     return step
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sampled(60), deadline=None)
 @given(
     st.integers(0, 450),
     st.frozensets(st.integers(0, 450), max_size=8),

@@ -20,6 +20,7 @@ from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.dns.outline import outline
 from resolver.resolve import MAX_TOLD
 from tests.fakes_resolver import HEIGHT, World, errors, lines
+from tests.rings import sampled
 
 MEGABYTE = 1_000_000
 
@@ -471,7 +472,7 @@ def _without_ttls(wire: bytes) -> bytes:
     return bytes(octets)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=sampled(400), deadline=None)
 @given(QUESTIONS, st.lists(STEP, max_size=40))
 def test_with_the_cache_every_reply_is_what_it_is_without(questions, steps):
     twins = Twins(questions)

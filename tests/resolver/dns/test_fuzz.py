@@ -7,6 +7,7 @@ from resolver.dns.asker import Asker
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.dns.outline import outline
 from tests.benchmarks.fuzz_packets import Fuzz, a_world, good_packets
+from tests.rings import sampled
 
 GOOD = good_packets()
 WORLD = a_world()
@@ -21,7 +22,7 @@ def test_ten_thousand_mutated_packets_leave_no_trace():
     assert fuzz.outcomes["silence"] > 100
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=sampled(300), deadline=None)
 @given(
     st.sampled_from(GOOD),
     st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=4),
@@ -43,7 +44,7 @@ def test_whatever_the_bytes_no_door_sees_an_exception(good, changes, keep, more)
     assert WORLD.resolver.outcomes["failed"] == 0
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=sampled(500), deadline=None)
 @given(st.sampled_from(GOOD), st.sampled_from(GOOD), st.randoms(use_true_random=False))
 def test_what_has_one_outline_has_one_answer(one, other, draw):
     """Of two packets with one key, if the first is answered so is the second, and alike."""

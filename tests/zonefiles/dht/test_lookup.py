@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.rings import sampled
 from zonefiles.dht.contacts import PER_SEGMENT, Contacts
 from zonefiles.dht.lookup import ALPHA, MAX_QUESTIONS, distance, look_up
 from zonefiles.dht.messages import Contact, K
@@ -81,7 +82,7 @@ def test_a_value_is_found_from_far_away_and_says_who_gave_it():
     assert world.under_way == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=sampled(30), deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_half_of_the_nodes_may_lie_and_a_fifth_be_silent(rng):
     world = World()

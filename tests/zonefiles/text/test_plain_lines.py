@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.rings import sampled
 from tests.zonefiles.text.test_zonefile import HOSTILE, read, real_zonefiles
 from zonefiles.text.plain_lines import read_plain_lines
 from zonefiles.text.recordsets import MAX_RECORDS, RRset, Zonefile
@@ -237,7 +238,7 @@ a_file = st.tuples(
 ).map(lambda parts: parts[1].join(parts[0]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=sampled(400), deadline=None)
 @given(a_file)
 def test_a_file_that_is_plain_means_what_it_means_the_long_way(text):
     is_plain(text)
@@ -270,7 +271,7 @@ plain_record = st.builds(
 plain_line = st.one_of(plain_record, plain_record, times.map("$TTL {}".format), st.just("; c"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=sampled(200), deadline=None)
 @given(st.lists(plain_line, max_size=8), st.sampled_from(["\n", "\r\n"]))
 def test_lawful_records_in_plain_words_are_always_plain(lines, end):
     lines = ["$ORIGIN alice.id", "$TTL 3600", *lines]
@@ -278,7 +279,7 @@ def test_lawful_records_in_plain_words_are_always_plain(lines, end):
 
 
 @pytest.mark.data
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=sampled(100), deadline=None)
 @given(st.data())
 def test_a_damaged_real_zone_file_means_the_same_both_ways(draw):
     row = draw.draw(st.sampled_from([r for r in _rows() if len(r["zonefile"]) < 1_000]))

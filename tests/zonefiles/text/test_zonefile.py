@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import DATA
+from tests.rings import sampled
 from zonefiles.text.zonefile import MAX_BYTES, ZonefileError, parse_zonefile, value_hash
 
 A, NS, CNAME, SOA, MX, TXT, SRV, AAAA, HTTPS, URI = 1, 2, 5, 6, 15, 16, 33, 28, 65, 256
@@ -347,14 +348,14 @@ words = st.sampled_from([w for row in WORDS for w in row.split()])
 lines = st.lists(words, max_size=9).map(" ".join)
 
 
-@settings(max_examples=300)
+@settings(max_examples=sampled(300))
 @given(st.lists(lines, max_size=6).map("\n".join))
 def test_reading_any_words_of_the_format_raises_nothing_else(text):
     parse_any(text.encode())
 
 
 @pytest.mark.data
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sampled(60), deadline=None)
 @given(st.data())
 def test_reading_damaged_real_zone_files_raises_nothing_else(draw):
     rows = real_rows()

@@ -39,6 +39,7 @@ from indexer.registrar.planning.compose import (
     write_outputs,
 )
 from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
+from tests.rings import sampled
 
 ALICE, BOB = Key(b"\1" * 32), Key(b"\2" * 32)
 OLD = Key(b"\3" * 32, compressed=False)
@@ -118,7 +119,7 @@ coins_of = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sampled(150), deadline=None)
 @given(st.sampled_from(EVERY), coins_of, st.floats(0, 200), st.data())
 def test_what_is_composed_is_read_back_and_pays_what_was_asked(operation, coins, rate, data):
     sender = data.draw(st.sampled_from(sorted({c.script for c in coins})))
@@ -297,7 +298,7 @@ def test_more_small_coins_than_fit_one_transaction_are_told() -> None:
 # --- replacing
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sampled(60), deadline=None)
 @given(
     st.sampled_from(EVERY),
     st.integers(0, 300_000),

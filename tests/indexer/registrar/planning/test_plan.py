@@ -31,6 +31,7 @@ from tests.indexer.registrar.planning.world import (
     coin,
     refused,
 )
+from tests.rings import sampled
 
 
 def test_a_registration_is_planned_step_by_step() -> None:
@@ -96,7 +97,7 @@ def test_amounts_are_not_rounded(satoshis, text) -> None:
     assert amount(satoshis) == text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sampled(60), deadline=None)
 @given(
     st.lists(st.integers(300, 700_000), min_size=0, max_size=6),
     st.floats(1, 60),

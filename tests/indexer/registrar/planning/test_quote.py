@@ -39,6 +39,7 @@ from tests.indexer.protocol.ledger import (
     revoke,
 )
 from tests.indexer.registrar.planning.world import CHAINS, World
+from tests.rings import sampled
 
 OURS = [(BOB.script, BOB.script), (PAYER.script, ALICE.script)]
 
@@ -96,7 +97,7 @@ def test_a_namespace_is_quoted_for_what_it_is() -> None:
     assert (quote.standing, quote.payment, quote.frozen) == (Standing.OTHER_LEDGER, None, True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=sampled(25), deadline=None)
 @given(
     st.sampled_from(["first epoch", "second epoch", "grace"]),
     st.integers(3, 12),
@@ -128,7 +129,7 @@ def test_a_name_can_be_had_from_the_very_block_that_was_quoted(chain, lifetime, 
     assert World(ledger).carry_out(wish, parties) == [None, None]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=sampled(25), deadline=None)
 @given(st.sampled_from(["first epoch", "second epoch", "grace"]), st.integers(2, 12))
 def test_a_new_name_lapses_at_the_very_block_that_was_quoted(chain, lifetime) -> None:
     ledger = opened(CHAINS[chain], lifetime=lifetime)

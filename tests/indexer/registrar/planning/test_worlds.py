@@ -15,6 +15,7 @@ from indexer.registrar.planning.wishes import Wish
 from indexer.wallet.coins import Unsigned
 from tests.indexer.protocol.ledger import ALICE, BOB, CLASSIC, REVEALER, Holder, Ledger, ready
 from tests.indexer.registrar.planning.world import CHAINS, EVERYBODY, World, coin
+from tests.rings import sampled
 
 NAMES = ("ab.id", "ab.id", "crier.id", "crier.id", "crier.id", "new.id", "f.no")
 NAMESPACES = ("id", "no")
@@ -65,7 +66,7 @@ def opened_or_revealed(chain: str, opens: bool) -> World:
     return World(ledger)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=sampled(250), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(sorted(CHAINS)), st.sampled_from([True, True, False]), actions_of)
 def test_the_dry_run_says_what_the_indexer_will_say(chain, opens, actions) -> None:
     world = opened_or_revealed(chain, opens)

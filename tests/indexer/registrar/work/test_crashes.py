@@ -1,7 +1,6 @@
 """The registrar killed anywhere, any number of times, in a world where all that can go wrong does:
 each job comes to its end, and nothing is paid twice."""
 
-import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,8 +34,9 @@ from tests.fakes_registrar import (
     made_world,
     send,
 )
+from tests.rings import times
 
-RUNS = int(os.environ.get("BLOCKSTORE_REGISTRAR_RUNS", "100"))
+RUNS = times(20, 100, 1000)
 """How many random runs; each takes a tenth of a second."""
 
 

@@ -37,6 +37,7 @@ from indexer.registrar.work.jobs import (
 )
 from indexer.registrar.work.journal import Journal, JournalError, TooManyJobs
 from indexer.wallet.coins import Coin, Unsigned
+from tests.rings import sampled
 
 scripts = st.binary(min_size=20, max_size=20).map(p2pkh_script) | st.binary(
     min_size=20, max_size=20
@@ -173,7 +174,7 @@ def test_attempts_and_history_have_an_end() -> None:
 # --- JSON
 
 
-@settings(max_examples=50)
+@settings(max_examples=sampled(50))
 @given(jobs)
 def test_a_job_is_read_back_as_it_was_written(job: Job) -> None:
     text = json.dumps(job_json(job, SANDBOX), allow_nan=False)
