@@ -5,6 +5,7 @@ shares no code with what wrote them.
 """
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -13,15 +14,18 @@ import dns.flags
 import dns.message
 import dns.rcode
 
-from indexer.networks import REGTEST, Network
+from indexer.networks import REGTEST
+from indexer.networks import Network as Chain
 from indexer.protocol.records import NameRecord, NameStatus, Phase
 from indexer.table.pages import Page
 from resolver.dns.answer import ServerIdentity
-from resolver.dns.asker import Asker
+from resolver.dns.asker import Asker, Network
 from resolver.dns.chase import Freshness
+from resolver.dns.lookup import TtlLimits
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.dns.zones import Zones
 from resolver.resolve import Resolver
+from resolver.transfers.transfers import Transfers
 from zonefiles.sources import Found, Missing, MissingReason
 from zonefiles.text.zonefile import value_hash
 
@@ -61,7 +65,7 @@ class FakeSnapshot:
 
     height: int = HEIGHT
     block_time: int = BLOCK_TIME
-    network: Network = REGTEST
+    network: Chain = REGTEST
     names: dict[str, tuple[NameRecord, NameStatus]] = field(default_factory=dict)
 
     changed: dict[str, int] = field(default_factory=dict)
@@ -113,23 +117,39 @@ class FakeSource:
 class World:
     """Names with data, and a resolver over them."""
 
-    def __init__(self, zones: dict[str, str] | None = None, **resolver: object) -> None:
+    def __init__(
+        self,
+        zones: dict[str, str] | Zones | None = None,
+        *,
+        transfer_to: Sequence[Network] = (),
+        is_taken: Callable[[int, bytes], bool] = lambda rtype, rdata: True,
+        **resolver: object,
+    ) -> None:
         self.snapshot = FakeSnapshot()
         self.source = FakeSource()
         self.datas: dict[bytes, bytes] = {}
         """All data there ever was, wherever it lies."""
         self.freshness = Freshness(ready=True, height=HEIGHT, target=HEIGHT, silent_for=5.0)
+        if not isinstance(zones, Zones):
+            zones = Zones.from_settings(zones or {"bs": "id", "podcast.example.net": "podcast"})
+        self.transfers = Transfers(
+            zones, transfer_to, lambda digest: self.source.peek(digest), TtlLimits(), is_taken
+        )
         settings: dict[str, object] = {
+            "table": lambda: self.table(),
+            "source": self.source,
             "identity": ServerIdentity(version="Blockstore 1.0", host="ns.test"),
             "nsid": b"ns.test",
+            "transfers": self.transfers if transfer_to else None,
         }
         self.resolver = Resolver(
-            zones=Zones.from_settings(zones or {"bs": "id", "podcast.example.net": "podcast"}),
-            table=lambda: self.snapshot,
-            source=self.source,
+            zones=zones,
             freshness=lambda: self.freshness,
             **(settings | resolver),  # type: ignore[arg-type]
         )
+
+    def table(self) -> FakeSnapshot:
+        return self.snapshot
 
     def name(
         self,

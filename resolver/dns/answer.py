@@ -134,20 +134,13 @@ def answer_from_data(
         # Where the data cannot be read nothing is known of what lies below the name.
         outcome = NoSuchType()
     else:
-        outcome = answer_from_zonefile(held.zonefile, left, qtype, anchor, ttls)
+        outcome = look_up(held.zonefile, left, qtype, anchor, ttls)
     if isinstance(outcome, NoSuchType) and not left and qtype in (Rtype.TXT, Rtype.ANY):
         text = RecordSet(
             anchor, int(Rtype.TXT), ttls.clamp(DATA_TTL), (character_strings(held.data),)
         )
         return Found(text)
     return outcome
-
-
-def answer_from_zonefile(
-    zonefile: ZoneRecords, left: Labels, qtype: int, anchor: Labels, ttls: TtlLimits
-) -> Outcome:
-    """The zone file's own records, nothing else."""
-    return look_up(zonefile, left, qtype, anchor, ttls)
 
 
 def character_strings(data: bytes) -> bytes:
@@ -244,14 +237,17 @@ def not_served() -> Answer:
     )
 
 
+def failure(code: ErrorCode, text: str) -> Answer:
+    """SERVFAIL and why."""
+    return Answer(Rcode.SERVFAIL, errors=(ExtendedError(code, text),))
+
+
 def not_ready(height: int, target: int) -> Answer:
-    text = f"index at block {height} of {target}"
-    return Answer(Rcode.SERVFAIL, errors=(ExtendedError(ErrorCode.NOT_READY, text),))
+    return failure(ErrorCode.NOT_READY, f"index at block {height} of {target}")
 
 
 def too_stale(height: int, seconds: float) -> Answer:
-    text = f"last block {height}, {seconds:.0f} seconds ago"
-    return Answer(Rcode.SERVFAIL, errors=(ExtendedError(ErrorCode.NOT_READY, text),))
+    return failure(ErrorCode.NOT_READY, f"last block {height}, {seconds:.0f} seconds ago")
 
 
 def stale(height: int, seconds: float, stopped: bool = False) -> ExtendedError:
@@ -262,18 +258,22 @@ def stale(height: int, seconds: float, stopped: bool = False) -> ExtendedError:
 
 def data_unavailable(digest: bytes, chain_name: str, asked: int) -> Answer:
     sources = "1 source" if asked == 1 else f"{asked} sources"
-    text = f"data {digest.hex()} of {chain_name} not available from {sources}"
-    return Answer(Rcode.SERVFAIL, errors=(ExtendedError(ErrorCode.NO_REACHABLE_AUTHORITY, text),))
+    return failure(
+        ErrorCode.NO_REACHABLE_AUTHORITY,
+        f"data {digest.hex()} of {chain_name} not available from {sources}",
+    )
 
 
 def data_mismatch() -> Answer:
-    text = "no source gave data that matches the hash on the chain"
-    return Answer(Rcode.SERVFAIL, errors=(ExtendedError(ErrorCode.OTHER, text),))
+    return failure(ErrorCode.OTHER, "no source gave data that matches the hash on the chain")
+
+
+def damaged() -> Answer:
+    return failure(ErrorCode.NOT_READY, "the index is damaged; see the log")
 
 
 def overloaded() -> Answer:
-    text = "too many questions wait for data already; ask again"
-    return Answer(Rcode.SERVFAIL, errors=(ExtendedError(ErrorCode.OTHER, text),))
+    return failure(ErrorCode.OTHER, "too many questions wait for data already; ask again")
 
 
 def not_registered(height: int) -> ExtendedError:

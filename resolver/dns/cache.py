@@ -15,8 +15,10 @@ import struct
 import sys
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from resolver.dns.answer import Basis
+from resolver.dns.asked import Place
 from resolver.dns.codes import Option, Rcode, Rtype
 from resolver.dns.outline import COOKIE_OPTION_SIZE, Outline
 
@@ -40,23 +42,9 @@ _COOKIE_HEAD = struct.pack("!HH", Option.COOKIE, COOKIE_OPTION_SIZE - 4)
 _ENTRY_OVERHEAD = 780
 
 
+@dataclass(slots=True)
 class _Entry:
     """One reply."""
-
-    __slots__ = (
-        "born",
-        "expires",
-        "generation",
-        "heads",
-        "made_for",
-        "of",
-        "opt_length_at",
-        "second",
-        "size",
-        "tail",
-        "ttls",
-        "until",
-    )
 
     heads: tuple[bytes, bytes]
     """Bytes 2 to 12 of the reply without and with RD."""
@@ -77,16 +65,33 @@ class _Entry:
     size: int
 
 
+class _Pool(OrderedDict[bytes, _Entry]):
+    """Entries within ``most`` bytes; the least recently asked goes first."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.held = 0
+
+    def put(self, key: bytes, entry: _Entry) -> None:
+        self[key] = entry
+        self.held += entry.size
+        while self.held > self.most:
+            self.held -= self.popitem(last=False)[1].size
+
+    def drop(self, key: bytes) -> None:
+        entry = self.pop(key, None)
+        if entry is not None:
+            self.held -= entry.size
+
+
 class ReplyCache:
     """Replies within ``max_bytes`` of memory, about; 0 keeps none."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._good: OrderedDict[bytes, _Entry] = OrderedDict()
-        self._negative: OrderedDict[bytes, _Entry] = OrderedDict()
-        self._most_negative = max_bytes // NEGATIVE_SHARE
-        self._most_good = max_bytes - self._most_negative
-        self._good_bytes = 0
-        self._negative_bytes = 0
+        self.max_bytes = max_bytes
+        self._negative = _Pool(max_bytes // NEGATIVE_SHARE)
+        self._good = _Pool(max_bytes - self._negative.most)
         self._touched: dict[str | bytes, int] = {}
         self.generation = 0
         """Grows whenever something was touched; take it before an answer is begun."""
@@ -98,22 +103,21 @@ class ReplyCache:
 
     @property
     def bytes_held(self) -> int:
-        return self._good_bytes + self._negative_bytes
+        return self._good.held + self._negative.held
 
     def find(self, packet: bytes, asked: Outline, now: int, cookie: bytes | None) -> bytes | None:
         """The reply to ``packet``, whose outline is ``asked``; ``cookie`` is what the COOKIE
         option of the reply holds. None if there is none, or none that fits."""
         key = asked.key
-        entry = self._good.get(key)
-        if entry is not None:
-            pool = self._good
-        else:
-            entry = self._negative.get(key)
+        pool = self._good
+        entry = pool.get(key)
+        if entry is None:
+            pool = self._negative
+            entry = pool.get(key)
             if entry is None:
                 return None
-            pool = self._negative
         if now >= entry.expires or self.height >= entry.until or not self._untouched(entry):
-            self._drop(key)
+            pool.drop(key)
             return None
         name_end = asked.name_end
         length = name_end + len(entry.tail)
@@ -129,21 +133,20 @@ class ReplyCache:
 
     def keep(
         self,
-        asked: Outline,
+        place: Place,
         reply: bytes,
         made_for: int,
         rcode: int,
         basis: Basis,
-        generation: int,
-        height: int,
         seconds: int,
         now: int,
     ) -> None:
-        """Keep ``reply`` (without a cookie), which was allowed ``made_for`` bytes and made of
-        ``basis`` at ``height`` in ``generation``; it is good for at most ``seconds``.
+        """Keep ``reply`` (without a cookie) in its ``place``; it was allowed ``made_for`` bytes and
+        made of ``basis``, and is good for at most ``seconds``.
 
         What was made before the last touch, or of a block not told yet, is not kept.
         """
+        asked, generation, height = place
         if generation != self.generation or height != self.height or len(reply) > MAX_REPLY:
             return
         ttls, opt_length_at, empty = _places(reply, asked.name_end)
@@ -153,30 +156,26 @@ class ReplyCache:
         lasts = min(lasts, seconds, MAX_SECONDS)
         if lasts <= 0:
             return
-        entry = _Entry()
         flags = reply[2] & 0xFE
-        entry.heads = (bytes((flags,)) + reply[3:12], bytes((flags | 1,)) + reply[3:12])
-        entry.tail = reply[asked.name_end :]
-        entry.ttls = ttls
-        entry.opt_length_at = opt_length_at
-        entry.made_for = made_for
-        entry.of = tuple(basis.of)
-        entry.generation = generation
-        entry.until = height + 1 if basis.at_height else (basis.until or _NEVER)
-        entry.born = entry.second = now
-        entry.expires = now + lasts
-        entry.size = len(asked.key) + len(entry.tail) + _ENTRY_OVERHEAD + 64 * len(ttls)
-        self._drop(asked.key)
-        if rcode != Rcode.NOERROR or (empty and not reply[2] & 0x02):
-            self._negative[asked.key] = entry
-            self._negative_bytes += entry.size
-            while self._negative_bytes > self._most_negative:
-                self._negative_bytes -= self._negative.popitem(last=False)[1].size
-        else:
-            self._good[asked.key] = entry
-            self._good_bytes += entry.size
-            while self._good_bytes > self._most_good:
-                self._good_bytes -= self._good.popitem(last=False)[1].size
+        tail = reply[asked.name_end :]
+        entry = _Entry(
+            heads=(bytes((flags,)) + reply[3:12], bytes((flags | 1,)) + reply[3:12]),
+            tail=tail,
+            ttls=ttls,
+            opt_length_at=opt_length_at,
+            made_for=made_for,
+            of=tuple(basis.of),
+            generation=generation,
+            until=height + 1 if basis.at_height else (basis.until or _NEVER),
+            born=now,
+            expires=now + lasts,
+            second=now,
+            size=len(asked.key) + len(tail) + _ENTRY_OVERHEAD + 64 * len(ttls),
+        )
+        for pool in (self._good, self._negative):
+            pool.drop(asked.key)
+        says_no = rcode != Rcode.NOERROR or (empty and not reply[2] & 0x02)
+        (self._negative if says_no else self._good).put(asked.key, entry)
 
     def touch(self, things: Iterable[str | bytes]) -> None:
         """Forget what was made of these: names whose records changed, hashes whose data came."""
@@ -197,9 +196,9 @@ class ReplyCache:
     def forget_all(self) -> None:
         self.generation += 1
         self._touched.clear()
-        self._good.clear()
-        self._negative.clear()
-        self._good_bytes = self._negative_bytes = 0
+        for pool in (self._good, self._negative):
+            pool.clear()
+            pool.held = 0
 
     def _untouched(self, entry: _Entry) -> bool:
         if entry.generation != self.generation:
@@ -208,14 +207,6 @@ class ReplyCache:
                 return False
             entry.generation = self.generation
         return True
-
-    def _drop(self, key: bytes) -> None:
-        entry = self._good.pop(key, None)
-        if entry is not None:
-            self._good_bytes -= entry.size
-        entry = self._negative.pop(key, None)
-        if entry is not None:
-            self._negative_bytes -= entry.size
 
     @staticmethod
     def _count_down(entry: _Entry, now: int) -> None:

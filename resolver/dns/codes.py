@@ -9,6 +9,9 @@ from enum import IntEnum
 IN = 1
 CH = 3
 
+QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
+"""The flags of a header (RFC 1035 4.1.1, RFC 4035 3.2)."""
+
 QUERY = 0
 """The one opcode that is answered; every other gets NOTIMP."""
 

@@ -10,11 +10,9 @@ import struct
 from dataclasses import dataclass
 
 from resolver.dns.answer import ExtendedError
-from resolver.dns.codes import IN, META_TYPES, Option, Rcode, Rtype
+from resolver.dns.codes import IN, META_TYPES, QR, TC, Option, Rcode, Rtype
 from resolver.dns.lookup import RecordSet, lower
 from resolver.dns.zones import Labels, name_wire
-
-QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 
 MAX_RECORDS = 8_192
 MAX_HOPS = 128

@@ -16,9 +16,9 @@ import dns.rdata
 import dns.rdatatype
 from dns.rdataclass import RdataClass
 
-from resolver.dns.codes import IN, Rtype
+from resolver.dns.codes import AD, CD, IN, RA, RD, TC, Rtype
 from resolver.dns.message import UDP_LIMIT
-from resolver.dns.reply import AD, CD, RA, RD, TC, read_reply
+from resolver.dns.reply import read_reply
 from resolver.dns.zones import Labels, name_wire
 
 MAX_FIELDS = 16

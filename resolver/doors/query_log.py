@@ -19,6 +19,10 @@ log = logging.getLogger("blockstore.queries")
 class LoggingResolver(Resolver):
     """A resolver that writes down what it is asked and what it says."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._unlogged, self.ready = self.ready, self._logged
+
     def begin(self, packet: bytes, limit: int, asker: Asker = UNKNOWN) -> Reply | LaterReply:
         """As ``Resolver.begin`` does."""
         reply = super().begin(packet, limit, asker)
@@ -32,9 +36,9 @@ class LoggingResolver(Resolver):
         _write(packet, reply, address)
         return reply
 
-    def ready(self, packet: bytes, limit: int, address: str = "") -> bytes | None:
+    def _logged(self, packet: bytes, limit: int, address: str = "") -> bytes | None:
         """As ``Resolver.ready`` does; None says that ``begin`` will be asked."""
-        reply = super().ready(packet, limit, address)
+        reply = self._unlogged(packet, limit, address)
         if reply is not None:
             _write(packet, reply, address)
         return reply

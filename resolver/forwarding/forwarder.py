@@ -23,9 +23,9 @@ from pathlib import Path
 
 from resolver.dns.answer import Answer, ExtendedError
 from resolver.dns.asker import Network, is_public, is_within
-from resolver.dns.codes import ErrorCode, Rcode, Rtype
+from resolver.dns.codes import AA, ErrorCode, Rcode, Rtype
 from resolver.dns.rates import Buckets
-from resolver.dns.reply import AA, Reply, least_ttl
+from resolver.dns.reply import Reply, least_ttl
 from resolver.dns.zones import name_text
 from resolver.forwarding.cache import ForwardCache
 from resolver.forwarding.health import Health

@@ -9,9 +9,9 @@ import struct
 from dataclasses import dataclass
 from enum import Enum
 
-from resolver.dns.codes import IN, Option, Rcode, Rtype
+from resolver.dns.codes import AD, CD, IN, RD, Option, Rcode, Rtype
 from resolver.dns.message import UDP_LIMIT
-from resolver.dns.reply import AD, CD, RD, BadReply, Reply, read_reply
+from resolver.dns.reply import BadReply, Reply, read_reply
 from resolver.dns.zones import Labels, name_wire
 
 NO_EDNS = (Rcode.FORMERR, Rcode.NOTIMP)

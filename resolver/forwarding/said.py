@@ -14,9 +14,9 @@ from dataclasses import replace
 
 from resolver.dns.answer import Answer, unfinished_chain
 from resolver.dns.chase import MAX_CHAIN
-from resolver.dns.codes import Rtype
+from resolver.dns.codes import AD, Rtype
 from resolver.dns.lookup import RecordSet, lower
-from resolver.dns.reply import AD, BadReply, Reply, denial_ttl, first_name
+from resolver.dns.reply import BadReply, Reply, denial_ttl, first_name
 from resolver.dns.zones import Labels
 from resolver.forwarding.delegation import aliases
 

@@ -7,17 +7,20 @@ from; between two pieces everybody else has a turn, and nothing is made that is 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from resolver.dns import answer as say
 from resolver.dns.answer import Answer, NameData
+from resolver.dns.asked import Later
 from resolver.dns.asker import Asker, Network, is_within
 from resolver.dns.chase import Freshness, StalenessLimits, TableSnapshot
 from resolver.dns.codes import Rcode, Rtype
 from resolver.dns.contents import read_data
 from resolver.dns.lookup import RecordSet, TtlLimits
-from resolver.dns.message import STREAM_LIMIT, Query, write_reply
+from resolver.dns.message import STREAM_LIMIT, write_reply
+from resolver.dns.query import Query
 from resolver.dns.zones import ZoneApex, Zones, name_text
 from resolver.transfers.messages import Takes, messages_of
 
@@ -54,7 +57,7 @@ class Transfers:
         table: TableSnapshot,
         freshness: Freshness,
         staleness: StalenessLimits,
-    ) -> Answer | Coroutine[Any, Any, bytes]:
+    ) -> Answer | Later:
         """What is said to an AXFR or IXFR question: the reason why not, or its last message to
         come, before which the others go to ``asker.more``.
 
@@ -85,7 +88,7 @@ class Transfers:
         messages = messages_of(place.zone, table, self._read, self._ttls, write, self._is_taken)
         what = f"{name_text(place.zone.suffix)} at block {table.height}"
         refusal = write_reply(query, say.overloaded(), STREAM_LIMIT, asker=asker)
-        return self._give(messages, asker, what, refusal)
+        return partial(self._give, messages, asker, what, refusal)
 
     async def _give(self, messages: Any, asker: Asker, what: str, refusal: bytes) -> bytes:
         assert asker.more is not None

@@ -1,9 +1,12 @@
 """The one sequence every door calls: rcodes, waiting, merging, and what a failure looks like."""
 
 import asyncio
+import gc
+import ipaddress
 import json
 import logging
 import struct
+from pathlib import Path
 from types import SimpleNamespace
 
 import dns.flags
@@ -15,7 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.protocol.records import Phase
+from indexer.protocol.rows import DamagedRow
+from indexer.table.level import TableDamaged
 from resolver.dns.answer import NameData
+from resolver.dns.asker import Asker
 from resolver.dns.contents import Contents, read_data
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from tests.fakes_resolver import World, checked, errors, lines
@@ -59,6 +65,17 @@ def test_the_archive_is_asked_once_for_what_stays_in_memory(world):
     assert len(world.source.peeked) == 1
 
 
+def test_a_reply_that_nobody_waits_for_leaves_nothing_behind(recwarn):
+    world = World(transfer_to=[ipaddress.ip_network("192.0.2.0/24")])
+    world.name("alice.id", "some bytes", lies="network")
+    for qname, rtype in (("alice.bs", "TXT"), ("bs", "AXFR")):
+        asker = Asker("192.0.2.1", more=lambda message: asyncio.sleep(0))
+        packet = dns.message.make_query(qname, rtype).to_wire()
+        world.resolver.begin(packet, STREAM_LIMIT, asker).close()
+    gc.collect()
+    assert not recwarn.list
+
+
 def test_data_on_the_network_is_awaited():
     world = World()
     world.name("alice.id", "some bytes", lies="network")
@@ -83,12 +100,10 @@ class Network:
 
 def test_many_questions_for_one_datum_make_one_look_up(tmp_path):
     async def story():
-        world = World()
-        world.name("alice.id", "some bytes", lies="nowhere")
         network = Network(b"some bytes")
         archive = Archive(tmp_path / "archive", max_bytes=1_000_000)
-        source = DataSource(archive, network)
-        world.resolver._source = source
+        world = World(source=DataSource(archive, network))
+        world.name("alice.id", "some bytes", lies="nowhere")
         query = dns.message.make_query("alice.bs", "TXT").to_wire()
         asked = [asyncio.ensure_future(world.resolver.reply_to(query, UDP_LIMIT)) for _ in range(9)]
         while world.resolver.waiting < 9 or not network.looked_for:
@@ -281,10 +296,44 @@ def test_outcomes_are_counted_by_rcode(world):
 def test_one_question_is_answered_from_one_snapshot(world):
     world.name("late.id", "v", lies="network")
     taken = []
-    table = world.resolver._table
-    world.resolver._table = lambda: taken.append(1) or table()
+    world.table = lambda: taken.append(1) or world.snapshot
     world.ask("late.bs", "TXT")
     assert len(taken) == 1
+
+
+@pytest.mark.parametrize("damage", [DamagedRow("a row is cut"), TableDamaged(Path("n"), "why")])
+@pytest.mark.parametrize(
+    ("read", "qname"),
+    [
+        ("table", "nobody.bs"),
+        ("name_status", "nobody.bs"),
+        ("verdict", "revoked.bs"),
+        ("consensus_hash", "_blockstore.alice.bs"),
+    ],
+)
+def test_an_index_damaged_on_disk_is_a_failure_that_says_so(world, damage, read, qname):
+    def fail(*_):
+        raise damage
+
+    world.name("revoked.id", None, phase=Phase.REVOKED)
+    setattr(world if read == "table" else world.snapshot, read, fail)
+    for tcp in (False, True):
+        reply = world.ask(qname, "TXT", tcp=tcp)
+        assert reply.rcode() == dns.rcode.SERVFAIL
+        assert errors(reply) == [(14, "the index is damaged; see the log")]
+
+
+def test_damage_met_after_waiting_is_a_failure_that_says_so(world):
+    def fail(name):
+        if name == "bob.podcast":
+            raise TableDamaged(Path("names"), "why")
+        return names[name]
+
+    world.zonefile("late.id", "x CNAME www.bob.podcast.example.net.", lies="network")
+    names, world.snapshot.name_status = world.snapshot.names, fail
+    reply = world.ask("x.late.bs")
+    assert reply.rcode() == dns.rcode.SERVFAIL
+    assert errors(reply) == [(14, "the index is damaged; see the log")]
 
 
 def test_large_data_is_truncated_over_udp_and_whole_over_tcp():

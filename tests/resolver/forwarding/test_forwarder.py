@@ -427,9 +427,13 @@ async def world(zones=None, chain_first=(), cache=None, **options):
     from resolver.dns.zones import Zones
 
     async with upstream(**options) as (authority, forwarder):
-        made = World(zones, forwarder=forwarder, cache=cache)
+        made = World(
+            Zones.from_settings(zones or {"bs": "id"}, chain_first=chain_first),
+            forwarder=forwarder,
+            cache=cache,
+            clock=authority.clock,
+        )
         made.forwarder = forwarder
-        made.resolver._zones = Zones.from_settings(zones or {"bs": "id"}, chain_first=chain_first)
         made.zonefile(
             "alice.id",
             "www A 192.0.2.7\naway CNAME www.example.org.\nthere CNAME no.example.org.",
@@ -795,8 +799,7 @@ def test_what_is_ready_for_some_is_not_what_others_get():
 
 def test_what_is_ready_of_ordinary_dns_ends_when_it_may_be_kept_no_longer():
     async def story():
-        async with kept_world() as (authority, made, ask, ready):
-            made.resolver._clock = authority.clock
+        async with kept_world() as (authority, _, ask, ready):
             for qname in ("www.example.org", "no.example.org"):
                 await ask(qname)
             authority.clock.added = 100
@@ -813,7 +816,6 @@ def test_what_is_ready_of_ordinary_dns_ends_when_it_may_be_kept_no_longer():
 def test_a_block_ends_what_is_ready_of_an_alias_of_its_name_and_a_stale_answer_never_is():
     async def story():
         async with kept_world(timeout=0.3) as (authority, made, ask, ready):
-            made.resolver._clock = authority.clock
             for qname in ("away.alice.bs", "www.example.org"):
                 await ask(qname)
             made.resolver.blocks_came(made.snapshot.height + 1, ["alice.id"])

@@ -7,6 +7,7 @@ import shutil
 import socket
 import struct
 import subprocess
+from pathlib import Path
 
 import dns.flags
 import dns.message
@@ -20,13 +21,12 @@ import dns.zone
 import pytest
 
 from indexer.protocol.records import Phase
+from indexer.table.level import TableDamaged
 from resolver.dns.asker import Asker, is_within
 from resolver.dns.chase import Freshness
-from resolver.dns.lookup import TtlLimits
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
-from resolver.dns.zones import Zones
 from resolver.doors.tcp import DnsConnections
-from resolver.transfers.transfers import MAX_AT_ONCE, Transfers
+from resolver.transfers.transfers import MAX_AT_ONCE
 from tests.certificates import make_certificate
 from tests.fakes_resolver import HEIGHT, World, errors
 from tests.resolver.doors.every_door import doors
@@ -41,7 +41,7 @@ def is_taken(rtype: int, rdata: bytes) -> bool:
 
 @pytest.fixture
 def world() -> World:
-    world = World()
+    world = World(transfer_to=FRIENDS, is_taken=is_taken)
     world.zonefile(
         "alice.id",
         "@ A 192.0.2.1\n@ NS ns.elsewhere.example.\nwww CNAME alice.bs.\nwww2 CNAME far.example.\n"
@@ -60,9 +60,6 @@ def world() -> World:
     world.name("long.id", "x" * 40_000)
     for number in range(400):
         world.zonefile(f"n{number:03}.id", f'@ A 192.0.2.{number % 250}\n@ TXT "{"t" * 90}"')
-    world.resolver._transfers = Transfers(
-        world.resolver._zones, FRIENDS, world.source.peek, TtlLimits(), is_taken
-    )
     return world
 
 
@@ -175,8 +172,7 @@ def test_strangers_are_refused(world, rtype):
     for address in ("198.51.100.1", "", "rubbish"):
         _, (wire,) = ask(world, rtype=rtype, address=address)
         assert dns.message.from_wire(wire).rcode() == dns.rcode.REFUSED
-    world.resolver._transfers = None
-    _, (wire,) = ask(world, rtype=rtype)
+    _, (wire,) = ask(World(), rtype=rtype)
     assert dns.message.from_wire(wire).rcode() == dns.rcode.REFUSED
 
 
@@ -253,7 +249,7 @@ def test_transfers_at_once_are_few_and_others_have_their_turn_between(world):
             for _ in range(MAX_AT_ONCE)
         ]
         turns = 0
-        while world.resolver._transfers.under_way < MAX_AT_ONCE or turns < 20:
+        while world.transfers.under_way < MAX_AT_ONCE or turns < 20:
             await asyncio.sleep(0)
             turns += 1
         refused = await world.resolver.reply_to(wire, STREAM_LIMIT, asker)
@@ -262,7 +258,7 @@ def test_transfers_at_once_are_few_and_others_have_their_turn_between(world):
         return await asyncio.gather(*under_way)
 
     assert len(asyncio.run(story())) == MAX_AT_ONCE
-    assert world.resolver._transfers.under_way == 0
+    assert world.transfers.under_way == 0
 
 
 def test_many_that_are_asked_for_in_one_breath_are_no_more_at_once(world):
@@ -271,7 +267,7 @@ def test_many_that_are_asked_for_in_one_breath_are_no_more_at_once(world):
     async def story() -> list[bytes]:
         async def take(message: bytes) -> None:
             nonlocal most
-            most = max(most, world.resolver._transfers.under_way)
+            most = max(most, world.transfers.under_way)
 
         asker = Asker("192.0.2.9", keeps_connection=True, more=take)
         wire = dns.message.make_query("bs", "AXFR").to_wire()
@@ -287,12 +283,21 @@ def test_a_failure_in_the_middle_is_told_and_gives_the_place_back(world):
     def fail(digest):
         raise RuntimeError("the disk")
 
-    world.resolver._transfers = Transfers(
-        Zones.from_settings({"bs": "id"}), FRIENDS, fail, TtlLimits()
-    )
+    world.source.peek = fail
     _, messages = ask(world)
     assert dns.message.from_wire(messages[-1]).rcode() == dns.rcode.SERVFAIL
-    assert world.resolver._transfers.under_way == 0
+    assert world.transfers.under_way == 0
+
+
+def test_an_index_damaged_on_disk_ends_a_transfer_with_what_it_is(world):
+    def fail(*_):
+        raise TableDamaged(Path("names"), "why")
+
+    world.snapshot.names_in = fail
+    _, messages = ask(world, use_edns=0)
+    reply = dns.message.from_wire(messages[-1])
+    assert reply.rcode() == dns.rcode.SERVFAIL
+    assert errors(reply) == [(14, "the index is damaged; see the log")]
 
 
 class Wire:
