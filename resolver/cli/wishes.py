@@ -161,7 +161,7 @@ def check_data(data: bytes, name: str, raw: bool, where: str) -> None:
     if raw:
         return
     try:
-        zonefile = parse_zonefile(data, whole_name(name))
+        zonefile = parse_zonefile(data, whole_name(name), strict=True)
     except ZonefileError as error:
         try:
             json.loads(data)

@@ -17,12 +17,11 @@ import dns.name
 import dns.rdatatype
 
 from zonefiles.text.recordsets import Labels, RRset, Zonefile
-from zonefiles.text.zonefile import ZonefileError, parse_zonefile
+from zonefiles.text.zonefile import CLASS_WORD, ZonefileError, parse_zonefile
 
 MAX_EDITS = 256
 _ANCHOR = (b"anchor", b"invalid")
 _BY_HAND = "edit the file and give it whole"
-_CLASSES = frozenset(("IN", "CH", "HS", "CS"))
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|;.*')
 
 
@@ -117,7 +116,7 @@ def _wanted(records: Sequence[str], name: str) -> dict[Key, RRset]:
     """The record sets that ``records`` make together."""
     for record in records:
         try:
-            one = parse_zonefile(_alone(record, name), name)
+            one = parse_zonefile(_alone(record, name), name, strict=True)
         except ZonefileError as error:
             raise EditError(f"{record!r} is no record: {error.reason}") from None
         if one.record_count != 1 or one.dropped:
@@ -203,7 +202,7 @@ def _next_origin(word: str, origin: dns.name.Name) -> dns.name.Name:
 def _type_among(words: Sequence[str]) -> int:
     """The type of a record whose owner has been taken off; 0 where there is none."""
     for word in words:
-        if word.upper() in _CLASSES or word[0].isdigit():
+        if CLASS_WORD.fullmatch(word.upper()) or word[0].isdigit():
             continue
         try:
             return int(dns.rdatatype.from_text(word))
@@ -236,7 +235,7 @@ def _with_ttl(record: str) -> str:
     for word in rest.split():
         if word[0].isdigit():
             return record
-        if word.upper() not in _CLASSES:
+        if not CLASS_WORD.fullmatch(word.upper()):
             break
     return f"{owner} 3600 {rest.strip()}"
 

@@ -158,6 +158,8 @@ class _Reader:
             if word.lower() == self._zone_text and len(self._zone) > 1:  # as nearly all begin
                 self._origin = self._labels(b"@", self._zone)
                 return
+            if word == b"@":
+                return
             labels = self._labels(word, ())
             relative = len(labels) == 1 and not word.endswith(b".")
             self._origin = self._labels(word, self._origin) if relative else labels

@@ -12,6 +12,7 @@ A zone file is text that a stranger wrote. It speaks of itself by its chain name
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -19,13 +20,13 @@ from typing import Final
 import dns.exception
 import dns.name
 import dns.rdata
-import dns.rdataclass
 import dns.rdatatype
 import dns.tokenizer
 import dns.ttl
 from embit.hashes import hash160
 
 from zonefiles.text.plain_lines import read_plain_lines
+from zonefiles.text.rdata import MalformedRdata, read_rdata
 from zonefiles.text.recordsets import (
     DEFAULT_TTL,
     MAX_NAME_OCTETS,
@@ -55,7 +56,9 @@ MAX_BYTES: Final = 40_960
 _MAX_NAME_TEXT = 4 * MAX_NAME_OCTETS + 1  # each octet may be written \DDD
 _MAX_REASON = 200
 
-_CLASSES = {"IN": True, "CH": False, "HS": False, "CS": False, "ANY": False, "NONE": False}
+CLASS_WORD: Final = re.compile(r"IN|CH|HS|CS|ANY|NONE|CLASS\d{1,5}")
+"""A class in upper case, by its mnemonic or its number (RFC 3597 section 5)."""
+_SERVED_CLASS = re.compile(r"IN|CLASS0*1")
 # What may stand beside a CNAME: RFC 4034 section 2.5 and RFC 2535 section 3.5.
 _BESIDE_CNAME = frozenset({dns.rdatatype.RRSIG, dns.rdatatype.NSEC, dns.rdatatype.KEY})
 _SINGLE = frozenset({dns.rdatatype.CNAME, dns.rdatatype.DNAME, dns.rdatatype.SOA})
@@ -79,32 +82,34 @@ class ZonefileError(ValueError):
         self.reason = printable
 
 
-class _Unreadable(ValueError):
+class _Unreadable(Exception):
     """What is wrong with the line being read."""
 
 
-def parse_zonefile(data: bytes, name: str) -> Zonefile:
+def parse_zonefile(data: bytes, name: str, *, strict: bool = False) -> Zonefile:
     """Read ``data`` as the zone file of the chain name ``name`` ("alice.id").
 
     Format: RFC 1035 section 5 and RFC 2308 section 4 without $INCLUDE and $GENERATE, in UTF-8.
     An ``$ORIGIN`` of several labels is absolute, with or without its trailing dot; of one label,
     relative to the one before. A record without TTL takes that of $TTL, else the last one stated,
-    else an hour. Raises ZonefileError, and nothing else, for whatever is wrong with the data.
+    else an hour. A record whose text is understood, and whose RDATA has not the form of its type,
+    is dropped and counted; with ``strict``, for data that is still to be paid for, it is an error.
+    Raises ZonefileError, and nothing else, for whatever else is wrong with the data.
     """
     if len(data) > MAX_BYTES:
         raise ZonefileError(1, f"{len(data)} bytes are more than the {MAX_BYTES} allowed")
     plain = read_plain_lines(data, name)
-    return read_all_lines(data, name) if plain is None else plain
+    return read_all_lines(data, name, strict=strict) if plain is None else plain
 
 
-def read_all_lines(data: bytes, name: str) -> Zonefile:
+def read_all_lines(data: bytes, name: str, *, strict: bool = False) -> Zonefile:
     """``parse_zonefile`` by way of dnspython, whatever the lines are. Raises ZonefileError."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ZonefileError(line, f"byte 0x{data[error.start]:02x} is not UTF-8 text") from None
-    return _Reader(text, name).read()
+    return _Reader(text, name, strict).read()
 
 
 class _Tokens(dns.tokenizer.Tokenizer):
@@ -154,8 +159,9 @@ class _Growing:
 class _Reader:
     """One pass over the text, line by line."""
 
-    def __init__(self, text: str, name: str) -> None:
+    def __init__(self, text: str, name: str, strict: bool) -> None:
         self._name = name
+        self._strict = strict
         self._zone = dns.name.from_text(name, dns.name.root)
         self._tokens = _Tokens(text)
         self._origin = self._zone
@@ -215,6 +221,8 @@ class _Reader:
             # On the chain a name is written without the final dot (protocol spec 6.4), so a
             # dotted origin is a whole name. One label cannot be one: it is meant as in RFC 1035.
             absolute = self._tokens.as_name(token, dns.name.root)
+            if token.value == "@":
+                absolute = self._origin
             one_label = len(absolute.labels) == 2 and not token.value.endswith(".")
             self._origin = self._tokens.as_name(token, self._origin) if one_label else absolute
         else:
@@ -235,9 +243,9 @@ class _Reader:
             word = token.value.upper()
             if ttl is None and word[:1].isdigit():
                 ttl = self._stated_ttl = _read_ttl(word)
-            elif not has_class and word in _CLASSES:
+            elif not has_class and CLASS_WORD.fullmatch(word):
                 has_class = True
-                if not _CLASSES[word]:
+                if not _SERVED_CLASS.fullmatch(word):
                     raise _Unreadable(f"class {word}; only IN is served")
             else:
                 break
@@ -254,14 +262,17 @@ class _Reader:
         self._dropped += 1
 
     def _keep(self, rtype: dns.rdatatype.RdataType, ttl: int) -> None:
+        shown = dns.rdatatype.to_text(rtype)
         try:
-            rdata = dns.rdata.from_text(
-                dns.rdataclass.IN, rtype, self._tokens, self._origin, True, self._zone
-            )
-        except dns.exception.DNSException as error:
+            rdata = read_rdata(self._tokens, rtype, self._origin, self._zone)
+        except MalformedRdata as error:
+            if self._strict:
+                raise _Unreadable(f"malformed {shown} record: {error}") from None
+            self._dropped += 1
+            return
+        except (dns.exception.DNSException, SyntaxError, ValueError) as error:
             # The default sentence of a SyntaxError says nothing: the record type says more.
             why = str(error).replace("Text input is malformed.", "its fields do not fit the type")
-            shown = dns.rdatatype.to_text(rtype)
             raise _Unreadable(f"unreadable {shown} record: {why}") from None
         own_names = [n.labels for n in _names_in(rdata) if not n.is_absolute()]
         longest = max((sum(map(len, n)) + len(n) for n in own_names), default=0)
