@@ -22,9 +22,10 @@ from indexer.registrar.planning.compose import compose
 from indexer.registrar.planning.steps import Parties, StepKind, steps_of
 from indexer.registrar.planning.wishes import RegisterName, Wish
 from indexer.registrar.work.actions import AskConsent
-from indexer.registrar.work.decide import consented, decide
+from indexer.registrar.work.decide import decide
 from indexer.registrar.work.jobs import Job, Step
 from indexer.registrar.work.journal import Journal
+from indexer.registrar.work.reopening import consented
 from indexer.registrar.work.runner import Runner
 from indexer.sandbox.node import SandboxNode
 from indexer.sandbox.store import ChainFile

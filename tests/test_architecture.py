@@ -69,7 +69,8 @@ PURE_ROOMS = {
     "indexer/protocol": EVERYTHING,
     "indexer/registrar/planning": "cautions compose dates outputs plan plan_text purse quote"
     " refusals steps wishes",
-    "indexer/registrar/work": "actions decide jobs renewals seen sharing",
+    "indexer/registrar/work": "actions decide done jobs lost paid renewals reopening"
+    " seen sharing underway",
     "indexer/table": "log_file pages snapshot snapshot_file",
     "indexer/wallet": "coins key_text keys payment psbt signers",
     "zonefiles/dht": "messages",

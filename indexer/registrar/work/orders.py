@@ -26,10 +26,11 @@ from indexer.registrar.planning.refusals import refusal
 from indexer.registrar.planning.steps import Parties, StepKind, next_view, sender_of, steps_of
 from indexer.registrar.planning.wishes import Wish
 from indexer.registrar.work.actions import AskConsent
-from indexer.registrar.work.decide import consented, decide, reopened
+from indexer.registrar.work.decide import decide
 from indexer.registrar.work.jobs import Attempt, Job, State, Step
 from indexer.registrar.work.journal import JournalError
 from indexer.registrar.work.making import counted_on
+from indexer.registrar.work.reopening import consented, reopened
 from indexer.registrar.work.rivals import NOT_SEEN, Rivals, waiting_operations
 from indexer.registrar.work.runner import Runner
 from indexer.table.snapshot import Snapshot

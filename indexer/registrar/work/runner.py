@@ -39,10 +39,12 @@ from indexer.registrar.work.actions import (
     Verify,
     Wait,
 )
-from indexer.registrar.work.decide import deadline, decide, paid, turned_by_chain
+from indexer.registrar.work.decide import decide
 from indexer.registrar.work.jobs import Attempt, Job, State, Step
 from indexer.registrar.work.journal import Journal, JournalError
 from indexer.registrar.work.making import Means, NoMore, PriceTooHigh
+from indexer.registrar.work.paid import deadline, paid
+from indexer.registrar.work.reopening import turned_by_chain
 from indexer.registrar.work.seen import Seen, Standing
 from indexer.registrar.work.unindexed import Node as BlockNode
 from indexer.registrar.work.unindexed import Unindexed
