@@ -1,13 +1,15 @@
 """A name table and an archive on disk, filled with names and zone files of one's own choice."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from indexer.networks import MAINNET
 from indexer.protocol import schema
-from indexer.protocol.records import NamespaceRecord
+from indexer.protocol.records import NameRecord, NamespaceRecord
+from indexer.table.level import Level
 from indexer.table.table import NameTable
-from tests.fakes_resolver import HEIGHT, name_record
+from tests.fakes_resolver import name_record
 from zonefiles.archive.archive import Archive
 from zonefiles.text.zonefile import value_hash
 
@@ -47,18 +49,27 @@ def open_names(table: Path, archive: Path) -> tuple[NameTable, Archive]:
 def with_names(
     table: Path, archive: Path, zone_files: Mapping[str, bytes]
 ) -> tuple[NameTable, Archive]:
-    """A table at ``HEIGHT`` in which these names (with their ``.id``) are live, and an archive that
+    """A table of one block in which these names (with their ``.id``) are live, and an archive that
     holds their zone files."""
-    names, held = open_names(table, archive)
+    NameTable(table, MAINNET).close()  # an empty one, which says of which network it is
+    held = Archive(archive, max_bytes=1 << 30)
     records = [(value_hash(data), data) for data in zone_files.values()]
     for begin in range(0, len(records), BATCH):
         held.put_many(records[begin : begin + BATCH])
     rows = [
-        (schema.name_key(name), schema.NAME_ROW.write(name_record(name, digest)))
+        (schema.name_key(name), schema.NAME_ROW.write(registered(name, digest)))
         for name, (digest, _) in zip(zone_files, records, strict=True)
     ]
     rows.append((schema.namespace_key("id"), schema.NAMESPACE_ROW.write(NAMESPACE)))
-    rows.append((schema.TIP_KEY, schema.height_bytes(HEIGHT)))
-    names._write(rows, sync=False)
-    names.publish()
-    return names, held
+    rows.append((schema.NAME_COUNT_KEY, len(records).to_bytes(4, "big")))
+    rows.append((schema.header_key(MAINNET.first_block), bytes(80)))
+    rows.append((schema.TIP_KEY, schema.height_bytes(MAINNET.first_block)))
+    level = Level(table)
+    level.write(rows, sync=False)
+    level.close()
+    return NameTable(table, MAINNET), held
+
+
+def registered(name: str, digest: bytes) -> NameRecord:
+    """The record of a name that is live at the only block of the table."""
+    return replace(name_record(name, digest), last_renewed=MAINNET.first_block)

@@ -47,7 +47,7 @@ async def upstream(pair, *, name=NAME, trusted=None, before=(), after=(), **opti
     async with serving(authority), serving_tls(authority, *pair):
         it = Upstream("127.0.0.1", authority.tls_port, True, name)
         tls = client_context(trusted or pair[0])
-        forwarder = Forwarder([*before, it, *after], tls=tls, **({"timeout": 3.0} | options))
+        forwarder = Forwarder([*before, it, *after], tls=tls, **({"timeout": 20.0} | options))
         try:
             yield authority, forwarder
         finally:
@@ -139,7 +139,7 @@ def test_a_connection_that_nobody_uses_is_closed(good):
                 idle=0.02,
             )
             for opened in (1, 2):
-                await one.ask(question("n1.example.org"), ask_ad=False, wait=1.0, left=2.0)
+                await one.ask(question("n1.example.org"), ask_ad=False, wait=10.0, left=20.0)
                 assert one.opened == opened
                 while one._open_connection() is not None:
                     await asyncio.sleep(0.005)

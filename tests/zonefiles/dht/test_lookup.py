@@ -125,7 +125,7 @@ def test_the_deadline_ends_it_and_leaves_nothing_under_way():
         await asyncio.Event().wait()
 
     world.ask = never
-    found = world.look(start=world.nearest, deadline=0.02)
+    found = world.look(start=world.nearest, deadline=0.3)
     assert found.value is None
     assert len(world.asked) == ALPHA
     assert world.look(deadline=0.0).asked <= ALPHA
