@@ -4,7 +4,8 @@ It speaks the package's wire format, so its stock nodes can be neighbours. What 
 ``datagram_received`` never raises and starts no task; a request changes nothing but the contacts
 and, when it stores what may be stored, the storage; a reply is heard only from the address that
 was asked; a store is acknowledged when the record is on disk; no source gets more than its
-allowance of work and of bytes.
+allowance of work and of bytes; an address that has not shown that packets reach it, and may be
+forged, gets at most three octets for each that came from it (as RFC 9000 section 8.1 has it).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from zonefiles.dht.contacts import Contacts
 from zonefiles.dht.limits import Allowance
 from zonefiles.dht.messages import (
     DHT_MAX_VALUE,
+    HEADER,
     Contact,
     Datagram,
     Request,
@@ -46,6 +48,9 @@ _BURST_SECONDS = 4.0
 _UNPROVEN_COST = 32.0
 _MAX_PROVEN = 8_192
 _MAX_PROBES = 1_024
+_MAX_HELD = 8  # requests of one address that wait for its proof
+_UNPROVEN_FACTOR = 3
+_PING = 50  # octets of the ping that each request of an unproven address draws
 _DATAGRAM = 1_200  # bytes of reply that cost a source one token
 
 Address = tuple[str, int]
@@ -98,6 +103,7 @@ class GuardedProtocol(KademliaProtocol):
         self._lines = Allowance(rate=0.2, burst=5.0)
         self._proven: OrderedDict[Address, None] = OrderedDict()
         self._probes: OrderedDict[bytes, Contact] = OrderedDict()
+        self._held: OrderedDict[Address, list[tuple[bytes, Request]]] = OrderedDict()
         self._slots = asyncio.Semaphore(MAX_OUTSTANDING)
         self._loop = asyncio.get_running_loop()
 
@@ -213,10 +219,8 @@ class GuardedProtocol(KademliaProtocol):
         self.send(write_request(message_id, "ping", self.source_node.id), contact.address)
 
     def _hear_request(self, datagram: Datagram, address: Address) -> None:
-        # Behind one loopback address there are many nodes; elsewhere an address is a source.
-        source = address if address[0].startswith("127.") else address[0]
         cost = 1.0 if address in self._proven else _UNPROVEN_COST
-        if not self._allowance.take(source, self._loop.time(), cost):
+        if not self._allowance.take(_source(address), self._loop.time(), cost):
             self.stats.rate_limited += 1
             return
         request = read_request(datagram.body)
@@ -224,13 +228,32 @@ class GuardedProtocol(KademliaProtocol):
             self.stats.malformed += 1
             return
         self.stats.requests += 1
+        self._serve(datagram.message_id, request, address, HEADER + len(datagram.body))
+
+    def _serve(self, message_id: bytes, request: Request, address: Address, came: int) -> None:
+        """Answer, or hold the request until ``address`` is proven: ``came`` octets came from it."""
         answer = self._answer(request, address)
         if isinstance(answer, asyncio.Future):
-            answer.add_done_callback(partial(self._stored, datagram.message_id, address))
+            answer.add_done_callback(partial(self._stored, message_id, address))
             return
-        reply = write_reply(datagram.message_id, answer)
-        self._allowance.charge(source, cost * (len(reply) // _DATAGRAM))
+        reply = write_reply(message_id, answer)
+        proven = address in self._proven
+        drawn = len(reply) + (_PING if request.sender_id else 0)
+        if not proven and drawn > _UNPROVEN_FACTOR * came:
+            self._hold(message_id, request, address)
+            return
+        cost = 1.0 if proven else _UNPROVEN_COST
+        self._allowance.charge(_source(address), cost * (len(reply) // _DATAGRAM))
         self.send(reply, address)
+
+    def _hold(self, message_id: bytes, request: Request, address: Address) -> None:
+        """Keep a request whose reply may not go out yet; the ping that proves is on its way."""
+        waiting = self._held.setdefault(address, [])
+        waiting.append((message_id, request))
+        del waiting[:-_MAX_HELD]
+        self._held.move_to_end(address)
+        if len(self._held) > _MAX_PROBES:
+            self._held.popitem(last=False)
 
     def _stored(self, message_id: bytes, address: Address, kept: asyncio.Future[bool]) -> None:
         """Acknowledge a store, now that the record is on disk, or will not be."""
@@ -257,18 +280,26 @@ class GuardedProtocol(KademliaProtocol):
         probed = self._probes.pop(datagram.message_id, None)
         if probed is not None:
             if probed.address == address and read_id(datagram.body) == probed.id:
-                self._prove(address)
                 self.router.add(probed)
+                self._prove(address)
             return
         reply, asked = self._outstanding.get(datagram.message_id, (None, None))
         if reply is None or asked != address or reply.done():
             self.stats.unexpected += 1
             return
-        self._prove(address)
         reply.set_result(datagram.body)
+        self._prove(address)
 
     def _prove(self, address: Address) -> None:
+        """Packets reach ``address``: answer what waited for that."""
         self._proven.pop(address, None)
         self._proven[address] = None
         if len(self._proven) > _MAX_PROVEN:
             self._proven.popitem(last=False)
+        for message_id, request in self._held.pop(address, ()):
+            self._serve(message_id, request, address, 0)
+
+
+def _source(address: Address) -> Address | str:
+    """Behind one loopback address there are many nodes; elsewhere an address is a source."""
+    return address if address[0].startswith("127.") else address[0]

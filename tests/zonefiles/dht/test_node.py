@@ -13,6 +13,7 @@ from kademlia.node import Node
 
 from tests.zonefiles.dht.network import HOST, SlowDisk, lie, network, record, silence, stranger
 from zonefiles.archive.archive import Archive
+from zonefiles.dht.messages import Contact
 from zonefiles.dht.node import DHT_MAX_VALUE, DhtError, DhtNode, TooLargeForDht
 from zonefiles.dht.state import DhtState, parse_state, read_state, write_state
 from zonefiles.sources import DataSource, Replicator
@@ -111,7 +112,7 @@ def test_a_stock_node_stores_and_reads_through_ours_and_ours_through_it(tmp_path
         stock_port = stock.transport.get_extra_info("sockname")[1]
         try:
             await stock.bootstrap([(HOST, ours.port)])
-            digest, data = record(1)
+            digest, data = record(1, 4_000)
             assert await stock.set_digest(digest, data)
             assert net.archives[ours].get(digest) == data
             reader = Server()
@@ -306,6 +307,69 @@ def test_a_new_sender_draws_one_small_ping_and_no_more(tmp_path):
             await other.ask(node, "ping", b"o" * 20)
             extra = [peer.received.get_nowait() for _ in range(peer.received.qsize())]
             assert sum(map(len, extra)) < 100
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("function", ["ping", "stun", "store", "find_node", "find_value", "bad"])
+def test_an_address_that_never_answered_draws_three_times_its_octets_at_most(tmp_path, function):
+    async def story(net):
+        (node,) = await net.many(1)
+        digest, data = record(1, DHT_MAX_VALUE)
+        net.archives[node].put(digest, data)
+        for n in range(60):
+            node._protocol.router.add(Contact(os.urandom(20), f"192.0.2.{n}", 65_000))
+        body = {
+            "ping": ["ping", [ID]],
+            "stun": ["stun", []],
+            "store": ["store", [ID, *record(2, 1)]],
+            "find_node": ["find_node", [ID, digest]],
+            "find_value": ["find_value", [ID, digest]],
+            "bad": ["find_value", [ID]],
+        }[function]
+        packet = b"\0" + os.urandom(20) + umsgpack.packb(body)
+        async with stranger() as peer, stranger() as last:
+            for _ in range(5):
+                peer.send(node, packet)
+            await last.ask(node, "ping", b"o" * 20)  # heard after all of the others
+            while node.stats.requests < (1 if function == "bad" else 6):
+                await asyncio.sleep(0.01)
+            await last.ask(node, "ping", b"o" * 20)
+            drawn = [peer.received.get_nowait() for _ in range(peer.received.qsize())]
+            assert sum(map(len, drawn)) <= 3 * 5 * len(packet)
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("function", ["find_node", "find_value"])
+def test_a_long_reply_comes_once_the_address_has_answered_a_ping(tmp_path, function):
+    async def story(net):
+        (node,) = await net.many(1)
+        digest, data = record(1, DHT_MAX_VALUE)
+        net.archives[node].put(digest, data)
+        for n in range(60):
+            node._protocol.router.add(Contact(os.urandom(20), f"192.0.2.{n}", 65_000))
+        async with stranger(lambda *_: [umsgpack.packb(ID)]) as peer:
+            for _ in range(2):  # held until the proof, then at once
+                reply = await peer.ask(node, function, ID, digest)
+                assert reply == {"value": data} if function == "find_value" else len(reply) == 20
+
+    play(tmp_path, story)
+
+
+def test_what_waits_for_proof_is_bounded_for_an_address_and_in_all(tmp_path):
+    async def story(net):
+        (node,) = await net.many(1)
+        digest, data = record(1, DHT_MAX_VALUE)
+        net.archives[node].put(digest, data)
+        protocol = node._protocol
+        packet = umsgpack.packb(["find_value", [ID, digest]])
+        for n in range(1_500):
+            address = (f"127.1.{n // 200}.{n % 200 + 1}", 9)
+            for _ in range(12 if n == 1_499 else 1):
+                protocol.datagram_received(b"\0" + os.urandom(20) + packet, address)
+        assert len(protocol._held) == 1_024
+        assert len(protocol._held[address]) == 8
 
     play(tmp_path, story)
 
