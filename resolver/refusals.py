@@ -159,6 +159,8 @@ NO_ANSWER = 15
 NOT_PROVEN = 16
 NOT_AGREED = 17
 NOT_DONE = 18
+SUPERSEDED = 24
+PERHAPS_OVER = 25
 LEFT = 130
 
 
@@ -173,6 +175,8 @@ def exit_code_rows() -> list[tuple[int, str]]:
         (NOT_PROVEN, "a proof, or the data under it, is not what it should be"),
         (NOT_AGREED, "the plan was not agreed to, and nothing was paid"),
         (NOT_DONE, "what was begun failed or was given up, or needs consent to go on"),
+        (SUPERSEDED, "what was proven is over: the trusted daemon knows of a later operation"),
+        (PERHAPS_OVER, "it is proven of a past block, and nothing shows that it still holds"),
         (LEFT, "left by Ctrl-C; blockstored goes on by itself"),
     ]
     rows += [(r.exit_code, r.meaning) for r in Refusal if r.exit_code != FAILED]

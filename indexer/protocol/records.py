@@ -160,11 +160,17 @@ def _ends(
     if not namespace.is_ready:
         lapses = namespace.reveal_block + network.namespace_reveal_expire
         return lapses, lapses
-    if namespace.lifetime == INFINITE_LIFETIME:
+    return ends(namespace.ready_block, namespace.lifetime, record.last_renewed, network, height)
+
+
+def ends(
+    ready_block: int, lifetime: int, last_renewed: int, network: Network, height: int
+) -> tuple[int | None, int | None]:
+    """(``expires_at``, ``gone_at``) by the rules at ``height`` of a name that was registered or
+    renewed last at ``last_renewed``, in a namespace that opened at ``ready_block``."""
+    if lifetime == INFINITE_LIFETIME:
         return None, None
     epoch = network.epoch(height)
-    lifetime = namespace.lifetime * epoch.lifetime_multiplier
-    span = lifetime + epoch.grace_period
-    gone_at = max(namespace.ready_block + span, record.last_renewed + span + 1)
-    end = max(namespace.ready_block, record.last_renewed) + lifetime
-    return (end if epoch.grace_period else gone_at), gone_at
+    span = lifetime * epoch.lifetime_multiplier
+    gone_at = max(ready_block, last_renewed + 1) + span + epoch.grace_period
+    return (max(ready_block, last_renewed) + span if epoch.grace_period else gone_at), gone_at

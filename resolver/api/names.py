@@ -7,7 +7,7 @@ is on the chain is given; a name whose data cannot be had is described all the s
 import json
 
 from indexer.bitcoin.transactions import hash_hex
-from indexer.protocol.proofs import BadProof, build_proof, write_proof
+from indexer.protocol.proofs import BadProof, Proof, build_proof, write_proof
 from indexer.protocol.records import NameRecord, NameStatus, Phase
 from indexer.protocol.serialized import read_serialized
 from indexer.table.snapshot import Snapshot
@@ -170,7 +170,8 @@ def verdicts(asked: Asked) -> Told:
 
 
 def proof(asked: Asked) -> Told:
-    """A proof of the operation that made the state of a name at a height."""
+    """A proof of the operation that made the state of a name at a height, and one of the operation
+    that opened its namespace, from which its end follows."""
     seen, name = asked.seen, asked["name"]
     top = seen.height if seen.consensus_frozen_at is None else seen.consensus_frozen_at
     under = top if asked["under"] is None else asked["under"]
@@ -181,10 +182,13 @@ def proof(asked: Asked) -> Told:
     if state is None:
         raise Refused(Refusal.NOT_REGISTERED, f"{name} was not registered at block {height}")
     txid = hash_hex(state.record.txid)
-    operations = seen.operations(state.height)
-    text = next(one for one in operations if read_serialized(one).txid == txid)
+    namespace = seen.namespace_at(name.partition(".")[2], under)
     try:
-        built = build_proof(seen, text, state.height, under)
+        built = _proof_of(seen, txid, state.height, under)
+        opening = None
+        if namespace is not None and namespace.is_ready:
+            ready_txid = hash_hex(namespace.txid)
+            opening = _proof_of(seen, ready_txid, namespace.ready_block, under)
     except BadProof as error:
         raise Refused(Refusal.BAD_REQUEST, str(error)) from None
     trusted = seen.consensus_hash(under)
@@ -193,9 +197,16 @@ def proof(asked: Asked) -> Told:
         {
             "name": name,
             "proof": write_proof(built),
+            "namespace_proof": None if opening is None else write_proof(opening),
             "under": {"height": under, "consensus_hash": consensus_hash},
         }
     )
+
+
+def _proof_of(seen: Snapshot, txid: str, height: int, under: int) -> Proof:
+    operations = seen.operations(height)
+    text = next(one for one in operations if read_serialized(one).txid == txid)
+    return build_proof(seen, text, height, under)
 
 
 def did(asked: Asked) -> Told:

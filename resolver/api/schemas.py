@@ -265,6 +265,7 @@ VERDICTS = shape(name=NAME, height=HEIGHT, verdicts=listed(named("Verdict"), 100
 PROOF = shape(
     name=NAME,
     proof={"type": "object"},
+    namespace_proof=nullable({"type": "object"}),
     under=shape(height=HEIGHT, consensus_hash=nullable(HASH16)),
 )
 OWNED = shape(names=listed(NAME, 100), next=CURSOR, height=HEIGHT)

@@ -1,7 +1,8 @@
 """``blockstore-cli prove`` and ``verify``: a name from anybody, checked by oneself.
 
-What must stay true: the daemon that is asked is believed nothing. What decides is one consensus
-hash, from the command line, from a daemon of one's own, or published with the rules.
+What must stay true: the daemon that is asked is believed nothing, not even of which network it is.
+What decides is one consensus hash, from the command line, from a daemon of one's own, or published
+with the rules; and what is over is never said to be so.
 """
 
 import base64
@@ -9,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -18,12 +19,15 @@ from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand, described,
 from resolver.cli.names import page_path, read_data
 from resolver.cli.which_daemon import AtPort
 from resolver.process.places import NETWORKS
+from resolver.refusals import Refusal
+from resolver.words import CONSENSUS_HEX
 
 if TYPE_CHECKING:
     from indexer.networks import Network
-    from resolver.cli.verified import Trusted, VerifiedName
+    from resolver.cli.verified import Newest, Standing, Trusted, VerifiedName
 
 NOT_PROVEN = refusals.NOT_PROVEN
+MAINNET = NETWORKS[0]
 
 
 @click.command(cls=PrintingCommand)
@@ -53,7 +57,7 @@ def prove(daemon: Daemon, name: str, height: int | None, under: int | None) -> N
 @click.option(
     "--network",
     type=click.Choice(NETWORKS),
-    help="The network of the name; by default the one that the daemon says.",
+    help="The network of the name; by itself that of the daemon of --trust, or else mainnet.",
 )
 @click.option("--proof", "proof_file", type=click.Path(path_type=Path), help="A proof on file.")
 @click.option("--data", "data_file", type=click.Path(path_type=Path), help="The data on file.")
@@ -82,45 +86,147 @@ def verify(
 
     The hash is given with --consensus and --height, or comes from a daemon of your own (--trust),
     or else is the one published with the rules of the network. With --proof and --data nothing is
-    asked of anybody. Exit code 16 where the proof or the data is not what it should be.
+    asked of the other daemon.
+
+    A proof shows that an operation is on the chain, up to the block of the hash, and until when
+    the name lives if nobody renews it. It does not show that nothing came later: a daemon can give
+    the proof of an older state. So the daemon of --trust is asked for the last operation, too, and
+    only then, or where the operation is in the block of the hash itself, is the exit code 0. It is
+    25 where a later operation was not ruled out, 24 where the trusted daemon knows of one, 5 where
+    the name has expired by what is proven, 6 where it was revoked, 16 where the proof or the data
+    is not what it should be. The height of an update, a transfer or a revocation is the word of
+    whoever made the proof ("height proven: no"), unless --bitcoin-node confirms it.
     """
-    from indexer.networks import NETWORKS
+    from indexer.networks import NETWORKS as CHAINS
     from resolver.api.value import chain_name
+    from resolver.cli.verified import Standing, standing_of
     from resolver.refusals import Refused
 
     try:
         name = chain_name(name)
     except Refused as refused:
         fail(refused.refusal.exit_code, refused.sentence, refused.hint)
-    asked = network or (None if proof_file else str(daemon.get("/v1/info").get("network")))
-    chain = NETWORKS.get(asked or _network_of(proof_file))
-    if chain is None:
-        fail(refusals.USAGE, f"there is no network {asked!r}", "name it with --network")
-    trusted = _trusted(daemon, chain, consensus, height, trust)
+    own = None if trust is None else _OwnDaemon(trust, daemon.timeout)
+    named = network or click.get_current_context().find_root().params.get("network")
+    if own is not None and named not in (None, own.network):
+        fail(refusals.USAGE, f"{trust} is of {own.network}, not of {named}", "mend --network")
+    chain = CHAINS[named or (MAINNET if own is None else own.network)]
+    trusted = _trusted(own, chain, consensus, height)
     shown = _shown(daemon, name, trusted, chain, proof_file)
-    data = _data(daemon, shown, data_file)
+    newest = None if own is None else own.newest(name)
+    standing = standing_of(shown, trusted, newest, chain)
+    is_over = standing not in (Standing.NEWEST, Standing.PAST)
+    data = None if is_over else _data(daemon, shown, data_file)
     if bitcoin_node is not None:
         _look_up(bitcoin_node, bitcoin_cookie, shown)
-    if raw:
-        if data is None:
-            fail(7, f"{name} announced no data", "its owner announces data by an update")
+    at = trusted.height if newest is None else max(trusted.height, newest.height)
+    if not raw:
+        report = _report(shown, trusted, data, bitcoin_node, standing, at, shown.ends(chain, at))
+        daemon.show(report, _lines)
+    elif data is not None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-        return
-    daemon.show(_report(shown, trusted, data, bitcoin_node), _lines)
+    elif not is_over:
+        fail(Refusal.NO_DATA.exit_code, f"{name} announced no data", Refusal.NO_DATA.hint)
+    if standing is not Standing.NEWEST:
+        _say_why_not(standing, shown, trusted, newest, at)
 
 
-def _network_of(proof_file: Path | None) -> str:
-    """The network that a proof on file says it is of; checking says whether that is true."""
-    try:
-        found = json.loads(_on_file(proof_file)) if proof_file else {}
-        return str(found.get("proof", found).get("network"))
-    except (ValueError, AttributeError, RecursionError):
-        return "None"
+def _say_why_not(
+    standing: "Standing",
+    shown: "VerifiedName",
+    trusted: "Trusted",
+    newest: "Newest | None",
+    at: int,
+) -> NoReturn:
+    """End the program with what keeps a proven state from being believed of the present."""
+    from resolver.cli.verified import Standing
+
+    name, of_block = shown.name, f"block {shown.height}"
+    if standing is Standing.SUPERSEDED:
+        known = newest.txid if newest is not None else None
+        says = f"{known} was the last operation" if known else "the name is not registered"
+        fail(
+            refusals.SUPERSEDED,
+            f"what is proven of {name} is of {of_block} and is over: by the trusted daemon, at"
+            f" block {at} {says}",
+            "ask another daemon; this one gave an old state",
+        )
+    if standing is Standing.EXPIRED:
+        refusal = Refusal.EXPIRED
+        fail(
+            refusal.exit_code,
+            f"by what is proven, {name} expired before block {at}, if nobody renewed it",
+            refusal.hint,
+        )
+    if standing is Standing.REVOKED:
+        refusal = Refusal.REVOKED
+        fail(refusal.exit_code, f"{name} was revoked by {shown.txid}", refusal.hint)
+    fail(
+        refusals.PERHAPS_OVER,
+        f"what is proven of {name} is of {of_block}; nothing shows that nothing came after it, up"
+        f" to block {trusted.height} or later",
+        "give --trust HOST:PORT of a daemon of your own, which says what came last",
+    )
+
+
+class _OwnDaemon:
+    """A daemon that is trusted: its consensus hash, and what it says came last."""
+
+    def __init__(self, place: str, timeout: float) -> None:
+        """Ends the program where it cannot be asked or does not know the present."""
+        host, colon, port = place.rpartition(":")
+        if not colon or not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536):
+            fail(
+                refusals.USAGE, f"--trust {place[:80]!r} is not HOST:PORT", "such as 127.0.0.1:6264"
+            )
+        self.daemon = Daemon(AtPort(host.strip("[]"), int(port)), timeout)
+        self.place = place
+        info = self.daemon.get("/v1/info")
+        try:
+            self.network, index = str(info["network"]), info["index"]
+            self.height, caught_up = int(index["height"]), bool(index["caught_up"])
+        except (KeyError, TypeError, ValueError):
+            self.daemon.nonsense()
+        if self.network not in NETWORKS:
+            self.daemon.nonsense()
+        if not caught_up:
+            refusal = Refusal.INDEX_BEHIND
+            fail(refusal.exit_code, f"{place} is still catching up with the chain", refusal.hint)
+
+    def trusted(self, height: int | None) -> "Trusted":
+        """Its consensus hash of a block, or of the last one that has a recorded hash."""
+        from resolver.cli.verified import Trusted
+
+        path = "/v1/blockchains/bitcoin/consensus"
+        try:
+            said = self.daemon.get(path if height is None else f"{path}/{height}")
+            if said["consensus_hash"] is None and height is None:
+                said = self.daemon.get(f"{path}/{int(said['consensus_frozen_at'])}")
+            if said["consensus_hash"] is None:
+                fail(
+                    NOT_PROVEN, f"{self.place} knows no recorded hash there", "name an earlier one"
+                )
+            digest = bytes.fromhex(said["consensus_hash"])
+            return Trusted(int(said["height"]), digest, f"{self.place} says so")
+        except (KeyError, TypeError, ValueError):
+            self.daemon.nonsense()
+
+    def newest(self, name: str) -> "Newest":
+        """What it knows to be the last operation of ``name``."""
+        from resolver.cli.verified import Newest
+
+        path = page_path("/v1/blockchains/bitcoin/names/{}", name)
+        status, said = self.daemon.try_asking("GET", path, None)
+        if status == 200 and isinstance(said.get("txid"), str):
+            return Newest(self.height, said["txid"])
+        if said.get("code") != Refusal.NOT_REGISTERED.name.lower():
+            self.daemon.refused(said)
+        return Newest(self.height, None)
 
 
 def _trusted(
-    daemon: Daemon, network: "Network", consensus: str | None, height: int | None, trust: str | None
+    own: _OwnDaemon | None, network: "Network", consensus: str | None, height: int | None
 ) -> "Trusted":
     from resolver.cli.verified import Trusted
 
@@ -129,25 +235,13 @@ def _trusted(
             digest = bytes.fromhex(consensus)
         except ValueError:
             digest = b""
-        if len(consensus) != 32 or len(digest) != 16:
+        if len(consensus) != CONSENSUS_HEX or len(digest) * 2 != CONSENSUS_HEX:
             fail(refusals.USAGE, f"--consensus {consensus[:80]!r} is not 32 hex digits", "check it")
         if height is None:
             fail(refusals.USAGE, "--consensus needs the block it is of", "add --height HEIGHT")
         return Trusted(height, digest, "it was given")
-    if trust is not None:
-        host, colon, port = trust.rpartition(":")
-        if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
-            fail(
-                refusals.USAGE, f"--trust {trust[:80]!r} is not HOST:PORT", "such as 127.0.0.1:6264"
-            )
-        own = Daemon(AtPort(host.strip("[]"), int(port)), daemon.timeout)
-        path = "/v1/blockchains/bitcoin/consensus" + ("" if height is None else f"/{height}")
-        said = own.get(path)
-        if said["consensus_hash"] is None:
-            fail(NOT_PROVEN, f"{trust} knows no recorded hash there", "name an earlier --height")
-        return Trusted(
-            int(said["height"]), bytes.fromhex(said["consensus_hash"]), f"{trust} says so"
-        )
+    if own is not None:
+        return own.trusted(height)
     if height is None and network.checkpoints:
         height = max(network.checkpoints)
     published = network.checkpoints.get(height if height is not None else -1)
@@ -167,24 +261,29 @@ def _shown(
     from resolver.cli.verified import verify_name
 
     if proof_file is None:
-        answer = daemon.get(page_path("/v1/names/{}/proof", name, under=trusted.height))
-        text = json.dumps(answer.get("proof"))
+        found: Any = daemon.get(page_path("/v1/names/{}/proof", name, under=trusted.height))
     else:
-        text = _on_file(proof_file)
         try:
-            found = json.loads(text)
+            found = json.loads(_on_file(proof_file))
         except (ValueError, RecursionError):
             found = None
-        if isinstance(found, dict) and "proof" in found:  # as `prove` prints it
-            text = json.dumps(found["proof"])
+    answer = found if isinstance(found, dict) else {}
+    of_namespace = answer.get("namespace_proof")
     try:
-        return verify_name(read_proof(text), name, trusted, network)
+        return verify_name(
+            read_proof(json.dumps(answer.get("proof"))),
+            None if of_namespace is None else read_proof(json.dumps(of_namespace)),
+            name,
+            trusted,
+            network,
+        )
     except BadProof as error:
         where = daemon.place if proof_file is None else str(proof_file)
         fail(
             NOT_PROVEN,
             f"the proof of {name} from {where} proves nothing: {error}",
-            "ask another daemon; this one is wrong, or on another chain than your hash",
+            "ask another daemon; this one is wrong, or on another chain than your hash; the"
+            " network is named with --network",
         )
 
 
@@ -249,10 +348,20 @@ def _look_up(url: str, cookie: Path | None, shown: "VerifiedName") -> None:
 
 
 def _report(
-    shown: "VerifiedName", trusted: "Trusted", data: bytes | None, node: str | None
+    shown: "VerifiedName",
+    trusted: "Trusted",
+    data: bytes | None,
+    node: str | None,
+    standing: "Standing",
+    at: int,
+    ends: tuple[int | None, int | None],
 ) -> Json:
+    from resolver.cli.verified import Standing
+
     report: Json = {
-        "verified": True,
+        "verified": standing is Standing.NEWEST,
+        "standing": standing.value,
+        "as_of_block": shown.height if standing is Standing.PAST else at,
         "name": shown.name,
         "owner_address": shown.address,
         "owner_script": shown.sender,
@@ -262,6 +371,8 @@ def _report(
         "txid": shown.txid,
         "block_height": shown.height,
         "height_proven": shown.height_proven or node is not None,
+        "expire_block": ends[0],
+        "renewal_deadline": ends[1],
         "under": {
             "block_height": trusted.height,
             "consensus_hash": trusted.consensus_hash.hex(),

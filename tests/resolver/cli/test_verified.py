@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from indexer.protocol.proofs import BadProof, build_proof
+from indexer.protocol.proofs import BadProof, Proof, build_proof
 from indexer.table.snapshot import Snapshot
 from resolver.cli.verified import Trusted, VerifiedName, verify_data, verify_name
 from tests.indexer.protocol.ledger import ALICE, BOB, PAYER, THIRD, Ledger, opened, register, revoke
@@ -31,7 +31,15 @@ def shown(ledger: Ledger, name: str = NAME, *, asked: str | None = None) -> Veri
     text = next(one for one in seen.operations(state.height) if txid in one)
     proof = build_proof(seen, text, state.height, ledger.height)
     trusted = Trusted(ledger.height, ledger.ch(), "given")
-    return verify_name(proof, asked or name, trusted, ledger.network)
+    return verify_name(proof, opening(ledger), asked or name, trusted, ledger.network)
+
+
+def opening(ledger: Ledger) -> Proof:
+    """A proof of the operation that opened the namespace, under the last hash."""
+    seen = Snapshot(ledger.store, ledger.network)
+    at = ledger.namespace().ready_block
+    text = next(one for one in seen.operations(at) if one.startswith("!"))
+    return build_proof(seen, text, at, ledger.height)
 
 
 def test_a_proof_shows_owner_value_hash_and_block_of_a_name():
@@ -74,10 +82,10 @@ def test_nothing_is_shown_under_a_hash_that_is_not_the_chains():
     text = seen.operations(ledger.height)[-1]
     proof = build_proof(seen, text, ledger.height, ledger.height)
     good = Trusted(ledger.height, ledger.ch(), "given")
-    verify_name(proof, NAME, good, ledger.network)
+    verify_name(proof, opening(ledger), NAME, good, ledger.network)
     for bad in (replace(good, consensus_hash=bytes(16)), replace(good, height=good.height + 1)):
         with pytest.raises(BadProof):
-            verify_name(proof, NAME, bad, ledger.network)
+            verify_name(proof, opening(ledger), NAME, bad, ledger.network)
 
 
 def test_a_preorder_is_proven_to_be_about_no_name():
@@ -85,5 +93,6 @@ def test_a_preorder_is_proven_to_be_about_no_name():
     seen = Snapshot(ledger.store, ledger.network)
     text = seen.operations(ledger.height - 1)[-1]
     proof = build_proof(seen, text, ledger.height - 1, ledger.height)
+    trusted = Trusted(ledger.height, ledger.ch(), "given")
     with pytest.raises(BadProof, match="about no name"):
-        verify_name(proof, NAME, Trusted(ledger.height, ledger.ch(), "given"), ledger.network)
+        verify_name(proof, opening(ledger), NAME, trusted, ledger.network)
