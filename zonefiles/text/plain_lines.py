@@ -17,7 +17,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from struct import Struct
-from types import MappingProxyType
 from typing import Final
 
 import dns.exception
@@ -29,9 +28,9 @@ from zonefiles.text.recordsets import (
     MAX_NAME_WORK,
     MAX_RECORDS,
     MAX_TTL,
+    Growing,
     Labels,
     Record,
-    RRset,
     Zonefile,
     labels_wire,
 )
@@ -53,16 +52,6 @@ _Fields = tuple[bytes, bytes | None]
 
 class _NotPlain(Exception):
     """Not, or not surely, to be read here."""
-
-
-class _Growing:
-    """An RRset while its zone file is being read."""
-
-    __slots__ = ("records", "ttl")
-
-    def __init__(self, ttl: int) -> None:
-        self.ttl = ttl
-        self.records: dict[tuple[bytes, bool], Record] = {}
 
 
 def read_plain_lines(data: bytes, name: str) -> Zonefile | None:
@@ -110,7 +99,7 @@ class _Reader:
         self._owner: Labels | None = ()  # relative to the zone; None: outside of it
         self._default_ttl: int | None = None
         self._stated_ttl = DEFAULT_TTL
-        self._owners: dict[Labels, dict[int, _Growing]] = {}
+        self._owners: dict[Labels, dict[int, Growing]] = {}
         self._count = 0
         self._dropped = 0
         self._name_work = 0
@@ -138,15 +127,7 @@ class _Reader:
 
     def zonefile(self) -> Zonefile:
         """All that was read."""
-        owners: dict[Labels, Mapping[int, RRset]] = {}
-        for labels, sets in self._owners.items():
-            owners[labels] = MappingProxyType(
-                {
-                    rtype: RRset(rtype, growing.ttl, tuple(growing.records.values()))
-                    for rtype, growing in sets.items()
-                }
-            )
-        return Zonefile(self._name, owners, self._dropped)
+        return Zonefile(self._name, self._owners, self._dropped)
 
     def _directive(self, tokens: list[bytes]) -> None:
         if len(tokens) != 2:
@@ -221,7 +202,7 @@ class _Reader:
         if growing is None:
             if sets and (rtype == _CNAME or _CNAME in sets):
                 raise _NotPlain
-            growing = sets[rtype] = _Growing(ttl)
+            growing = sets[rtype] = Growing(ttl)
         elif ttl < growing.ttl:
             growing.ttl = ttl
         if key in growing.records:

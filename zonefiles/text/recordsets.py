@@ -103,6 +103,16 @@ class RRset:
         return tuple([_lower_labels(rdata, at) for rdata in self.to_wire(anchor)])
 
 
+class Growing:
+    """An RRset while its zone file is being read; ``records`` by what makes two the same."""
+
+    __slots__ = ("records", "ttl")
+
+    def __init__(self, ttl: int) -> None:
+        self.ttl = ttl
+        self.records: dict[object, Record] = {}
+
+
 class Zonefile:
     """The record sets of one zone file, by owner relative to ``name``; never changes.
 
@@ -112,11 +122,20 @@ class Zonefile:
 
     __slots__ = ("_existing", "_owners", "dropped", "name", "record_count")
 
-    def __init__(self, name: str, owners: Mapping[Labels, Mapping[int, RRset]], dropped: int):
+    def __init__(self, name: str, read: Mapping[Labels, Mapping[int, Growing]], dropped: int):
+        owners = {
+            labels: MappingProxyType(
+                {
+                    rtype: RRset(rtype, growing.ttl, tuple(growing.records.values()))
+                    for rtype, growing in sets.items()
+                }
+            )
+            for labels, sets in read.items()
+        }
         self.name = name
         self.dropped = dropped
         self.record_count = sum(len(rrset) for sets in owners.values() for rrset in sets.values())
-        self._owners = owners
+        self._owners: Mapping[Labels, Mapping[int, RRset]] = owners
         self._existing = _with_ancestors(owners)
 
     def __repr__(self) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Final
 
 import dns.exception
@@ -33,6 +32,7 @@ from zonefiles.text.recordsets import (
     MAX_NAME_WORK,
     MAX_RECORDS,
     MAX_TTL,
+    Growing,
     Labels,
     Record,
     RRset,
@@ -146,16 +146,6 @@ class _Tokens(dns.tokenizer.Tokenizer):
         return token
 
 
-class _Growing:
-    """An RRset while its zone file is being read."""
-
-    __slots__ = ("records", "ttl")
-
-    def __init__(self, ttl: int) -> None:
-        self.ttl = ttl
-        self.records: dict[bytes, Record] = {}
-
-
 class _Reader:
     """One pass over the text, line by line."""
 
@@ -168,7 +158,7 @@ class _Reader:
         self._owner = self._zone
         self._default_ttl: int | None = None
         self._stated_ttl = DEFAULT_TTL
-        self._owners: dict[Labels, dict[int, _Growing]] = {}
+        self._owners: dict[Labels, dict[int, Growing]] = {}
         self._count = 0
         self._dropped = 0
 
@@ -180,15 +170,7 @@ class _Reader:
                 more = self._line()
             except Exception as error:  # noqa: BLE001 - rule 1: whatever a reader of RDATA leaks
                 raise ZonefileError(line, str(error) or type(error).__name__) from None
-        owners: dict[Labels, Mapping[int, RRset]] = {}
-        for labels, sets in self._owners.items():
-            owners[labels] = MappingProxyType(
-                {
-                    rtype: RRset(rtype, growing.ttl, tuple(growing.records.values()))
-                    for rtype, growing in sets.items()
-                }
-            )
-        return Zonefile(self._name, owners, self._dropped)
+        return Zonefile(self._name, self._owners, self._dropped)
 
     def _line(self) -> bool:
         """Read one logical line; False at the end of the text."""
@@ -285,7 +267,7 @@ class _Reader:
         labels = tuple(label.lower() for label in owner.labels)
         sets = self._owners.setdefault(labels, {})
         self._check_company(rtype, sets, key, labels)
-        growing = sets.setdefault(rtype, _Growing(ttl))
+        growing = sets.setdefault(rtype, Growing(ttl))
         growing.ttl = min(growing.ttl, ttl)
         if key in growing.records:
             return
@@ -300,7 +282,7 @@ class _Reader:
     def _check_company(
         self,
         rtype: dns.rdatatype.RdataType,
-        sets: Mapping[int, _Growing],
+        sets: Mapping[int, Growing],
         key: bytes,
         labels: Labels,
     ) -> None:
