@@ -65,7 +65,7 @@ PURE_ROOMS = {
     "indexer/bitcoin": EVERYTHING,
     "indexer/following": "chain progress",
     "indexer/networks": EVERYTHING,
-    "indexer/node": "replies spent_outputs",
+    "indexer/node": "costs replies spent_outputs",
     "indexer/protocol": EVERYTHING,
     "indexer/registrar/planning": "cautions compose dates outputs plan plan_text purse quote"
     " refusals steps wishes",

@@ -16,6 +16,7 @@ from indexer.bitcoin.transactions import MAX_BLOCK_BYTES
 from indexer.following.ahead import Batch
 from indexer.following.chain import Connect
 from indexer.following.reading import BadBlock, BlockSource, complete_blocks, read_blocks
+from indexer.node.spent_outputs import Outpoint, Spending
 
 log = logging.getLogger("blockstore.indexer")
 
@@ -204,8 +205,8 @@ class FilesFirst:
         return [found[block_hash] or asked[block_hash] for block_hash in hashes]
 
     def spent_scripts(
-        self, block_hash: bytes, outpoints: Mapping[tuple[bytes, int], tuple[int, int]]
-    ) -> dict[tuple[bytes, int], bytes]:
+        self, block_hash: bytes, outpoints: Mapping[Outpoint, Spending]
+    ) -> dict[Outpoint, bytes]:
         """The node's word: the files do not say."""
         return self._node.spent_scripts(block_hash, outpoints)
 

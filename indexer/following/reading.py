@@ -11,6 +11,7 @@ from typing import Protocol
 
 from indexer.bitcoin.transactions import CorruptBlock, Header, ScannedBlock, hash_hex, scan_block
 from indexer.following.chain import Connect
+from indexer.node.spent_outputs import Outpoint, Spending
 from indexer.protocol.apply import SpentCandidate
 from indexer.protocol.payloads import COINBASE_TXID
 
@@ -20,8 +21,8 @@ class BlockSource(Protocol):
 
     def raw_blocks(self, hashes: Sequence[bytes]) -> list[bytes]: ...
     def spent_scripts(
-        self, block_hash: bytes, outpoints: Mapping[tuple[bytes, int], tuple[int, int]]
-    ) -> dict[tuple[bytes, int], bytes]: ...
+        self, block_hash: bytes, outpoints: Mapping[Outpoint, Spending]
+    ) -> dict[Outpoint, bytes]: ...
 
 
 class BadBlock(Exception):
@@ -84,10 +85,10 @@ def _scan(step: Connect, raw: bytes, magic: bytes) -> ScannedBlock:
 def _spent(source: BlockSource, step: Connect, scanned: ScannedBlock) -> tuple[SpentCandidate, ...]:
     """The candidates with the scripts they spend; b"" for what a coinbase makes up."""
     outpoints = {
-        (spending.previous_txid, spending.previous_index): (candidate.vtxindex, place)
+        spent[:2]: Spending(candidate.transaction.txid, (candidate.vtxindex, place))
         for candidate in scanned.candidates
-        for place, spending in enumerate(candidate.transaction.inputs)
-        if spending.previous_txid != COINBASE_TXID
+        for place, spent in enumerate(candidate.transaction.inputs)
+        if spent.previous_txid != COINBASE_TXID
     }
     scripts = source.spent_scripts(step.block_hash, outpoints) if outpoints else {}
     missing = next(iter(outpoints.keys() - scripts.keys()), None)

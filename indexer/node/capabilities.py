@@ -36,12 +36,14 @@ class Prevouts(Enum):
 
     REST = "the node's REST interface (spenttxouts)"
     TRANSACTIONS = "the previous transactions (getrawtransaction, in batches)"
+    SPENDING = "the transactions that spend them (getrawtransaction with verbosity 2)"
     BLOCK = "the blocks that spend them (getblock with verbosity 3)"
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What was found. ``prevouts``: the ways worth trying, the fastest first."""
+    """What was found. ``prevouts``: the ways worth trying, the fastest first; which of SPENDING
+    and BLOCK that is depends on the block."""
 
     prevouts: tuple[Prevouts, ...]
     txindex: bool | None
@@ -116,7 +118,7 @@ def ask(node: Asked) -> Capabilities:
     ways = [Prevouts.REST] if with_rest else []
     if txindex is not False:
         ways.append(Prevouts.TRANSACTIONS)
-    ways.append(Prevouts.BLOCK)
+    ways += (Prevouts.SPENDING, Prevouts.BLOCK)
     return Capabilities(
         prevouts=tuple(ways),
         txindex=txindex,

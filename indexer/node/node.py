@@ -5,7 +5,7 @@ what was asked. A ``BitcoinNode`` may be shared by threads.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from indexer.bitcoin.headers import HEADER_BYTES, hash_bytes, hash_hex
@@ -21,7 +21,7 @@ from indexer.node.failures import (
 )
 from indexer.node.prevouts import PreviousOutputs, outputs_of
 from indexer.node.rpc import Rpc, or_raise
-from indexer.node.spent_outputs import Outpoint, Place
+from indexer.node.spent_outputs import Outpoint, Spending
 
 __all__ = [
     "BitcoinNode",
@@ -119,12 +119,11 @@ class BitcoinNode(Rpc):
         return self.bytes_in(shown, "getrawtransaction")
 
     def spent_scripts(
-        self, block_hash: bytes, outpoints: Collection[Outpoint] | Mapping[Outpoint, Place]
+        self, block_hash: bytes, outpoints: Mapping[Outpoint, Spending]
     ) -> dict[Outpoint, bytes]:
         """The scriptPubKey of each outpoint that some transaction of this block spends.
 
-        Fastest with ``outpoints`` as keys of where they are spent: (place of the transaction in
-        the block, place of the input in it). NodeError where no way leads there.
+        ``outpoints`` are keys of where they are spent. NodeError where no way leads there.
         """
         return self._previous.scripts(block_hash, outpoints)
 

@@ -5,8 +5,8 @@ and no count is believed that they could not hold. All that was wanted is found,
 None: half an answer would make an operation look as if somebody else had sent it.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from indexer.bitcoin.headers import hash_bytes
 from indexer.bitcoin.shapes import spent_lists
@@ -15,6 +15,14 @@ from indexer.bitcoin.transactions import TxOut
 Outpoint = tuple[bytes, int]
 Place = tuple[int, int]
 """The place of a transaction in its block, and of an input in it."""
+
+
+class Spending(NamedTuple):
+    """Where an output is spent: in the transaction with this txid, and where that stands."""
+
+    txid: bytes
+    place: Place
+
 
 _NO_COINBASE = "a coinbase stands first in a block, and spends nothing"
 _SMALLEST_OUTPUT = 9  # an amount and an empty script
@@ -80,20 +88,20 @@ def spent_scripts_at(raw: bytes, places: Collection[Place]) -> dict[Place, bytes
 
 
 def scripts_of_spent_outputs(
-    raw: bytes, places: Mapping[Outpoint, tuple[int, int]]
+    raw: bytes, outpoints: Mapping[Outpoint, Spending]
 ) -> dict[Outpoint, bytes] | None:
-    """Out of the spent outputs of a block; ``places``: (transaction, input) that spends each."""
+    """Out of the spent outputs of a block, which are told apart by their places alone."""
     try:
-        scripts = spent_scripts_at(raw, places.values())
+        scripts = spent_scripts_at(raw, [spending.place for spending in outpoints.values()])
     except CorruptSpentOutputs:
         return None
-    return {outpoint: scripts[place] for outpoint, place in places.items()}
+    return {outpoint: scripts[spending.place] for outpoint, spending in outpoints.items()}
 
 
 def scripts_of_verbose_transactions(
-    shown: Iterable[Any], wanted: Sequence[Outpoint]
+    shown: Iterable[Any], wanted: Collection[Outpoint]
 ) -> dict[Outpoint, bytes] | None:
-    """Out of transactions with their previous outputs, as ``getblock HASH 3`` shows them."""
+    """Out of transactions with their previous outputs, as Bitcoin Core shows them in JSON."""
     found: dict[Outpoint, bytes] = {}
     try:
         for transaction in shown:

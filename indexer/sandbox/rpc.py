@@ -46,7 +46,7 @@ from indexer.sandbox.switches import Switches
 
 MAX_GENERATE = 20_000
 DEFAULT_MAX_FEE_RATE = "0.10"
-PREVOUTS_SINCE, TOLD_TIP_SINCE = 230000, 300000
+PREVOUTS_SINCE, PREVOUTS_OF_ONE_SINCE, TOLD_TIP_SINCE = 230000, 250000, 300000
 
 
 class SandboxRpc:
@@ -229,6 +229,8 @@ class SandboxRpc:
         if level <= 0:
             return raw.hex()
         spent = None
+        if self._switches.version < PREVOUTS_OF_ONE_SINCE:
+            level = min(level, 1)
         if level >= 2 and block is not None and block.undo:
             spent = block.undo[block.transactions.index(transaction)]
         shown = transaction_json(transaction, spent, with_prevouts=True, raw=raw)

@@ -14,7 +14,8 @@ class Switches:
     """What a node does, or does not do. A change holds from the next request on."""
 
     version: int = DEFAULT_VERSION
-    """What ``getnetworkinfo`` calls the version; before 230000 no block shows prevouts."""
+    """What ``getnetworkinfo`` calls the version; prevouts are shown from 230000 on
+    with a block, from 250000 on with one transaction."""
     warming_up: str | None = None
     """Words such as "Loading block index…": every call fails with -28 and them."""
     busy: bool = False

@@ -5,14 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from indexer.bitcoin.transactions import TxOut, compact_size, hash_hex, p2pkh_script, parse_block
 from indexer.networks import SANDBOX
 from indexer.node.capabilities import RPC_METHODS, Prevouts
+from indexer.node.costs import Costs
 from indexer.node.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUnavailable
-from indexer.node.spent_outputs import CorruptSpentOutputs, parse_spent_outputs, spent_scripts_at
+from indexer.node.prevouts import PreviousOutputs
+from indexer.node.spent_outputs import (
+    CorruptSpentOutputs,
+    Spending,
+    parse_spent_outputs,
+    spent_scripts_at,
+)
 from indexer.sandbox.node import SandboxNode, Switches
 from tests.conftest import ROOT
 from tests.fakes_node import Purse
@@ -42,7 +49,10 @@ class Street:
         self.node = BitcoinNode(self.sandbox.url)
         _, transactions = parse_block(self.node.raw_block(self.mined))
         self.places = {
-            transactions[vtxindex].inputs[0][:2]: (vtxindex, 0) for vtxindex in range(1, 3)
+            transactions[vtxindex].inputs[0][:2]: Spending(
+                transactions[vtxindex].txid, (vtxindex, 0)
+            )
+            for vtxindex in range(1, 3)
         }
         self.expected = dict.fromkeys(self.places, self.purse.script)
 
@@ -64,9 +74,9 @@ class Street:
         (False, {"rest": True}, Prevouts.REST),
         (True, {"rest": True, "version": 290000}, Prevouts.TRANSACTIONS),
         (True, {}, Prevouts.TRANSACTIONS),
-        (False, {}, Prevouts.BLOCK),
+        (False, {}, Prevouts.SPENDING),
         (True, {"strict": True}, Prevouts.TRANSACTIONS),
-        (False, {"strict": True}, Prevouts.BLOCK),
+        (False, {"strict": True}, Prevouts.SPENDING),
     ],
 )
 def test_previous_outputs_come_by_the_fastest_way_and_the_log_names_it(
@@ -80,9 +90,80 @@ def test_previous_outputs_come_by_the_fastest_way_and_the_log_names_it(
         assert found.txindex is tx_index
         assert f"previous outputs are read from {first.value}" in caplog.text
         asked = street.sandbox.asked
-        assert ("getrawtransaction" in asked) == (first is Prevouts.TRANSACTIONS)
-        # Without their places the outputs of REST have no names: another way is taken.
-        assert street.node.spent_scripts(street.mined, list(street.places)) == street.expected
+        assert ("getrawtransaction" in asked) == (first is not Prevouts.REST)
+
+
+@pytest.mark.parametrize(("seconds", "whole"), [(0.1, False), (0.3, True)])
+def test_of_a_node_as_it_comes_a_block_or_its_few_transactions_are_asked_whichever_is_quicker(
+    seconds, whole
+) -> None:
+    with Street(tx_index=False) as street:
+        street.sandbox._envelope.asked.clear()
+        previous = PreviousOutputs(street.node, street.node.capabilities)
+        previous.costs.transaction, previous.costs.block = seconds, 0.5
+        assert previous.scripts(street.mined, street.places) == street.expected
+        assert ("getblock" in street.sandbox.asked) == whole
+        assert ("getrawtransaction" in street.sandbox.asked) != whole
+
+
+def test_what_each_way_took_is_learned() -> None:
+    with Street(tx_index=False) as street:
+        now = iter(range(100))
+        previous = PreviousOutputs(street.node, street.node.capabilities, lambda: next(now) * 10.0)
+        assert previous.scripts(street.mined, street.places) == street.expected
+        assert previous.costs.transaction == pytest.approx(0.75 * 0.008 + 0.25 * 10 / 2)
+        assert previous.scripts(street.mined, street.places) == street.expected
+        assert previous.costs.block == pytest.approx(0.75 * 0.4 * 0.99 + 0.25 * 10)
+
+
+def test_a_node_too_old_to_show_what_one_transaction_spends_shows_whole_blocks() -> None:
+    with Street(tx_index=False, version=240000) as street:
+        street.sandbox._envelope.asked.clear()
+        assert street.node.spent_scripts(street.mined, street.places) == street.expected
+        assert "getblock" in street.sandbox.asked
+
+
+@pytest.mark.parametrize("tx_index", [True, False])
+def test_who_may_not_ask_for_transactions_asks_for_blocks(tx_index) -> None:
+    allowed = frozenset(RPC_METHODS) - {"getrawtransaction", "getindexinfo"}
+    with Street(tx_index=tx_index, allowed=allowed) as street:
+        assert street.node.spent_scripts(street.mined, street.places) == street.expected
+
+
+def test_another_transaction_than_the_one_asked_for_is_not_believed() -> None:
+    with Street(tx_index=False) as street:
+        first = next(iter(street.places.values()))
+        honest = street.node.batch
+
+        def batch(calls):
+            return honest([(method, (hash_hex(first.txid), *rest)) for method, (_, *rest) in calls])
+
+        street.node.batch = batch  # type: ignore[method-assign]
+        with pytest.raises(NodeError, match="no answer to it"):
+            street.node.spent_scripts(street.mined, street.places)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 300), st.floats(1e-4, 1.0), st.floats(1e-3, 60.0))),
+    st.integers(1, 300),
+)
+def test_no_way_is_left_for_ever(past, count) -> None:
+    costs = Costs()
+    for many, of_one, of_all in past:
+        costs.learn_transactions(many, of_one * many)
+        costs.learn_block(of_all)
+    chosen = {costs.prefer_transactions(count) for _ in range(2_000)}
+    assert chosen == {True, False}
+
+
+@given(st.floats(1e-4, 0.1), st.floats(0.001, 30.0), st.integers(1, 300))
+def test_what_costs_the_same_again_and_again_is_chosen_rightly(of_one, of_all, count) -> None:
+    costs = Costs()
+    for _ in range(60):
+        costs.learn_transactions(3, of_one * 3)
+        costs.learn_block(of_all)
+    assume(not 0.99 < of_one * count / of_all < 1.01)
+    assert costs.prefer_transactions(count) == (of_one * count < of_all)
 
 
 def test_a_way_that_ends_nowhere_is_left_for_the_next_one() -> None:

@@ -21,6 +21,7 @@ from indexer.node.node import (
     NodeRpcError,
     NodeUnavailable,
 )
+from indexer.node.spent_outputs import Spending
 from indexer.sandbox.node import SandboxNode
 from tests.fakes_node import ErrorReply, FakeNode, Purse
 
@@ -77,11 +78,15 @@ def test_spent_scripts_come_with_and_without_an_index_of_transactions(tx_index) 
         for raw in (first, second):
             assert node.send_transaction(raw) == parse_transaction(raw).txid
         mined = sandbox.generate(1, purse.script)[0]
-        outpoints = [parse_transaction(raw).inputs[0][:2] for raw in (first, second)]
+        paid = [parse_transaction(raw) for raw in (first, second)]
+        outpoints = {
+            one.inputs[0][:2]: Spending(one.txid, (place, 0)) for place, one in enumerate(paid, 1)
+        }
         expected = dict.fromkeys(outpoints, purse.script)
         assert node.spent_scripts(mined, outpoints) == expected
-        assert node.spent_scripts(mined, outpoints[:1]) == {outpoints[0]: purse.script}
-        assert node.spent_scripts(mined, []) == {}
+        one = dict(list(outpoints.items())[:1])
+        assert node.spent_scripts(mined, one) == dict.fromkeys(one, purse.script)
+        assert node.spent_scripts(mined, {}) == {}
 
 
 def test_sending_twice_is_sending_once_also_when_it_is_mined(sandbox) -> None:
@@ -380,4 +385,6 @@ def test_a_node_that_cannot_show_what_is_spent_is_told_so(fake) -> None:
     for shown in (ErrorReply(-1, "no verbosity 3"), {"tx": []}, "00", {"tx": [{"vin": [7]}]}):
         fake.answers["getblock"] = shown
         with pytest.raises(NodeError, match="txindex=1"):
-            client(fake).spent_scripts(bytes(32), [(b"\x01" * 32, 0)])
+            client(fake).spent_scripts(
+                bytes(32), {(b"\x01" * 32, 0): Spending(b"\x02" * 32, (1, 0))}
+            )
