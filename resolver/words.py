@@ -4,9 +4,9 @@ Pure, and quick to import, so that a command which only asks starts at once.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 from indexer.following.progress import Progress
 
@@ -20,11 +20,6 @@ CONSENSUS_HEX = 32
 """Hex digits of a consensus hash."""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """Of every command: how help is asked for, and how wide it may be."""
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-SettingFlags = Callable[..., Callable[[Command], Command]]
-ReadSettings = Callable[[Mapping[str, Any]], Any]
-Fail = Callable[[int, str], NoReturn]
 
 
 def printable(text: str, at_most: int | None = None) -> str:

@@ -12,6 +12,7 @@ import click
 
 from resolver import blockstore_cli, refusals
 from resolver import blockstored as daemon
+from resolver.daemon.command_line import EXIT_CODES
 from resolver.words import VERSION
 from tests.conftest import ROOT
 
@@ -20,7 +21,7 @@ PROGRAMS: dict[str, tuple[click.Group, str, list[tuple[int, str]], list[tuple[st
     "blockstored": (
         daemon.cli,
         "follows the chain, keeps the name table and answers DNS",
-        list(daemon.EXIT_CODES),
+        list(EXIT_CODES),
         [
             ("~/.blockstore/blockstore.toml", "The settings file."),
             ("~/.blockstore/blockstored.log", "The log."),

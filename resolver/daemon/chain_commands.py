@@ -10,77 +10,65 @@ from typing import Any
 
 import click
 
+from resolver.daemon.command_line import (
+    UNUSABLE,
+    consensus_hash,
+    fail,
+    read_settings,
+    setting_flags,
+)
 from resolver.daemon.table_commands import progress
 from resolver.process import pidfile
 from resolver.settings.settings import Settings
 from resolver.terminal import say
-from resolver.words import (
-    CONSENSUS_HEX,
-    CONTEXT,
-    PID_NAME,
-    Fail,
-    ReadSettings,
-    SettingFlags,
-)
+from resolver.words import CONTEXT, PID_NAME
 
-DIFFERENT, UNUSABLE = 1, 2
+DIFFERENT = 1
 _EPILOG = (
     "\b\nExit codes:\n  0  all that was compared is equal\n  1  something differs; what, is said\n"
     "  2  nothing could be compared; the reason is on stderr"
 )
 
 
-def commands(
-    setting_flags: SettingFlags[Any], read_settings: ReadSettings, fail: Fail
-) -> tuple[click.Command, ...]:
-    """The two commands; they read settings and fail as the others of the program do."""
+@click.command(context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Compare with the outcome that the file records.")
+def replay(files: tuple[Path, ...], check: bool) -> None:
+    """Put recorded chains through the rules and print their hashes.
 
-    @click.command(context_settings=CONTEXT, epilog=_EPILOG)
-    @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-    @click.option("--check", is_flag=True, help="Compare with the outcome that the file records.")
-    def replay(files: tuple[Path, ...], check: bool) -> None:
-        """Put recorded chains through the rules and print their hashes.
+    One line a block: HEIGHT OPS_HASH CONSENSUS_HASH. With --check, everything is compared
+    with what the file records, and the first difference is shown field by field.
+    """
+    from indexer.following.replay import BadChainFile
 
-        One line a block: HEIGHT OPS_HASH CONSENSUS_HASH. With --check, everything is compared
-        with what the file records, and the first difference is shown field by field.
-        """
-        from indexer.following.replay import BadChainFile
-
-        for path in files:
-            if len(files) > 1:
-                say(f"# {path}", err=True)
-            try:
-                lines = _replayed(path, check)
-            except BadChainFile as error:
-                fail(UNUSABLE, str(error))
-            if lines is not None:
-                say("\n".join([f"{path} differs from what it records.", *lines]), err=True)
-                sys.exit(DIFFERENT)
-
-    @click.command(context_settings=CONTEXT, epilog=_EPILOG)
-    @click.option("--height", type=click.IntRange(0, 2**32 - 2), required=True, help="The block.")
-    @click.option(
-        "--consensus", required=True, metavar="HASH", help="Its consensus hash: 32 hex digits."
-    )
-    @setting_flags("network", "working_dir", "config")
-    def verify(height: int, consensus: str, **flags: Any) -> None:
-        """Compute the chain of hashes and every row anew from what is stored, and compare.
-
-        The index must not be in use: stop blockstored first. Published hashes of the network are
-        compared on the way. Then all blocks of the index are judged again, and the rows that
-        follow are compared with those that names are answered from. This takes about as long as
-        `blockstored reindex --from` and as much of the disk as the index.
-        """
-        settings = read_settings(flags)
+    for path in files:
+        if len(files) > 1:
+            say(f"# {path}", err=True)
         try:
-            trusted = bytes.fromhex(consensus)
-        except ValueError:
-            trusted = b""
-        if len(consensus) != CONSENSUS_HEX or len(trusted) * 2 != CONSENSUS_HEX:
-            fail(UNUSABLE, f"--consensus {consensus[:80]!r} is not 32 hex digits")
-        _verify(settings, height, trusted, fail)
+            lines = _replayed(path, check)
+        except BadChainFile as error:
+            fail(UNUSABLE, str(error))
+        if lines is not None:
+            say("\n".join([f"{path} differs from what it records.", *lines]), err=True)
+            sys.exit(DIFFERENT)
 
-    return replay, verify
+
+@click.command(context_settings=CONTEXT, epilog=_EPILOG)
+@click.option("--height", type=click.IntRange(0, 2**32 - 2), required=True, help="The block.")
+@click.option(
+    "--consensus", required=True, metavar="HASH", help="Its consensus hash: 32 hex digits."
+)
+@setting_flags("network", "working_dir", "config")
+def verify(height: int, consensus: str, **flags: Any) -> None:
+    """Compute the chain of hashes and every row anew from what is stored, and compare.
+
+    The index must not be in use: stop blockstored first. Published hashes of the network are
+    compared on the way. Then all blocks of the index are judged again, and the rows that
+    follow are compared with those that names are answered from. This takes about as long as
+    `blockstored reindex --from` and as much of the disk as the index.
+    """
+    settings = read_settings(flags)
+    _verify(settings, height, consensus_hash(consensus))
 
 
 def _replayed(path: Path, check: bool) -> list[str] | None:
@@ -100,7 +88,7 @@ def _replayed(path: Path, check: bool) -> list[str] | None:
     return None
 
 
-def _verify(settings: Settings, height: int, trusted: bytes, fail: Fail) -> None:
+def _verify(settings: Settings, height: int, trusted: bytes) -> None:
     from indexer.networks import NETWORKS
     from indexer.table.rebuild import RebuildFailed, compare_rows
     from indexer.table.table import NameTable, TableDamaged, TableError

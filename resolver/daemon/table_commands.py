@@ -18,26 +18,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from resolver.daemon.command_line import (
+    FAILED,
+    UNUSABLE,
+    consensus_hash,
+    fail,
+    read_settings,
+    setting_flags,
+)
 from resolver.process import own_socket
 from resolver.process.own_socket import Busy, Unreachable
 from resolver.process.pidfile import AlreadyRunning, PidFile, owner
 from resolver.settings.settings import Settings
 from resolver.terminal import say
-from resolver.words import (
-    CONSENSUS_HEX,
-    CONTEXT,
-    PID_NAME,
-    Fail,
-    ReadSettings,
-    SettingFlags,
-    unwritable,
-)
+from resolver.words import CONTEXT, PID_NAME, unwritable
 
 if TYPE_CHECKING:
     from indexer.table.rebuild import OnBlock
     from indexer.table.snapshot_file import Head
 
-FAILED, UNUSABLE = 1, 2
 API_TIMEOUT = 120.0
 PIECE = 2**16
 SECONDS_A_LINE = 5.0
@@ -47,101 +46,99 @@ _EPILOG = (
 )
 
 
+_WHICH = setting_flags("network", "working_dir", "config")
+
+
 class _NoDaemon(Exception):
     """The daemon that runs does not give its snapshot; ``str()`` of it says why."""
 
 
-def commands(
-    setting_flags: SettingFlags[Any], read_settings: ReadSettings, fail: Fail
-) -> tuple[click.Command, ...]:
-    """The commands; they read settings and fail as the others of the program do."""
-    which = setting_flags("network", "working_dir", "config")
+@click.group(context_settings=CONTEXT, epilog=_EPILOG)
+def snapshot() -> None:
+    """Hand an index on, or begin with one that somebody else has made.
 
-    @click.group(context_settings=CONTEXT, epilog=_EPILOG)
-    def snapshot() -> None:
-        """Hand an index on, or begin with one that somebody else has made.
+    A snapshot needs no trust in whoever made it, only a consensus hash from somebody who is
+    trusted: everything in it is judged again, and must end in this hash.
+    """
 
-        A snapshot needs no trust in whoever made it, only a consensus hash from somebody who is
-        trusted: everything in it is judged again, and must end in this hash.
-        """
 
-    @snapshot.command("export", context_settings=CONTEXT, epilog=_EPILOG)
-    @click.argument("file", type=click.Path(path_type=Path))
-    @which
-    def export(file: Path, **flags: Any) -> None:
-        """Write a snapshot of the index to FILE, which must not exist yet.
+@snapshot.command("export", context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("file", type=click.Path(path_type=Path))
+@_WHICH
+def export(file: Path, **flags: Any) -> None:
+    """Write a snapshot of the index to FILE, which must not exist yet.
 
-        The daemon may run, and goes on; the snapshot is of one block, the last one indexed.
-        """
-        settings = read_settings(flags)
-        if file.exists():
-            fail(UNUSABLE, f"{file} exists already; choose another name, or remove it")
-        with _ending_on_sigterm():
-            try:
-                head = _export(settings, file, fail)
-            except (OSError, _NoDaemon) as error:
-                fail(FAILED, _reason(error))
-        say(
-            f"{file}: {file.stat().st_size} bytes, {head.network} up to block {head.height}\n"
-            f"consensus hash {head.consensus_hash}\n"
-            "Whoever imports it must have this hash from somebody they trust:\n"
-            f"    blockstored snapshot import FILE --network {head.network}"
-            f" --consensus {head.consensus_hash}"
-        )
-
-    @snapshot.command("import", context_settings=CONTEXT, epilog=_EPILOG)
-    @click.argument("file", type=click.Path(path_type=Path))
-    @click.option(
-        "--consensus", required=True, metavar="HASH", help="The trusted consensus hash, 32 digits."
+    The daemon may run, and goes on; the snapshot is of one block, the last one indexed.
+    """
+    settings = read_settings(flags)
+    if file.exists():
+        fail(UNUSABLE, f"{file} exists already; choose another name, or remove it")
+    with _ending_on_sigterm():
+        try:
+            head = _export(settings, file)
+        except (OSError, _NoDaemon) as error:
+            fail(FAILED, _reason(error))
+    say(
+        f"{file}: {file.stat().st_size} bytes, {head.network} up to block {head.height}\n"
+        f"consensus hash {head.consensus_hash}\n"
+        "Whoever imports it must have this hash from somebody they trust:\n"
+        f"    blockstored snapshot import FILE --network {head.network}"
+        f" --consensus {head.consensus_hash}"
     )
-    @click.option(
-        "--height",
-        type=click.IntRange(0, 2**32 - 2),
-        help="The block of that hash; later ones are left out.  [default: the last one]",
-    )
-    @which
-    def import_(file: Path, consensus: str, height: int | None, **flags: Any) -> None:
-        """Make the index from the snapshot in FILE, if it ends in the trusted consensus hash.
 
-        The daemon must not run, and the working folder must hold no index yet.
-        """
-        settings = read_settings(flags)
-        trusted = _consensus_hash(consensus, fail)
-        with _alone(settings, fail), _ending_on_sigterm():
-            _import(settings, file, trusted, height, fail)
 
-    @click.command(context_settings=CONTEXT, epilog=_EPILOG)
-    @click.option(
-        "--from",
-        "height",
-        type=click.IntRange(0, 2**32 - 2),
-        metavar="HEIGHT",
-        help="The first block to index again; all below stay.  [default: all of them]",
-    )
-    @which
-    def reindex(height: int | None, **flags: Any) -> None:
-        """Give up blocks of the index, so that the daemon indexes them again from its node.
+@snapshot.command("import", context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--consensus", required=True, metavar="HASH", help="The trusted consensus hash, 32 digits."
+)
+@click.option(
+    "--height",
+    type=click.IntRange(0, 2**32 - 2),
+    help="The block of that hash; later ones are left out.  [default: the last one]",
+)
+@_WHICH
+def import_(file: Path, consensus: str, height: int | None, **flags: Any) -> None:
+    """Make the index from the snapshot in FILE, if it ends in the trusted consensus hash.
 
-        With --from, what lies below stays; where blocks can no longer be taken back one by one,
-        the table is made anew from what it holds, without the node. The daemon must not run. The
-        archive and everything else in the working folder stay as they are.
-        """
-        settings = read_settings(flags)
-        with _alone(settings, fail), _ending_on_sigterm():
-            _reindex(settings, height, fail)
+    The daemon must not run, and the working folder must hold no index yet.
+    """
+    settings = read_settings(flags)
+    trusted = consensus_hash(consensus)
+    with _alone(settings), _ending_on_sigterm():
+        _import(settings, file, trusted, height)
 
-    return snapshot, reindex
+
+@click.command(context_settings=CONTEXT, epilog=_EPILOG)
+@click.option(
+    "--from",
+    "height",
+    type=click.IntRange(0, 2**32 - 2),
+    metavar="HEIGHT",
+    help="The first block to index again; all below stay.  [default: all of them]",
+)
+@_WHICH
+def reindex(height: int | None, **flags: Any) -> None:
+    """Give up blocks of the index, so that the daemon indexes them again from its node.
+
+    With --from, what lies below stays; where blocks can no longer be taken back one by one,
+    the table is made anew from what it holds, without the node. The daemon must not run. The
+    archive and everything else in the working folder stay as they are.
+    """
+    settings = read_settings(flags)
+    with _alone(settings), _ending_on_sigterm():
+        _reindex(settings, height)
 
 
 # --- export
 
 
-def _export(settings: Settings, file: Path, fail: Fail) -> "Head":
+def _export(settings: Settings, file: Path) -> "Head":
     part = file.with_name(file.name + ".part")
     try:
         with part.open("wb") as out:
             pid = owner(settings.working_dir / PID_NAME)
-            pieces = _of_folder(settings, fail) if pid is None else _of_daemon(settings, pid)
+            pieces = _of_folder(settings) if pid is None else _of_daemon(settings, pid)
             with contextlib.closing(pieces):
                 for piece in pieces:
                     out.write(piece)
@@ -154,7 +151,7 @@ def _export(settings: Settings, file: Path, fail: Fail) -> "Head":
     return head
 
 
-def _of_folder(settings: Settings, fail: Fail) -> Generator[bytes, None, None]:
+def _of_folder(settings: Settings) -> Generator[bytes, None, None]:
     from indexer.networks import NETWORKS
     from indexer.protocol.rows import DamagedRow
     from indexer.table.rebuild import mend
@@ -162,7 +159,7 @@ def _of_folder(settings: Settings, fail: Fail) -> Generator[bytes, None, None]:
     from indexer.table.table import NameTable, TableError
 
     network, folder = NETWORKS[settings.network], settings.working_dir / "names"
-    with _alone(settings, fail):
+    with _alone(settings):
         mend(folder)
         if not folder.is_dir():
             fail(UNUSABLE, f"there is no index in {folder}; check --working-dir and --network")
@@ -222,7 +219,7 @@ def _whole(file: Path) -> "Head":
 # --- import
 
 
-def _import(settings: Settings, file: Path, trusted: bytes, height: int | None, fail: Fail) -> None:
+def _import(settings: Settings, file: Path, trusted: bytes, height: int | None) -> None:
     from indexer.networks import NETWORKS
     from indexer.table.rebuild import BadSnapshot, RebuildFailed, import_snapshot
     from indexer.table.table import TableError
@@ -246,20 +243,10 @@ def _import(settings: Settings, file: Path, trusted: bytes, height: int | None, 
     )
 
 
-def _consensus_hash(text: str, fail: Fail) -> bytes:
-    try:
-        trusted = bytes.fromhex(text)
-    except ValueError:
-        trusted = b""
-    if len(text) != CONSENSUS_HEX or len(trusted) * 2 != CONSENSUS_HEX:
-        fail(UNUSABLE, f"--consensus {text[:80]!r} is not {CONSENSUS_HEX} hex digits")
-    return trusted
-
-
 # --- reindex
 
 
-def _reindex(settings: Settings, height: int | None, fail: Fail) -> None:
+def _reindex(settings: Settings, height: int | None) -> None:
     from indexer.networks import NETWORKS
     from indexer.table.rebuild import RebuildFailed, mend, rebuild, start_over, take_back_to
     from indexer.table.table import NameTable, TableError
@@ -301,7 +288,7 @@ def _reindex(settings: Settings, height: int | None, fail: Fail) -> None:
 
 
 @contextlib.contextmanager
-def _alone(settings: Settings, fail: Fail) -> Iterator[None]:
+def _alone(settings: Settings) -> Iterator[None]:
     """Hold the lock of the daemon of this working folder."""
     lock = PidFile(settings.working_dir / PID_NAME)
     try:

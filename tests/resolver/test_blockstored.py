@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from indexer.sandbox.node import SandboxNode
 from indexer.table.level import plyvel
 from resolver import blockstored as program
+from resolver.daemon.command_line import EXIT_CODES
 from resolver.process import pidfile
 from resolver.process.pidfile import AlreadyRunning, PidFile
 from resolver.settings.settings import flag_name, is_secret, is_switch, rows
@@ -78,7 +79,7 @@ def test_every_setting_but_the_secret_has_a_flag(tmp_path):
 @pytest.mark.parametrize("command", ["start", "stop", "status", "sandbox", "config"])
 def test_every_help_lists_the_exit_codes(tmp_path, command):
     text = invoke(tmp_path, command, "--help").output
-    for code, meaning in program.EXIT_CODES:
+    for code, meaning in EXIT_CODES:
         assert f"{code}  {meaning}" in text
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from indexer.sandbox.node import SandboxNode
-from resolver.blockstored import EXIT_CODES
+from resolver.daemon.command_line import EXIT_CODES
 from resolver.refusals import Refusal, exit_code_rows
 from tests.conftest import ROOT
 from tests.fakes_process import run_module

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver import blockstored as daemon
+from resolver.daemon import start_stop
 from resolver.terminal import say
 from resolver.words import printable, status_lines
 from tests.fakes_process import environment
@@ -45,8 +46,8 @@ def test_a_nodes_error_cannot_steer_the_terminal(monkeypatch, tmp_path):
         "addresses": {"dns": [], "api": {"host": EVIL, "port": 1}},
     }  # fmt: skip
     assert any("\x1b" in line for line in status_lines(1, info))
-    monkeypatch.setattr(daemon, "_owner", lambda _: 1)
-    monkeypatch.setattr(daemon, "_ask_info", lambda _: info)
+    monkeypatch.setattr(start_stop, "_owner", lambda _: 1)
+    monkeypatch.setattr(start_stop, "_ask_info", lambda _: info)
     shown = CliRunner().invoke(daemon.cli, ["status", "--working-dir", str(tmp_path)])
     assert shown.exit_code == 0
     assert "luck" in shown.output

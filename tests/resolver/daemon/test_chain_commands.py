@@ -11,6 +11,7 @@ from indexer.networks import REGTEST
 from indexer.table.level import Level
 from resolver import blockstored as program
 from resolver.process.pidfile import PidFile
+from resolver.words import PID_NAME
 from tests.conftest import DATA
 from tests.indexer.following.test_follower import World, _transactions
 from tests.indexer.following.test_replay import chain_file
@@ -175,7 +176,7 @@ def test_an_index_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 def test_while_the_daemon_holds_the_index_verify_says_what_to_do(
     indexed: tuple[Path, dict[int, str]],
 ) -> None:
-    held = PidFile(indexed[0] / program.PID_NAME)
+    held = PidFile(indexed[0] / PID_NAME)
     held.acquire()
     try:
         result = verify(indexed[0], 260, "00" * 16)
