@@ -5,7 +5,7 @@ shares no code with what wrote them.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -122,7 +122,6 @@ class World:
         zones: dict[str, str] | Zones | None = None,
         *,
         transfer_to: Sequence[Network] = (),
-        is_taken: Callable[[int, bytes], bool] = lambda rtype, rdata: True,
         **resolver: object,
     ) -> None:
         self.snapshot = FakeSnapshot()
@@ -133,7 +132,7 @@ class World:
         if not isinstance(zones, Zones):
             zones = Zones.from_settings(zones or {"bs": "id", "podcast.example.net": "podcast"})
         self.transfers = Transfers(
-            zones, transfer_to, lambda digest: self.source.peek(digest), TtlLimits(), is_taken
+            zones, transfer_to, lambda digest: self.source.peek(digest), TtlLimits()
         )
         settings: dict[str, object] = {
             "table": lambda: self.table(),

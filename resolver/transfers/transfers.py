@@ -22,7 +22,8 @@ from resolver.dns.lookup import RecordSet, TtlLimits
 from resolver.dns.message import STREAM_LIMIT, write_reply
 from resolver.dns.query import Query
 from resolver.dns.zones import ZoneApex, Zones, name_text
-from resolver.transfers.messages import Takes, messages_of
+from resolver.transfers.messages import messages_of
+from zonefiles.text.rdata import is_loaded_everywhere
 
 log = logging.getLogger("blockstore.resolver")
 
@@ -30,8 +31,7 @@ MAX_AT_ONCE = 2
 
 
 class Transfers:
-    """Gives the zones to those in ``allow``; ``peek`` is the data at hand by its hash, ``takes``
-    says whether every server takes a record of a type with its RDATA."""
+    """Gives the zones to those in ``allow``; ``peek`` is the data at hand by its hash."""
 
     def __init__(
         self,
@@ -39,13 +39,11 @@ class Transfers:
         allow: Sequence[Network],
         peek: Callable[[bytes], bytes | None],
         ttls: TtlLimits,
-        takes: Takes = lambda rtype, rdata: True,
     ) -> None:
         self._zones = zones
         self._allow = tuple(allow)
         self._peek = peek
         self._ttls = ttls
-        self._takes = takes
         self.under_way = 0
         self.left_out = 0
         """Records of all transfers that were left out because some server does not take them."""
@@ -116,7 +114,7 @@ class Transfers:
             self.under_way -= 1
 
     def _is_taken(self, rtype: int, rdata: bytes) -> bool:
-        taken = self._takes(rtype, rdata)
+        taken = is_loaded_everywhere(rtype, rdata)
         self.left_out += not taken
         return taken
 
