@@ -363,7 +363,7 @@ class World:
             self.table.snapshot,
             self.network,
             {"purse": self.signer},
-            publish=self._publish,
+            publish=lambda digest, content: self._publish(digest, content),
             verify=self._resolve,
             clock=lambda: self.now,
         )
@@ -444,7 +444,7 @@ class World:
         """Passes and blocks until no job is open."""
         for _ in range(blocks):
             self.turn()
-            if not self.runner.pending():
+            if not self.runner.books.pending():
                 return
             self.mine()
         raise AssertionError(f"not done: {[(j.state, j.note) for j in self.journal.jobs()]}")

@@ -52,7 +52,7 @@ def main(port: int, folder: Path) -> None:
             verify=verify,
         )
         print("up", flush=True)
-        while runner.pending():
+        while runner.books.pending():
             while follower.step():
                 pass
             runner.turn()

@@ -144,7 +144,7 @@ class Desk:
         """What ``/v1/info`` tells of it."""
         return {
             "signer": self._signer,
-            "pending": len(self.runner.pending()),
+            "pending": len(self.runner.books.pending()),
             "looked_at_block": self._looked_at,
             "error": self.runner.trouble,
         }
@@ -177,7 +177,7 @@ class Desk:
             wanted=wanted.names,
             within=round(wanted.before / spacing),
             ceiling=wanted.max_price,
-            busy={job.subject for job in self.runner.pending()},
+            busy={job.subject for job in self.runner.books.pending()},
         )
         for name in due.now:
             wish = RenewName(name, max_price=wanted.max_price)

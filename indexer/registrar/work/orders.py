@@ -141,7 +141,7 @@ class Orders:
         seen = self.runner.snapshot()
         view = next_view(seen, self.runner.network, seen.height, height)
         tip = Tip(height, int(self._clock()))
-        taken = counted_on(self.runner.pending())
+        taken = counted_on(self.runner.books.pending())
         richest = self._richest(purse, taken)
         sender = self._sender(wish, view, signer, payer, richest, tip)
         funder = self._funder(sender, purse, payer, richest)
@@ -213,8 +213,8 @@ class Orders:
             self._refuse_second(wish)
             digest = job.digest
             if content is not None and digest is not None:
-                self.runner.journal.save_content(digest, content)
-            self.runner.journal.save(job)
+                self.runner.books.journal.save_content(digest, content)
+            self.runner.books.journal.save(job)
             if self._unused.get(signer) == parties.sender:
                 del self._unused[signer]
         log.info("job %s begins: %s %s", job.id, wish.word, wish.subject)
@@ -230,7 +230,7 @@ class Orders:
         """Who takes part; a preorder that an earlier job of ours left is used, not paid again."""
         owner: bytes | None = getattr(wish, "owner", None)
         if isinstance(wish, wishes.RegisterName) and owner is None:
-            for job in reversed(self.runner.journal.jobs()):
+            for job in reversed(self.runner.books.journal.jobs()):
                 former = job.parties
                 if job.subject != wish.name or job.signer != signer or former.owner is None:
                     continue
@@ -239,7 +239,9 @@ class Orders:
         return Parties(sender, owner, funder)
 
     def _rivals(self, height: int) -> Rivals:
-        ours = {a.txid for job in self.runner.journal.jobs() for a in job.attempts() if a.txid}
+        ours = {
+            a.txid for job in self.runner.books.journal.jobs() for a in job.attempts() if a.txid
+        }
         try:
             return waiting_operations(self.runner.node, self.runner.network, height, ours)
         except NodeError as failure:
@@ -259,7 +261,7 @@ class Orders:
         return sender
 
     def _refuse_second(self, wish: Wish) -> None:
-        for job in self.runner.pending():
+        for job in self.runner.books.pending():
             if job.subject == wish.subject:
                 note = job.note or "it begins"
                 raise CannotOrder(
@@ -335,7 +337,7 @@ class Orders:
         )
 
     def _preorderers(self, wish: wishes.RevealNamespace) -> Iterable[bytes]:
-        for job in reversed(self.runner.journal.jobs()):
+        for job in reversed(self.runner.books.journal.jobs()):
             same = isinstance(job.wish, wishes.PreorderNamespace)
             if same and job.subject == wish.subject:
                 yield job.parties.sender
@@ -364,11 +366,11 @@ class Orders:
 
     def jobs(self, *, everything: bool = False) -> list[Job]:
         """The open jobs, or all, the oldest first."""
-        return self.runner.journal.jobs() if everything else self.runner.pending()
+        return self.runner.books.journal.jobs() if everything else self.runner.books.pending()
 
     def job(self, job_id: str) -> Job:
         """One job. Raises NoSuchJob."""
-        found = self.runner.journal.load(job_id)
+        found = self.runner.books.journal.load(job_id)
         if found is None:
             raise NoSuchJob(f"nothing {job_id[:32]!r} was begun here", "see `pending --all`")
         return found
@@ -389,7 +391,7 @@ class Orders:
             # What the settings allow was perhaps raised for the sake of this very job.
             allowed = replace(job, max_fee_rate=max(job.max_fee_rate, self.max_fee_rate))
             if allowed.state.is_open and allowed != self.job(job_id):
-                self.runner.journal.save(allowed)
+                self.runner.books.journal.save(allowed)
         return self._advanced(job_id)
 
     def consent(self, job_id: str) -> Job:
@@ -405,7 +407,7 @@ class Orders:
                 )
             job = consented(job, action, seen)
             note = "its owner consented to pay anew"
-            self.runner.journal.save(job.noted(State.RUNNING, note, int(self._clock())))
+            self.runner.books.journal.save(job.noted(State.RUNNING, note, int(self._clock())))
         return self._advanced(job_id)
 
     def abandon(self, job_id: str) -> Job:
@@ -414,7 +416,7 @@ class Orders:
             job = self.job(job_id)
             if not job.state.is_open:
                 raise CannotOrder(f"{job_id} has ended: {job.note}", "there is nothing to give up")
-            self.runner.journal.save(replace(job, stopping=True))
+            self.runner.books.journal.save(replace(job, stopping=True))
         return self._advanced(job_id)
 
     def hand_in(self, job_id: str, signed: str) -> Job:
@@ -443,7 +445,7 @@ class Orders:
                     f"this is not what {job_id} waits for: {flaw}; nothing was paid",
                     f"`blockstore-cli resume {job_id}` shows the PSBT to sign",
                 ) from None
-            self.runner.journal.save(job.with_changed(index, attempt, changed))
+            self.runner.books.journal.save(job.with_changed(index, attempt, changed))
         return self._advanced(job_id)
 
     def _partly(self, psbt: str | None, signed: str, attempt: Attempt, why: str) -> Attempt:
@@ -471,7 +473,7 @@ class Orders:
         """The live names of a signer, in order. Raises CannotOrder, SignerError."""
         seen = self.runner.snapshot()
         scripts = dict.fromkeys(self._purse(signer).held())
-        for job in self.runner.journal.jobs():
+        for job in self.runner.books.journal.jobs():
             if job.signer == signer:
                 scripts |= dict.fromkeys(s for s in (job.parties.owner, job.parties.sender) if s)
         return sorted(name for script in scripts for name in _names_of(script, seen))

@@ -51,7 +51,7 @@ class Market:
         self.orders = Orders(
             world.runner, {"own": self.signer}, max_fee_rate=MOST, clock=lambda: world.now
         )
-        world.runner.signers = {"own": self.signer}
+        world.runner.books.signers = {"own": self.signer}
         world.node.switches.segwit_wallet = kind in ("segwit", "mixed")
         scripts = [self._script(kind, number) for number in range(coins)]
         outputs = [TxOut(MONEY // coins, script) for script in scripts]
@@ -92,10 +92,10 @@ class Market:
     def settle(self) -> None:
         """Quiet blocks until all jobs have ended."""
         for _ in range(QUIET_BLOCKS):
-            if not self.world.runner.pending():
+            if not self.world.runner.books.pending():
                 return
             self.block(RATES[0])
-        notes = [(job.state, job.note) for job in self.world.runner.pending()]
+        notes = [(job.state, job.note) for job in self.world.runner.books.pending()]
         raise AssertionError(f"these do not end: {notes}")
 
 

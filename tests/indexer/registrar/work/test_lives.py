@@ -50,7 +50,7 @@ class Office:
             ring = load_keys(path, SANDBOX, "words")
             self.signer = KeyFile(ring, self.client, SANDBOX, NodeCoins(self.client))
         signers = {"own": self.signer}
-        world.runner.signers = signers
+        world.runner.books.signers = signers
         self.orders = Orders(world.runner, signers, max_fee_rate=500.0, clock=lambda: world.now)
         outputs = [TxOut(GIFT, self.signer.fresh_script("gift")) for _ in range(2)]
         world.node.submit(world.signer.pay(outputs, 20.0).raw)

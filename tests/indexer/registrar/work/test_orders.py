@@ -60,7 +60,7 @@ class Office:
         self.world = world
         self.wallet = Wallet(world.node, [PAYER, OTHER])
         self.signers = {"own": self.wallet}
-        world.runner.signers = self.signers
+        world.runner.books.signers = self.signers
         self.orders = Orders(
             world.runner, self.signers, max_fee_rate=500.0, clock=lambda: world.now
         )
@@ -360,11 +360,11 @@ def test_a_mempool_that_is_too_large_is_not_looked_through(office, monkeypatch):
 def test_a_preorder_that_was_paid_for_and_given_up_is_used_and_not_paid_again(office):
     job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
     office.world.mine()
-    office.world.runner.signers = {}  # nobody can sign the registration
+    office.world.runner.books.signers = {}  # nobody can sign the registration
     office.world.turn()
     office.orders.abandon(job.id)
     office.world.run()
-    office.world.runner.signers = office.signers
+    office.world.runner.books.signers = office.signers
     plan = office.orders.plan(REGISTER, signer="own", has_data=True).plan
     assert plan.price == 0
     assert plan.paid_already > 0

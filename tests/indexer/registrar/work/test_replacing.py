@@ -44,7 +44,7 @@ def bech32_wallet(world: World) -> Orders:
     script = bytes.fromhex(world.client.call("getaddressinfo", address)["scriptPubKey"])
     world.node.submit(world.signer.pay([TxOut(MONEY, script)], 20.0).raw)
     world.mine()
-    world.runner.signers = {"own": wallet}
+    world.runner.books.signers = {"own": wallet}
     return Orders(world.runner, {"own": wallet}, max_fee_rate=500.0, clock=lambda: world.now)
 
 

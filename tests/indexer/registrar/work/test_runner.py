@@ -17,9 +17,11 @@ from indexer.protocol.names import hash_name
 from indexer.protocol.operations import Preorder, Register
 from indexer.registrar.planning.steps import StepKind
 from indexer.registrar.planning.wishes import RegisterName, RenewName, RevokeName, UpdateName
+from indexer.registrar.work.actions import Send
+from indexer.registrar.work.doing import Doing
 from indexer.registrar.work.jobs import State
 from indexer.registrar.work.journal import JournalError
-from indexer.registrar.work.runner import Runner
+from indexer.registrar.work.unindexed import Unindexed
 from indexer.sandbox.blocks import serialize
 from indexer.wallet.coins import Unsigned
 from indexer.wallet.psbt import sign_psbt, signed_transaction, write_psbt
@@ -187,7 +189,7 @@ def test_a_rival_whose_block_was_orphaned_is_forgotten(made: Path, tmp_path: Pat
     with World(made, tmp_path, network=replace(SANDBOX, confirmations=6)) as world:
         world.mine(6)
         rival_registers(world, "bob.id")
-        look = world.runner._unindexed.look
+        look = Unindexed(world.client).look
         assert look(world.seen, world.node.height).mined
         world.reorganise(2)
         for txid in waiting(world):
@@ -202,7 +204,7 @@ def test_what_lies_ahead_is_what_the_index_then_says(made: Path, tmp_path: Path)
     with World(made, tmp_path, network=replace(SANDBOX, confirmations=4)) as world:
         world.mine(4)
         rival_registers(world, "bob.id")
-        ahead = world.runner._unindexed.look(world.seen, world.node.height)
+        ahead = Unindexed(world.client).look(world.seen, world.node.height)
         assert ahead.height == world.node.height > world.seen.height
         keys = [key for key, _ in ahead.store.scan(b"N")]  # type: ignore[attr-defined]
         rows = {key: ahead.store.get(key) for key in keys}
@@ -268,7 +270,7 @@ def test_after_a_long_sleep_nothing_is_sent_that_grew_too_old(made: Path, tmp_pa
 
 
 def test_a_node_that_has_been_asleep_itself_is_waited_for(world: World) -> None:
-    world.runner._tip_age = 3600.0
+    world.runner.tip_age = 3600.0
     job_id = world.begin(RegisterName("bob.id"))
     world.now += 4000
     world.turn()
@@ -377,7 +379,9 @@ def test_what_is_in_the_chain_already_counts_as_sent(world: World) -> None:
     job = world.job(job_id)
     world.mine()
     attempt = job.steps[0].attempts[0]
-    world.runner._send(job, 0, attempt, world.node.height, set())  # error -27
+    doing = Doing(world.runner.books, world.client, world.table.snapshot, world.network)
+    seen = world.runner.look(job, world.runner.ask_node())
+    doing.do(job, Send(0, attempt), seen, set())  # error -27
     assert world.job(job_id).steps[0].attempts[0].refusal is None
 
 
@@ -593,7 +597,7 @@ class Elsewhere(RingSigner):
 
 def test_what_is_signed_elsewhere_waits_for_it_and_goes_on(world: World) -> None:
     offline = Elsewhere(world.node, ["payer"])
-    world.runner.signers = {"paper": offline}
+    world.runner.books.signers = {"paper": offline}
     job_id = world.begin(RegisterName("bob.id", DIGEST), signer="paper")
     for index in (0, 1):
         world.turn()
@@ -613,7 +617,7 @@ def test_what_is_signed_elsewhere_waits_for_it_and_goes_on(world: World) -> None
 
 
 def test_a_psbt_that_lies_for_too_long_is_made_anew_from_the_same_coin(world: World) -> None:
-    world.runner.signers = {"paper": Elsewhere(world.node, ["payer"])}
+    world.runner.books.signers = {"paper": Elsewhere(world.node, ["payer"])}
     job_id = world.begin(RegisterName("bob.id"), signer="paper")
     world.turn()
     world.mine_empty(22)
@@ -631,7 +635,7 @@ def test_publishing_and_resolving_are_tried_until_they_work(world: World) -> Non
     world._verify = lambda name, digest: next(answers)
     copies = iter([0, 2])
     publish = world._publish
-    world.runner._publish = lambda digest, content: min(next(copies), publish(digest, content) * 2)
+    world._publish = lambda digest, content: min(next(copies), publish(digest, content) * 2)
     job_id = world.begin(UpdateName("alice.id", DIGEST), OWNER)
     world.run()
     job = world.job(job_id)
@@ -646,14 +650,14 @@ def test_trouble_with_one_job_leaves_the_others_alone(
 ) -> None:
     bad = world.begin(RegisterName("bob.id"))
     good = world.begin(UpdateName("alice.id", DIGEST), OWNER)
-    real = Runner._make
+    real = Doing.do
 
-    def stumbles(self: Runner, job: Any, *rest: Any) -> bool:
+    def stumbles(self: Doing, job: Any, *rest: Any) -> bool:
         if job.id == bad:
             raise ZeroDivisionError("a mistake of ours")
         return real(self, job, *rest)
 
-    monkeypatch.setattr(Runner, "_make", stumbles)
+    monkeypatch.setattr(Doing, "do", stumbles)
     world.turn()
     assert "mistake of ours" in (world.runner.trouble or "")
     assert world.job(good).steps[0].attempts
@@ -682,9 +686,15 @@ def test_what_cannot_be_written_down_is_not_sent(
 
 def test_a_pass_never_raises_and_two_at_once_are_one(world: World) -> None:
     world.begin(RegisterName("bob.id"))
-    with world.runner._turning:
-        world.turn()
-    assert world.client.sends == 0
+    chain_info, asked = world.client.chain_info, []
+
+    def asks_meanwhile() -> Any:
+        asked.append(world.runner.turn())
+        return chain_info()
+
+    world.client.chain_info = asks_meanwhile  # type: ignore[method-assign]
+    world.turn()
+    assert asked == [None]
 
     def unavailable() -> Any:
         raise NodeUnavailable("the node is still starting")
