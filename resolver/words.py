@@ -62,6 +62,10 @@ def status_lines(pid: int, info: Mapping[str, Any]) -> list[str]:
         lines.append(f"Node:    {node['error']}")
     else:
         lines.append(f"Node:    at block {node['height']}.")
+        if node.get("spent_outputs"):
+            lines.append(f"         What blocks spend is read from {node['spent_outputs']}.")
+        if node.get("faster_with"):
+            lines.append(f"         That goes faster with {node['faster_with']}.")
     peers = info["dht"]["peers"]
     lines.append(
         f"Data:    {info['archive']['records']} records, {info['archive']['bytes']} bytes;"

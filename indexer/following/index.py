@@ -18,6 +18,7 @@ from indexer.following.follower import Follower
 from indexer.following.lane_process import make_lanes
 from indexer.networks import Network
 from indexer.node.announcements import Announcements
+from indexer.node.capabilities import Capabilities
 from indexer.node.node import BitcoinNode, NodeError
 from indexer.protocol.records import Phase
 from indexer.table.rebuild import mend
@@ -160,6 +161,11 @@ class Index:
             log.warning("The node does not answer; the index is left as a kill would leave it.")
         else:
             self.table.close()
+
+    @property
+    def node_offers(self) -> Capabilities | None:
+        """What the node was found to offer; None before it was asked."""
+        return self._node.offered if isinstance(self._node, BitcoinNode) else None
 
     def is_announced(self, digest: bytes) -> bool:
         """Whether a live name holds this hash."""

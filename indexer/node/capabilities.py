@@ -59,6 +59,21 @@ class Capabilities:
     long_polling: bool
     """Whether the node answers ``waitfornewblock``."""
 
+    @property
+    def spent_outputs(self) -> str:
+        """Where the outputs that blocks spend are read, for people."""
+        first = self.prevouts[0].value
+        if self.prevouts[0] is not Prevouts.SPENDING:
+            return first
+        return f"{first}, or from {Prevouts.BLOCK.value} where that costs less"
+
+    @property
+    def faster(self) -> str | None:
+        """What to set at the node so that it is read faster; None: nothing much would help."""
+        if self.prevouts[0] is not Prevouts.SPENDING:
+            return None
+        return "rest=1 (Bitcoin Core 30 or later) or txindex=1 in bitcoin.conf"
+
     def __str__(self) -> str:
         index = {True: "has an", False: "has no", None: "does not say whether it has an"}[
             self.txindex

@@ -127,6 +127,11 @@ class BitcoinNode(Rpc):
         """
         return self._previous.scripts(block_hash, outpoints)
 
+    @property
+    def offered(self) -> Capabilities | None:
+        """What ``capabilities`` found last, without asking; None: it was not asked yet."""
+        return self._capabilities
+
     def capabilities(self) -> Capabilities:
         """What the node can do; asked at the first need, and anew after it was out of reach."""
         found, losses = self._capabilities, self.losses
@@ -137,7 +142,7 @@ class BitcoinNode(Rpc):
                 "the node at %s %s; previous outputs are read from %s",
                 self.place,
                 found,
-                found.prevouts[0].value,
+                found.spent_outputs,
             )
         return found
 

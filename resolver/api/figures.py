@@ -29,7 +29,7 @@ def figures_of(
     """The figures of a node, ready for JSON. Heights are of blocks, times in seconds."""
     network, status, snapshot = index.network, index.follower.status, index.snapshot()
     archive, dht = holdings.archive, holdings.dht
-    frozen = snapshot.consensus_frozen_at
+    frozen, offers = snapshot.consensus_frozen_at, index.node_offers
     consensus: str | None
     if frozen is not None:
         consensus = f"frozen at {frozen}"
@@ -64,6 +64,8 @@ def figures_of(
             "downloading": status.node_lacks_blocks,
             "error": status.last_error,
             "last_contact": status.last_contact,
+            "spent_outputs": None if offers is None else offers.spent_outputs,
+            "faster_with": None if offers is None else offers.faster,
         },
         "archive": {
             "records": archive.count,

@@ -94,6 +94,12 @@ def _node(_daemon: Daemon, info: Json) -> Iterator[Check]:
         yield Check("node", ODD, saw, "wait; if it stays so, see whether the node has peers")
         return
     yield Check("node", GOOD, f"at block {node['height']}")
+    if node.get("spent_outputs"):
+        saw, faster = f"what blocks spend comes from {node['spent_outputs']}", node["faster_with"]
+        if faster and not info["index"]["caught_up"]:
+            yield Check("reading", ODD, saw, f"set {faster}: the first synchronisation is faster")
+        else:
+            yield Check("reading", GOOD, f"{saw}; faster with {faster}" if faster else saw)
     silent = info["index"]["silent_seconds"]
     if silent and silent > 2 * 3600:
         advice = "see whether the node has peers (`bitcoin-cli getconnectioncount`)"

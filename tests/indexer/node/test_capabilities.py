@@ -89,6 +89,8 @@ def test_previous_outputs_come_by_the_fastest_way_and_the_log_names_it(
         assert found.prevouts[0] is first
         assert found.txindex is tx_index
         assert f"previous outputs are read from {first.value}" in caplog.text
+        assert first.value in found.spent_outputs
+        assert (found.faster is not None) == (first is Prevouts.SPENDING)
         asked = street.sandbox.asked
         assert ("getrawtransaction" in asked) == (first is not Prevouts.REST)
 

@@ -278,6 +278,11 @@ def test_the_status_of_a_daemon_tells_how_far_it_is(progress, told: list[str]) -
     lines = status_lines(77, info)
     assert lines[1].startswith("Index:   catching up, block 400000 of 850000; 9 names")
     assert lines[2:-4] == told
+    info["node"] |= {"spent_outputs": "the blocks", "faster_with": "rest=1"}
+    assert [line.strip() for line in status_lines(77, info)[-5:-3]] == [
+        "What blocks spend is read from the blocks.",
+        "That goes faster with rest=1.",
+    ]
 
 
 # The real thing
