@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from resolver import refusals
-from resolver.cli import doctor, keys, proof, wishes
+from resolver.cli import doctor, jobs, keys, namespaces, proof, wishes
 from resolver.cli import names as cli_names
 from resolver.cli.asking import Daemon, PrintingGroup, fail
 from resolver.cli.which_daemon import HOST, PORT, AtPort, Door, OwnDaemon
@@ -108,7 +108,7 @@ def _door(
     return at_port if (host or port) and not own.named else own
 
 
-_ROOMS = (cli_names, proof, wishes, keys, doctor)
+_ROOMS = (cli_names, proof, wishes, namespaces, jobs, keys, doctor)
 for _command, _name in (entry for room in _ROOMS for entry in room.COMMANDS):
     cli.add_command(_command, _name)
 for _command, _name in cli_names.FORMER_NAMES:

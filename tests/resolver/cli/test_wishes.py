@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from resolver.blockstore_cli import cli
-from resolver.cli import asking, wishes
+from resolver.cli import agreeing, asking
 from resolver.cli import waiting as cli_waiting
 from resolver.cli.asking import Daemon
 from resolver.cli.which_daemon import AtPort
@@ -101,7 +101,7 @@ def test_ctrl_c_at_the_question_is_a_no(daemon, monkeypatch):
     def leave(*_: object, **__: object) -> bool:
         raise click.Abort
 
-    monkeypatch.setattr(wishes, "is_somebody_here", lambda: True)
+    monkeypatch.setattr(agreeing, "is_somebody_here", lambda: True)
     monkeypatch.setattr(click, "confirm", leave)
     result = run("register", "alice")
     assert result.exit_code == 17

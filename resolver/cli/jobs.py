@@ -1,0 +1,86 @@
+"""The commands of ``blockstore-cli`` about what was begun: a list, going on, giving up.
+
+What must stay true: nothing is begun here, and nothing is paid anew without ``--consent``.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand, table
+from resolver.cli.names import page_path
+from resolver.cli.waiting import Waiting, show_job
+
+JOBS_A_PAGE = 100  # of the API
+
+
+@click.command(cls=PrintingCommand)
+@click.option("--all", "everything", is_flag=True, help="Also what is done, failed or abandoned.")
+@click.pass_obj
+def pending(daemon: Daemon, everything: bool) -> None:
+    """List what was begun and is not done, and what each waits for."""
+    found: list[Json] = []
+    while True:
+        page = len(found) // JOBS_A_PAGE
+        path = page_path("/v1/registrar/jobs", all=everything, page=page or None)
+        jobs = daemon.get(path, secret=True)["jobs"]
+        found += jobs
+        if len(jobs) < JOBS_A_PAGE:
+            break
+    daemon.show({"jobs": found}, _pending_lines)
+
+
+def _pending_lines(answer: Any) -> Lines:
+    jobs: Sequence[Any] = answer["jobs"]
+    if not jobs:
+        return ["Nothing is pending."]
+    rows = [(job["id"], job["wish"]["wish"], job["subject"], job["state"]) for job in jobs]
+    lines = list(table(("ID", "WISH", "OF", "STATE"), rows))
+    for job in jobs:
+        lines.append(f"{job['id']}: {job['note']}")
+    return lines
+
+
+@click.command(cls=PrintingCommand)
+@click.argument("job", metavar="ID")
+@click.option("--consent", is_flag=True, help="Agree to pay anew where a payment was lost.")
+@click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), help="Sign here.")
+@click.option("--wait", is_flag=True, help="Stay until it is done.")
+@click.pass_obj
+def resume(daemon: Daemon, job: str, consent: bool, key_file: Path | None, wait: bool) -> None:
+    """Go on with what was begun, now instead of at the next block, and show how it is."""
+    deed = "consent" if consent else "resume"
+    answer = daemon.order(page_path("/v1/registrar/jobs/{}/{}", job, deed), {})
+    Waiting(daemon, None, key_file, wait).follow(answer)
+
+
+@click.command("continue", cls=PrintingCommand)
+@click.argument("job", metavar="ID")
+@click.argument("psbt_file", metavar="PSBT", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--wait", is_flag=True, help="Stay until it is done.")
+@click.pass_obj
+def continue_(daemon: Daemon, job: str, psbt_file: Path, wait: bool) -> None:
+    """Hand in the signed PSBT that ID waits for."""
+    from resolver.cli.waiting import read_psbt
+
+    body = {"psbt": read_psbt(psbt_file)}
+    answer = daemon.order(page_path("/v1/registrar/jobs/{}/continue", job), body)
+    Waiting(daemon, psbt_file, None, wait).follow(answer)
+
+
+@click.command(cls=PrintingCommand)
+@click.argument("job", metavar="ID")
+@click.pass_obj
+def abandon(daemon: Daemon, job: str) -> None:
+    """Give up what was begun. What is paid stays paid; what is not yet mined is taken back."""
+    show_job(daemon, daemon.order(page_path("/v1/registrar/jobs/{}/abandon", job), {}))
+
+
+COMMANDS: tuple[tuple[click.Command, str], ...] = (
+    (pending, "pending"),
+    (resume, "resume"),
+    (continue_, "continue"),
+    (abandon, "abandon"),
+)

@@ -1,0 +1,134 @@
+"""The commands of ``blockstore-cli`` that open a namespace, in their order, and that announce.
+
+What must stay true: as of every command that pays (``agreeing``).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from resolver import refusals
+from resolver.cli.agreeing import checked_data, paying, whole_name, wishing, with_data
+from resolver.cli.asking import Daemon, PrintingCommand, fail
+
+
+@click.command("import", cls=PrintingCommand)
+@click.argument("name")
+@click.argument("address")
+@with_data
+@paying
+@click.pass_obj
+def import_(
+    daemon: Daemon, name: str, address: str, file: Path | None, raw: bool, **options: Any
+) -> None:
+    """Give NAME, in a namespace of yours that is not open yet, to ADDRESS, with FILE as data."""
+    data = checked_data(file, name, raw)
+    if data is None:
+        fail(refusals.USAGE, "a name is imported with its data", "give the FILE")
+    wish = {"wish": "import", "name": whole_name(name), "recipient": address}
+    wishing(daemon, wish, options, data)
+
+
+@click.command("namespace-preorder", cls=PrintingCommand)
+@click.argument("namespace")
+@click.argument("revealer", metavar="ADDRESS")
+@click.option("--max-price", type=click.IntRange(0), metavar="SATOSHIS", help="Not for more.")
+@paying
+@click.pass_obj
+def namespace_preorder(
+    daemon: Daemon, namespace: str, revealer: str, max_price: int | None, **options: Any
+) -> None:
+    """Pay for NAMESPACE, which ADDRESS will fill and open. Its name stays hidden until revealed."""
+    wish = {
+        "wish": "namespace-preorder",
+        "namespace_id": namespace,
+        "revealer": revealer,
+        "max_price": max_price,
+    }
+    wishing(daemon, wish, options)
+
+
+@click.command("namespace-reveal", cls=PrintingCommand)
+@click.argument("namespace")
+@click.argument("revealer", metavar="ADDRESS")
+@click.option(
+    "--lifetime",
+    type=click.IntRange(1, 2**32 - 1),
+    default=52_595,
+    show_default=True,
+    help="Blocks that a name lives; 4294967295: for ever.",
+)
+@click.option("--coeff", type=click.IntRange(0, 255), default=250, show_default=True)
+@click.option("--base", type=click.IntRange(0, 255), default=4, show_default=True)
+@click.option(
+    "--buckets",
+    default="6,5,4,3,2,1,0,0,0,0,0,0,0,0,0,0",
+    show_default=True,
+    help="Sixteen exponents, of names of 1 to 16 and more characters.",
+)
+@click.option("--nonalpha-discount", type=click.IntRange(1, 15), default=10, show_default=True)
+@click.option("--no-vowel-discount", type=click.IntRange(1, 15), default=10, show_default=True)
+@click.option(
+    "--version",
+    "version_",
+    type=click.IntRange(1, 2),
+    default=1,
+    show_default=True,
+    help="1: prices are burned; 2: they are paid to you for a year.",
+)
+@paying
+@click.pass_obj
+def namespace_reveal(
+    daemon: Daemon,
+    namespace: str,
+    revealer: str,
+    buckets: str,
+    version_: int,
+    **options: Any,
+) -> None:
+    """Tell everybody of NAMESPACE, which was preordered, and what its names cost.
+
+    A name costs coeff * base ^ (bucket of its length) * 100 satoshis, divided by a discount, and a
+    tenth of that by today's rules.
+    """
+    terms = ("lifetime", "coeff", "base", "nonalpha_discount", "no_vowel_discount")
+    exponents = [part.strip() for part in buckets.split(",")]
+    if not all(part.isdecimal() and len(part) <= 2 for part in exponents):
+        fail(refusals.USAGE, f"{buckets!r} are not sixteen numbers", "separate them by commas")
+    wish = {
+        "wish": "namespace-reveal",
+        "namespace_id": namespace,
+        "revealer": revealer,
+        "buckets": [int(part) for part in exponents],
+        "version": version_,
+        **{term: options.pop(term) for term in terms},
+    }
+    wishing(daemon, wish, options)
+
+
+@click.command("namespace-ready", cls=PrintingCommand)
+@click.argument("namespace")
+@paying
+@click.pass_obj
+def namespace_ready(daemon: Daemon, namespace: str, **options: Any) -> None:
+    """Open NAMESPACE to everybody, for ever."""
+    wishing(daemon, {"wish": "namespace-ready", "namespace_id": namespace}, options)
+
+
+@click.command(cls=PrintingCommand)
+@click.argument("message_hash", metavar="HASH")
+@paying
+@click.pass_obj
+def announce(daemon: Daemon, message_hash: str, **options: Any) -> None:
+    """Announce HASH (40 hex digits), the hash of a message, to the operators of nodes."""
+    wishing(daemon, {"wish": "announce", "message_hash": message_hash}, options)
+
+
+COMMANDS: tuple[tuple[click.Command, str], ...] = (
+    (import_, "import"),
+    (namespace_preorder, "namespace-preorder"),
+    (namespace_reveal, "namespace-reveal"),
+    (namespace_ready, "namespace-ready"),
+    (announce, "announce"),
+)
