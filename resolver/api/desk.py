@@ -21,12 +21,12 @@ from indexer.node.node import BitcoinNode, NodeError
 from indexer.protocol.records import Phase
 from indexer.registrar.planning.plan_text import plan_json, plan_lines
 from indexer.registrar.planning.quote import name_payment
-from indexer.registrar.planning.refusals import PlanRefused, Reason
+from indexer.registrar.planning.refusals import CannotOrder, NoSuchJob, PlanRefused, Reason
 from indexer.registrar.planning.steps import next_view
 from indexer.registrar.planning.wishes import RenewName, Wish, read_wish, wish_json
 from indexer.registrar.work.jobs import Job
 from indexer.registrar.work.journal import Journal, JournalError
-from indexer.registrar.work.orders import CannotOrder, NoSuchJob, Orders, Planned
+from indexer.registrar.work.orders import Orders, Planned
 from indexer.registrar.work.renewals import Lapsing, names_due
 from indexer.registrar.work.runner import Runner
 from indexer.table.snapshot import Snapshot
@@ -170,7 +170,9 @@ class Desk:
     def _renew(self) -> None:
         wanted, seen = self._renewing, self._snapshot()
         spacing = self._network.target_spacing
-        owned = [one for one in map(self._lapsing, self._orders.owned(OWN)) if one is not None]
+        owned = [
+            one for one in map(self._lapsing, self._orders.payers.owned(OWN)) if one is not None
+        ]
         due = names_due(
             owned,
             seen.height,
@@ -286,36 +288,38 @@ class Desk:
 
     async def jobs(self, everything: bool, first: int, count: int) -> Sequence[Json]:
         """What was begun; a PSBT that waits is on the page of its job."""
-        found = self._orders.jobs(everything=everything)[first : first + count]
+        found = self._orders.begun.jobs(everything=everything)[first : first + count]
         pages = (self._page(job) for job in found)
         return [{key: page[key] for key in page if key != "psbt"} for page in pages]
 
     async def job(self, job_id: str) -> Json:
         """One job; asks nobody, and so waits for nobody."""
         try:
-            return self._page(self._orders.job(job_id))
+            return self._page(self._orders.begun.job(job_id))
         except NoSuchJob as refused:
             raise Refused(Refusal.NO_SUCH_JOB, str(refused), refused.hint) from None
 
     async def resume(self, job_id: str) -> Json:
         """Carry it on now."""
-        return self._page(await self._told(lambda: self._orders.resume(job_id), _NO_MORE))
+        return self._page(await self._told(lambda: self._orders.begun.resume(job_id), _NO_MORE))
 
     async def consent(self, job_id: str) -> Json:
         """Agree to pay anew."""
-        return self._page(await self._told(lambda: self._orders.consent(job_id), _NO_MORE))
+        return self._page(await self._told(lambda: self._orders.begun.consent(job_id), _NO_MORE))
 
     async def abandon(self, job_id: str) -> Json:
         """Give it up."""
-        return self._page(await self._told(lambda: self._orders.abandon(job_id), _NO_MORE))
+        return self._page(await self._told(lambda: self._orders.begun.abandon(job_id), _NO_MORE))
 
     async def hand_in(self, job_id: str, psbt: str) -> Json:
         """Take a signed PSBT."""
-        return self._page(await self._told(lambda: self._orders.hand_in(job_id, psbt), _NO_MORE))
+        return self._page(
+            await self._told(lambda: self._orders.begun.hand_in(job_id, psbt), _NO_MORE)
+        )
 
     async def owned(self) -> Sequence[str]:
         """The names of the signer of the settings."""
-        return await self._told(lambda: self._orders.owned(OWN))
+        return await self._told(lambda: self._orders.payers.owned(OWN))
 
     def _read(self, order: Order) -> tuple[Wish, str, bytes | None]:
         """The wish, the name of who signs, and the payer's script. Raises Refused."""
@@ -340,7 +344,7 @@ class Desk:
         if payer is not None:
             scripts.insert(0, payer)
         if not scripts and not order.redeem_scripts:
-            scripts = [script for script in [self._orders.sender_on_chain(wish)] if script]
+            scripts = [script for script in [self._orders.payers.sender_on_chain(wish)] if script]
         if not scripts and not order.redeem_scripts:
             raise Refused(
                 Refusal.BAD_REQUEST,

@@ -81,6 +81,18 @@ class PlanRefused(Exception):
         return {**self.details, **says}
 
 
+class CannotOrder(Exception):
+    """It is not begun or not done; ``str()`` says why, ``hint`` what to do next."""
+
+    def __init__(self, sentence: str, hint: str) -> None:
+        super().__init__(sentence)
+        self.hint = hint
+
+
+class NoSuchJob(CannotOrder):
+    """Nothing of this id was begun here."""
+
+
 _REASONS: dict[Flaw, Reason] = {
     Flaw.NAME_TAKEN: Reason.NAME_TAKEN,
     Flaw.NAME_REVOKED: Reason.NAME_REVOKED,

@@ -16,7 +16,8 @@ from indexer.node.node import BitcoinNode
 from indexer.registrar.planning.steps import StepKind
 from indexer.registrar.planning.wishes import RegisterName
 from indexer.registrar.work.jobs import Job, State
-from indexer.registrar.work.orders import Orders, Purse
+from indexer.registrar.work.orders import Orders
+from indexer.registrar.work.payers import Purse
 from indexer.wallet.key_file import KeyFile
 from indexer.wallet.keys import Key, KeyRing
 from indexer.wallet.node_coins import NodeCoins
@@ -73,7 +74,7 @@ class Market:
             job = self.orders.begin(RegisterName(f"n{number}.id"), signer="own", max_total=MONEY)
             jobs.append(job.id)
             if eager:
-                self.orders.resume(job.id)
+                self.orders.begun.resume(job.id)
         return jobs
 
     def block(self, rate: int) -> None:

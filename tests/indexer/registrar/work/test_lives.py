@@ -20,7 +20,8 @@ from indexer.registrar.planning.wishes import (
     Wish,
 )
 from indexer.registrar.work.jobs import State
-from indexer.registrar.work.orders import Orders, Purse
+from indexer.registrar.work.orders import Orders
+from indexer.registrar.work.payers import Purse
 from indexer.wallet.key_file import KeyFile
 from indexer.wallet.key_storage import load_keys, make_keys
 from indexer.wallet.node_coins import NodeCoins
@@ -82,7 +83,7 @@ def test_a_name_lives_from_its_registration_to_its_end(office: Office) -> None:
     assert record is not None
     assert record.value_hash == digest
     assert office.signer.owns(record.sender)
-    assert office.orders.owned("own") == ["bob.id"]
+    assert office.orders.payers.owned("own") == ["bob.id"]
 
     office.carry_out(UpdateName("bob.id", later), LATER)  # its owner's script is funded first
     assert office.world.seen.names_of_value(later) == ["bob.id"]
@@ -107,7 +108,7 @@ def test_a_name_is_given_to_a_stranger(office: Office) -> None:
     record = office.world.seen.name("eve.id")
     assert record is not None
     assert record.sender == STRANGER
-    assert office.orders.owned("own") == []
+    assert office.orders.payers.owned("own") == []
 
 
 def test_a_wallet_that_is_locked_half_way_holds_the_job_up_until_it_is_unlocked(

@@ -8,7 +8,7 @@ import pytest
 from embit.hashes import hash160
 
 from indexer.bitcoin.transactions import TxOut
-from indexer.registrar.planning.refusals import PlanRefused, Reason
+from indexer.registrar.planning.refusals import CannotOrder, NoSuchJob, PlanRefused, Reason
 from indexer.registrar.planning.steps import StepKind
 from indexer.registrar.planning.wishes import (
     PreorderNamespace,
@@ -19,7 +19,7 @@ from indexer.registrar.planning.wishes import (
     UpdateName,
 )
 from indexer.registrar.work.jobs import State
-from indexer.registrar.work.orders import CannotOrder, NoSuchJob, Orders
+from indexer.registrar.work.orders import Orders
 from indexer.registrar.work.rivals import Rivals, waiting_operations
 from indexer.wallet.coins import Coin
 from indexer.wallet.keys import KeyRing, multisig_script, script_of_redeem_script
@@ -91,12 +91,12 @@ def test_what_was_agreed_to_is_begun_and_ends_with_the_name_of_a_fresh_owner(off
     assert record.sender == job.parties.owner != job.parties.sender
     assert office.world.published == {DIGEST: CONTENT}
     assert sum(value for _, value in office.world.burnt()) == planned.plan.price
-    assert office.orders.owned("own") == ["bob.id"]
+    assert office.orders.payers.owned("own") == ["bob.id"]
 
 
 def test_planning_alone_leaves_no_trace(office):
     office.orders.plan(REGISTER, signer="own")
-    assert office.orders.jobs(everything=True) == []
+    assert office.orders.begun.jobs(everything=True) == []
     assert office.world.node.mempool_size == 0
 
 
@@ -104,7 +104,7 @@ def test_what_costs_more_than_was_agreed_to_is_not_begun(office):
     total = office.orders.plan(REGISTER, signer="own").plan.total
     with pytest.raises(CannotOrder, match=rf"costs {total} satoshis now, and {total - 1} were"):
         office.orders.begin(REGISTER, signer="own", max_total=total - 1)
-    assert office.orders.jobs(everything=True) == []
+    assert office.orders.begun.jobs(everything=True) == []
 
 
 def test_a_second_wish_for_the_same_name_waits_for_the_first(office):
@@ -145,7 +145,7 @@ def test_nobody_elses_name_is_touched(office):
     office.world.run()
     with pytest.raises(CannotOrder, match="is not of the wallet that signs here"):
         office.orders.plan(RevokeName("bob.id"), signer="own")
-    assert office.orders.owned("own") == []
+    assert office.orders.payers.owned("own") == []
 
 
 def test_without_a_signer_nothing_is_planned(office):
@@ -210,33 +210,33 @@ def test_a_namespace_is_revealed_by_who_preordered_it(office):
 
 def test_what_is_given_up_before_it_is_mined_costs_a_fee_at_most(office):
     job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
-    office.orders.abandon(job.id)
+    office.orders.begun.abandon(job.id)
     office.world.run()
-    assert office.orders.job(job.id).state is State.ABANDONED
+    assert office.orders.begun.job(job.id).state is State.ABANDONED
     assert office.world.burnt() == []
     with pytest.raises(CannotOrder, match="has ended"):
-        office.orders.abandon(job.id)
+        office.orders.begun.abandon(job.id)
 
 
 def test_what_was_given_up_is_taken_up_again(office):
     job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
-    office.orders.abandon(job.id)
+    office.orders.begun.abandon(job.id)
     office.world.run()
-    assert office.orders.resume(job.id).state is State.RUNNING
+    assert office.orders.begun.resume(job.id).state is State.RUNNING
     office.world.run()
-    assert office.orders.job(job.id).state is State.DONE
+    assert office.orders.begun.job(job.id).state is State.DONE
 
 
 def test_consent_is_taken_only_where_it_was_asked_for(office):
     job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
     with pytest.raises(CannotOrder, match="does not wait for consent"):
-        office.orders.consent(job.id)
+        office.orders.begun.consent(job.id)
 
 
 @pytest.mark.parametrize("deed", ["job", "resume", "consent", "abandon"])
 def test_an_unknown_job_is_told(office, deed):
     with pytest.raises(NoSuchJob, match="nothing 'abcdef' was begun here"):
-        getattr(office.orders, deed)("abcdef")
+        getattr(office.orders.begun, deed)("abcdef")
 
 
 # --- signed elsewhere
@@ -261,15 +261,17 @@ def offline(office: Office, scripts: Sequence[bytes], redeem: Sequence[bytes] = 
 def signed_until_done(office: Office, job_id: str, *rings: KeyRing) -> None:
     for _ in range(20):
         office.world.turn()
-        job = office.orders.job(job_id)
+        job = office.orders.begun.job(job_id)
         if job.state is State.WAITING_FOR_SIGNATURE:
             for ring in rings:
-                (psbt,) = [a.psbt for a in office.orders.job(job_id).attempts() if a.raw is None]
-                office.orders.hand_in(job_id, sign_psbt(psbt or "", ring))
+                (psbt,) = [
+                    a.psbt for a in office.orders.begun.job(job_id).attempts() if a.raw is None
+                ]
+                office.orders.begun.hand_in(job_id, sign_psbt(psbt or "", ring))
         elif not job.state.is_open:
             return
         office.world.mine()
-    raise AssertionError(office.orders.job(job_id).note)
+    raise AssertionError(office.orders.begun.job(job_id).note)
 
 
 def test_each_step_goes_out_to_be_signed_and_on_with_what_comes_back(office):
@@ -280,7 +282,7 @@ def test_each_step_goes_out_to_be_signed_and_on_with_what_comes_back(office):
     )
     assert job.state is State.WAITING_FOR_SIGNATURE
     signed_until_done(office, job.id, KeyRing([other]))
-    assert office.orders.job(job.id).state is State.DONE
+    assert office.orders.begun.job(job.id).state is State.DONE
     record = office.world.seen.name("bob.id")
     assert record is not None
     assert record.value_hash == DIGEST
@@ -315,17 +317,17 @@ def test_what_is_handed_in_must_be_what_was_handed_out(office):
     (wrong,) = [a.psbt for a in second.attempts()]
     for text in ("", "rubbish", sign_psbt(wrong or "", KeyRing([payer]))):
         with pytest.raises(CannotOrder, match="nothing was paid"):
-            office.orders.hand_in(first.id, text)
+            office.orders.begun.hand_in(first.id, text)
     (bare,) = [a.psbt for a in first.attempts()]
     with pytest.raises(CannotOrder, match="nothing was paid"):
-        office.orders.hand_in(first.id, bare or "")
-    assert office.orders.job(first.id).state is State.WAITING_FOR_SIGNATURE
+        office.orders.begun.hand_in(first.id, bare or "")
+    assert office.orders.begun.job(first.id).state is State.WAITING_FOR_SIGNATURE
 
 
 def test_what_waits_for_no_signature_takes_none(office):
     job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
     with pytest.raises(CannotOrder, match="waits for no signature"):
-        office.orders.hand_in(job.id, "cHNidA==")
+        office.orders.begun.hand_in(job.id, "cHNidA==")
 
 
 # --- what others do, and what was left from before
@@ -362,7 +364,7 @@ def test_a_preorder_that_was_paid_for_and_given_up_is_used_and_not_paid_again(of
     office.world.mine()
     office.world.runner.books.signers = {}  # nobody can sign the registration
     office.world.turn()
-    office.orders.abandon(job.id)
+    office.orders.begun.abandon(job.id)
     office.world.run()
     office.world.runner.books.signers = office.signers
     plan = office.orders.plan(REGISTER, signer="own", has_data=True).plan
@@ -395,8 +397,8 @@ def test_a_fee_rises_by_itself_to_five_times_the_planned_one_and_further_when_al
     assert job.max_fee_rate == 50.0
     assert office.orders.fee_ceiling(1.0) == 20.0
     assert office.orders.fee_ceiling(400.0) == 500.0
-    office.orders.resume(job.id)
-    assert office.orders.job(job.id).max_fee_rate == 500.0
+    office.orders.begun.resume(job.id)
+    assert office.orders.begun.job(job.id).max_fee_rate == 500.0
 
 
 def test_a_job_pays_the_price_that_was_agreed_to_and_no_other(office):
@@ -429,12 +431,12 @@ def test_what_the_node_would_not_pass_on_is_told_before_the_price_is_paid(office
         office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
     assert refused.value.reason is Reason.NOT_CARRIED
     assert "datacarriersize=83" in refused.value.hint
-    assert not office.orders.jobs(everything=True)
+    assert not office.orders.begun.jobs(everything=True)
 
 
 def test_who_must_send_is_known_from_the_chain(office):
-    assert office.orders.sender_on_chain(UpdateName("bob.id", DIGEST)) is None
+    assert office.orders.payers.sender_on_chain(UpdateName("bob.id", DIGEST)) is None
     office.registered()
     record = office.world.seen.name("bob.id")
-    assert office.orders.sender_on_chain(UpdateName("bob.id", DIGEST)) == record.sender
-    assert office.orders.sender_on_chain(REGISTER) is None
+    assert office.orders.payers.sender_on_chain(UpdateName("bob.id", DIGEST)) == record.sender
+    assert office.orders.payers.sender_on_chain(REGISTER) is None

@@ -152,7 +152,7 @@ def test_more_coins_are_moved_for_a_transaction_that_its_own_cannot_raise(world:
     world.client.estimate = 1
     orders = bech32_wallet(world)
     job_id = orders.begin(RegisterName("bob.id"), signer="own", max_total=MONEY).id
-    orders.resume(job_id)  # it may pay all that the settings allow
+    orders.begun.resume(job_id)  # it may pay all that the settings allow
     while not world.job(job_id).steps[1].attempts:
         world.turn()
         if not world.job(job_id).steps[1].attempts:
