@@ -23,7 +23,7 @@ from indexer.wallet.keys import Key, KeyRing
 from indexer.wallet.node_coins import NodeCoins
 from indexer.wallet.node_wallet import NodeWallet
 from tests.fakes_registrar import World, fast_folder, template
-from tests.rings import sampled
+from tests.rings import times
 
 RATES = (1, 10, 100, 1000)
 """Satoshis a byte: each is ten times the one before."""
@@ -150,7 +150,7 @@ def test_fees_that_rise_after_the_preorder_hold_no_registration_up(
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(
-    max_examples=sampled(12),
+    max_examples=times(4, 12, 60),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.reuse, Phase.generate],  # to make a story shorter takes longer than to read it
