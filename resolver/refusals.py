@@ -141,6 +141,11 @@ class Refused(Exception):
         self.hint = hint or refusal.hint
         super().__init__(sentence)
 
+    @property
+    def leaves_free(self) -> bool:
+        """Whether it says of a name that anybody may register it."""
+        return self.refusal in (Refusal.NOT_REGISTERED, Refusal.EXPIRED)
+
     def as_json(self) -> dict[str, str]:
         """The body of an API error."""
         return {
@@ -148,6 +153,15 @@ class Refused(Exception):
             "code": self.refusal.name.lower(),
             "hint": self.hint,
         }
+
+
+class NoNamespace(Refused):
+    """A name is not registered, and cannot be: its namespace is not open."""
+
+    @property
+    def leaves_free(self) -> bool:
+        """It does not."""
+        return False
 
 
 # Exit codes of blockstore-cli that no refusal of the server has.

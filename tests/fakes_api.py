@@ -12,12 +12,13 @@ from typing import Any
 
 from indexer.following.replay import MemoryStore
 from indexer.networks import REGTEST
-from indexer.protocol.records import NameRecord, NameStatus, Phase
+from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Phase
 from indexer.table.pages import PAGE
 from indexer.table.snapshot import Holder, Snapshot
 from resolver.api.pages import Behind, Pages
 from resolver.dns.chase import Freshness
 from tests.fakes_resolver import BLOCK_TIME, name_record
+from tests.indexer.protocol.ledger import opened
 from zonefiles.text.zonefile import value_hash
 
 HEIGHT = 1000
@@ -25,6 +26,10 @@ TOKEN = "Bearer right"
 """What lets a program pay over the port."""
 SWIFT = b'{"name":{"formatted": "Taylor Swift"}}'
 BYTES = bytes(range(256))
+
+
+OPEN = opened().namespace()
+"""The namespace ``id``, open to everybody."""
 
 
 class Names(Snapshot):
@@ -46,6 +51,9 @@ class Names(Snapshot):
 
     def name_status(self, name: str) -> tuple[NameRecord, NameStatus] | None:
         return self.names_by_hand.get(name)
+
+    def namespace(self, namespace_id: str) -> NamespaceRecord | None:
+        return OPEN if namespace_id == OPEN.namespace_id else None
 
     def name(self, name: str) -> NameRecord | None:
         found = self.names_by_hand.get(name)

@@ -21,7 +21,7 @@ from resolver.api.shapes import (
     state_json,
     verdict_json,
 )
-from resolver.api.value import Value, fetch_value, find_value, require_live
+from resolver.api.value import Value, fetch_value, find_value, require_live, require_namespace
 from resolver.api.values import Asked, Json, Told, not_on_chain, owner_script
 from resolver.refusals import Refusal, Refused
 from resolver.words import VERSION
@@ -138,7 +138,7 @@ def blockchain_record(asked: Asked) -> Told:
     """The record of a name as the chain has it, live or not."""
     found = asked.seen.name_status(asked["name"])
     if found is None:
-        raise never_registered(asked["name"])
+        raise never_registered(asked["name"], asked.seen)
     record, status = found
     spans = {"expire_block": status.expires_at, "renewal_deadline": status.gone_at}
     return Told(record_json(record) | spans)
@@ -153,7 +153,7 @@ def history(asked: Asked) -> Told:
             return Told({})
         found = asked.seen.states(name, found.next)
     if not found.entries:
-        raise never_registered(name)
+        raise never_registered(name, asked.seen)
     heights: Json = {}
     for state in found.entries:
         heights.setdefault(str(state.height), []).append(state_json(state))
@@ -180,6 +180,7 @@ def proof(asked: Asked) -> Told:
         raise not_known(seen, max(under, height))
     state = seen.state_at(name, height)
     if state is None:
+        require_namespace(name, seen)
         raise Refused(Refusal.NOT_REGISTERED, f"{name} was not registered at block {height}")
     txid = hash_hex(state.record.txid)
     namespace = seen.namespace_at(name.partition(".")[2], under)
@@ -236,8 +237,9 @@ def not_known(seen: Snapshot, height: int) -> Refused:
     )
 
 
-def never_registered(name: str) -> Refused:
-    """The chain has never had the name."""
+def never_registered(name: str, seen: Snapshot) -> Refused:
+    """The chain has never had the name. Raises ``Refused`` where it cannot have it."""
+    require_namespace(name, seen)
     return Refused(Refusal.NOT_REGISTERED, f"{name} was never registered")
 
 

@@ -194,6 +194,6 @@ def _marked(body: Any, route: Route, mark: str) -> Any:
 def refusal_page(refused: Refused, headers: Mapping[str, str] | None = None) -> Page:
     """A refusal as a reply; a name that may be registered says so as the spec has it (7.5)."""
     body: Json = dict(refused.as_json())
-    if refused.refusal in (Refusal.NOT_REGISTERED, Refusal.EXPIRED):
+    if refused.leaves_free:
         body["status"] = "available"
     return Page(refused.refusal.status, body, headers or {})

@@ -94,9 +94,11 @@ def _read_place(text: str) -> str:
     return text
 
 
+_OF_CHAIN = r"[a-z0-9_-]{1,35}(\.[a-z0-9_-]{1,19})?"
+_OF_DNS = r"[A-Za-z0-9_-]{1,35}(\.[A-Za-z0-9_-]{1,19})?\.|[A-Za-z0-9_-]{1,34}\.[Bb][Ss]"
 NAME_SCHEMA = {
     "type": "string",
-    "pattern": r"^[a-z0-9_-]{1,35}(\.[a-z0-9_-]{1,19})?$",
+    "pattern": f"^{_OF_CHAIN}$",
     "maxLength": 37,
 }
 NAMESPACE_SCHEMA = {"type": "string", "pattern": "^[a-z0-9_-]{1,19}$"}
@@ -108,8 +110,8 @@ DID_SCHEMA = {
 
 NAME = Parameter(
     "name",
-    "A name on the chain; a bare label is in the namespace id.",
-    NAME_SCHEMA,
+    "A name on the chain, or as DNS has it (`alice.bs`); a bare label is in the namespace id.",
+    {**NAME_SCHEMA, "pattern": f"^({_OF_CHAIN}|{_OF_DNS})$"},
     _read_name,
     example="alice.id",
 )

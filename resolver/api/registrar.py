@@ -20,6 +20,7 @@ from resolver.api import schemas as s
 from resolver.api.lists import within
 from resolver.api.routes import Body, Parameter, Route
 from resolver.api.shapes import about
+from resolver.api.value import chain_name
 from resolver.api.values import Asked, Json, Told
 from resolver.refusals import Refusal, Refused
 
@@ -181,6 +182,8 @@ def read_order(members: Mapping[str, Any]) -> Order:
     wish = left.pop("wish", None)
     if not isinstance(wish, dict):
         raise _bad('"wish" is an object, such as {"wish": "register", "name": "alice.id"}')
+    if isinstance(wish.get("name"), str):
+        wish = {**wish, "name": chain_name(wish["name"])}
     encoded = left.pop("data_base64", None)
     fee_rate = left.pop("fee_rate", None)
     payer = left.pop("payer", None)

@@ -84,7 +84,7 @@ def get_name_blockchain_record(asked: Asked, name: str) -> Json:
         return {"error": "Indexing blockchain"}
     record = asked.seen.name(name)
     if record is None:
-        raise never_registered(name)
+        raise never_registered(name, asked.seen)
     return {**record_json(record), "history": by_height(states(asked.seen, name))}
 
 
@@ -110,14 +110,14 @@ def by_height(found: list[State]) -> Json:
 def get_name_record(asked: Asked, name: str) -> Json:
     record = asked.seen.name(name)
     if record is None:
-        raise never_registered(name)
+        raise never_registered(name, asked.seen)
     return {"record": record_json(record)}
 
 
 def get_name_did(asked: Asked, name: str) -> Json:
     found = did_text(asked.seen.creation_of(name), asked.seen.network)
     if found is None:
-        raise never_registered(name)
+        raise never_registered(name, asked.seen)
     return {"did": found}
 
 
@@ -133,7 +133,7 @@ def get_name_history_page(asked: Asked, name: str, page: int) -> Json:
             return {"history": {}}
         found = asked.seen.states(name, found.next)
     if not found.entries:
-        raise never_registered(name)
+        raise never_registered(name, asked.seen)
     return {"history": by_height(list(found.entries))}
 
 

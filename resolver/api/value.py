@@ -5,15 +5,18 @@ is known nothing is said of any name; what is not live has no data; only data wh
 chain is ever given.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from indexer.protocol.names import parse_name
-from indexer.protocol.records import NameRecord, NameStatus, Phase
+from indexer.protocol.names import is_name, parse_name
+from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Phase
 from resolver.dns.chase import Freshness
-from resolver.refusals import Refusal, Refused
+from resolver.refusals import NoNamespace, Refusal, Refused
 
 DEFAULT_NAMESPACE = "id"
+ZONES: Mapping[str, str] = {"bs": "id"}
+"""DNS suffixes and the namespaces that they stand for, as the setting ``zones`` has them."""
 
 
 class NameView(Protocol):
@@ -22,6 +25,7 @@ class NameView(Protocol):
     @property
     def height(self) -> int: ...
     def name_status(self, name: str) -> tuple[NameRecord, NameStatus] | None: ...
+    def namespace(self, namespace_id: str) -> NamespaceRecord | None: ...
 
 
 class FoundData(Protocol):
@@ -59,14 +63,50 @@ class Value:
     height: int
 
 
-def chain_name(text: str) -> str:
-    """``text`` as a chain name; a bare label is in the namespace ``id``. Raises Refused."""
-    name = text if "." in text else f"{text}.{DEFAULT_NAMESPACE}"
+def chain_name(text: str, zones: Mapping[str, str] = ZONES) -> str:
+    """The chain name that ``text`` means, a name of the chain or of DNS. Raises Refused.
+
+    A bare label is in the namespace ``id``. In a name of DNS, which ends in a dot or in one of
+    ``zones``, case does not matter (RFC 4343), and the suffix stands for its namespace.
+    """
+    name = text.removesuffix(".")
+    in_dns = name.lower()
+    suffixes = sorted(zones, key=len, reverse=True)
+    suffix = next((one for one in suffixes if in_dns.endswith(f".{one}")), None)
+    if suffix is not None:
+        name = f"{in_dns.removesuffix(suffix)}{zones[suffix]}"
+    elif name != text:
+        name = in_dns
+    if "." not in name:
+        name = f"{name}.{DEFAULT_NAMESPACE}"
     try:
         parse_name(name)
     except ValueError as error:
-        raise Refused(Refusal.BAD_NAME, str(error)) from None
+        raise _no_name(text, name, str(error)) from None
     return name
+
+
+def _no_name(text: str, name: str, flaw: str) -> Refused:
+    """Why ``name``, which ``text`` would mean, is none; and what was meant, where that is plain."""
+    inner = ".".join(name.split(".")[-2:])
+    if name.count(".") > 1 and is_name(inner):
+        return Refused(
+            Refusal.BAD_NAME,
+            f"{text!r} has more than one dot: it would be a label inside {inner}, and no name of"
+            " its own",
+            f"ask for {inner}; what is inside it stands in its data",
+        )
+    try:
+        a_label = "" if name.isascii() else name.lower().encode("idna").decode("ascii")
+    except UnicodeError:
+        a_label = ""
+    if is_name(a_label):
+        return Refused(
+            Refusal.BAD_NAME,
+            f"{text!r} is not written in letters that the chain knows",
+            f"write {a_label}, as DNS does (RFC 5890)",
+        )
+    return Refused(Refusal.BAD_NAME, flaw)
 
 
 def require_fresh(freshness: Freshness, refuse_after: float) -> None:
@@ -91,6 +131,7 @@ def require_live(name: str, view: NameView) -> tuple[NameRecord, NameStatus]:
     """The record of a live name and its standing. Raises Refused."""
     found = view.name_status(name)
     if found is None:
+        require_namespace(name, view)
         raise Refused(Refusal.NOT_REGISTERED, f"{name} is not registered at block {view.height}")
     record, status = found
     if status.phase is Phase.EXPIRED:
@@ -99,6 +140,19 @@ def require_live(name: str, view: NameView) -> tuple[NameRecord, NameStatus]:
     if status.phase is Phase.REVOKED:
         raise Refused(Refusal.REVOKED, f"{name} was revoked by its owner")
     return record, status
+
+
+def require_namespace(name: str, view: NameView) -> None:
+    """Raises NoNamespace where nobody can register ``name``: its namespace is not open."""
+    namespace_id = name.partition(".")[2]
+    namespace = view.namespace(namespace_id)
+    if namespace is None or not namespace.is_ready:
+        lacks = "does not exist" if namespace is None else "is not open yet"
+        raise NoNamespace(
+            Refusal.NOT_REGISTERED,
+            f"{name} is not registered, and cannot be: the namespace {namespace_id} {lacks}",
+            f"choose a name in another namespace, such as {DEFAULT_NAMESPACE}",
+        )
 
 
 async def find_value(

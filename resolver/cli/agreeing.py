@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from resolver import refusals
-from resolver.cli.asking import ASK_FIRST, Daemon, Json, fail
+from resolver.cli.asking import ASK_FIRST, Daemon, Json, fail, whole_name
 from resolver.cli.names import read_data
 from resolver.cli.waiting import Waiting, confirmed, is_somebody_here
 from resolver.refusals import Refusal
@@ -177,14 +177,3 @@ def check_data(data: bytes, name: str, raw: bool, where: str) -> None:
             " be served, and are as if they were not there.",
             err=True,
         )
-
-
-def whole_name(name: str) -> str:
-    """The chain name that is meant; ends the program where none is."""
-    from resolver.api.value import chain_name
-    from resolver.refusals import Refused
-
-    try:
-        return chain_name(name)
-    except Refused as refused:
-        fail(refused.refusal.exit_code, refused.sentence, refused.hint)

@@ -165,6 +165,17 @@ def fail(exit_code: int, sentence: str, hint: str) -> NoReturn:
     sys.exit(exit_code)
 
 
+def whole_name(name: str) -> str:
+    """The chain name that is meant; ends the program where none is."""
+    from resolver.api.value import chain_name
+    from resolver.refusals import Refused
+
+    try:
+        return chain_name(name)
+    except Refused as refused:
+        fail(refused.refusal.exit_code, refused.sentence, refused.hint)
+
+
 def described(value: Any, indent: str = "") -> Lines:
     """Any JSON as lines for people: a member a line, what is nested indented."""
     if isinstance(value, dict):

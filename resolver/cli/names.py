@@ -23,6 +23,7 @@ from resolver.cli.asking import (
     described,
     fail,
     table,
+    whole_name,
 )
 from resolver.refusals import Refusal
 
@@ -171,7 +172,7 @@ def availability(daemon: Daemon, name: str) -> None:
     elif page.get("status") == "available":
         priced = daemon.get(page_path("/v1/prices/names/{}", name))["name_price"]
         answer = {
-            "name": name if "." in name else f"{name}.id",
+            "name": whole_name(name),
             "available": True,
             "status": "available",
             "price_satoshis": priced["satoshis"],

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from resolver import refusals
-from resolver.cli.agreeing import checked_data, paying, whole_name, wishing, with_data
-from resolver.cli.asking import Daemon, PrintingCommand, fail
+from resolver.cli.agreeing import checked_data, paying, wishing, with_data
+from resolver.cli.asking import Daemon, PrintingCommand, fail, whole_name
 
 
 @click.command("import", cls=PrintingCommand)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from resolver import refusals
-from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand, described, fail
+from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand, described, fail, whole_name
 from resolver.cli.names import page_path, read_data
 from resolver.cli.which_daemon import AtPort
 from resolver.process.places import NETWORKS
@@ -98,14 +98,9 @@ def verify(
     whoever made the proof ("height proven: no"), unless --bitcoin-node confirms it.
     """
     from indexer.networks import NETWORKS as CHAINS
-    from resolver.api.value import chain_name
     from resolver.cli.verified import Standing, standing_of
-    from resolver.refusals import Refused
 
-    try:
-        name = chain_name(name)
-    except Refused as refused:
-        fail(refused.refusal.exit_code, refused.sentence, refused.hint)
+    name = whole_name(name)
     own = None if trust is None else _OwnDaemon(trust, daemon.timeout)
     named = network or click.get_current_context().find_root().params.get("network")
     if own is not None and named not in (None, own.network):

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from resolver import refusals
-from resolver.cli.agreeing import check_data, checked_data, paying, whole_name, wishing, with_data
-from resolver.cli.asking import Daemon, PrintingCommand, fail
+from resolver.cli.agreeing import check_data, checked_data, paying, wishing, with_data
+from resolver.cli.asking import Daemon, PrintingCommand, fail, whole_name
 from resolver.cli.names import page_path, read_data
 from resolver.refusals import Refusal
 from resolver.terminal import say

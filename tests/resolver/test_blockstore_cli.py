@@ -236,3 +236,15 @@ def test_starting_it_imports_nothing_heavy():
         timeout=30,
     )
     assert ended.stdout.decode().strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["swiftonsecurity.bs", "SwiftOnSecurity.BS.", "swiftonsecurity."])
+def test_a_name_is_looked_up_as_dns_has_it(port, name):
+    assert run(port, "lookup", name).stdout == LOOKUP
+
+
+def test_a_name_in_no_namespace_is_not_available(port):
+    result = run(port, "availability", "alice.xyz")
+    assert result.exit_code == Refusal.NOT_REGISTERED.exit_code
+    assert "the namespace xyz does not exist" in result.stderr
+    assert "vailable" not in result.output
