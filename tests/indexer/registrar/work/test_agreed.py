@@ -1,11 +1,7 @@
 """What a person agreed to is what is paid: the fee rate and the price that the plan has shown."""
 
 import json
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from embit.hashes import hash160
 
 from indexer.networks import PREORDER_EXPIRE, SANDBOX
@@ -13,22 +9,8 @@ from indexer.registrar.planning.wishes import RegisterName, RevokeName, UpdateNa
 from indexer.registrar.work.jobs import Job, State, job_json, read_job
 from indexer.registrar.work.journal import JournalError
 from indexer.wallet.signers import WalletLocked
-from tests.fakes_registrar import World, template
-from tests.indexer.registrar.work.test_orders import Office
 
 WISH = RegisterName("bob.id")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return template(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture
-def office(made: Path, tmp_path: Path) -> Iterator[Office]:
-    shutil.rmtree(tmp_path)
-    with World(made, tmp_path) as world:
-        yield Office(world)
 
 
 def paid_rates(job: Job) -> list[float]:

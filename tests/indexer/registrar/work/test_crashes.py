@@ -2,10 +2,9 @@
 each job comes to its end, and nothing is paid twice."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -30,7 +29,6 @@ from tests.fakes_registrar import (
     Fuse,
     Killed,
     World,
-    fast_folder,
     made_world,
     send,
 )
@@ -40,15 +38,7 @@ RUNS = times(10, 100, 1000)
 """How many random runs; each takes a tenth of a second."""
 
 
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    with TemporaryDirectory(dir=fast_folder()) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_world(tmp_path_factory.mktemp("made"))
+BEGINS = made_world
 
 
 def register(world: World) -> str:

@@ -22,7 +22,7 @@ from indexer.wallet.key_file import KeyFile
 from indexer.wallet.keys import Key, KeyRing
 from indexer.wallet.node_coins import NodeCoins
 from indexer.wallet.node_wallet import NodeWallet
-from tests.fakes_registrar import World, fast_folder, template
+from tests.fakes_registrar import World, fast_folder
 from tests.rings import times
 
 RATES = (1, 10, 100, 1000)
@@ -32,11 +32,6 @@ MONEY = 100_000_000
 KINDS = ("key-file", "legacy", "segwit", "mixed")
 """Whose coins: keys in a file, or a wallet of the node with coins of one kind or both."""
 QUIET_BLOCKS = 60
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return template(tmp_path_factory.mktemp("template"))
 
 
 class Market:

@@ -26,16 +26,11 @@ from indexer.wallet.key_file import KeyFile
 from indexer.wallet.key_storage import load_keys, make_keys
 from indexer.wallet.node_coins import NodeCoins
 from indexer.wallet.node_wallet import NodeWallet
-from tests.fakes_registrar import World, person_key, template
+from tests.fakes_registrar import World, person_key
 
 CONTENT, LATER = b"$ORIGIN bob.id\n@ A 192.0.2.1\n", b"$ORIGIN bob.id\n@ A 192.0.2.2\n"
 STRANGER = person_key("a stranger").script
 GIFT = 20_000_000
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return template(tmp_path_factory.mktemp("template"))
 
 
 class Office:

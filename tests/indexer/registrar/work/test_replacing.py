@@ -1,10 +1,8 @@
 """Transactions in the place of others: at their true sizes, for more than all they take away."""
 
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,21 +17,9 @@ from indexer.registrar.work.orders import Orders
 from indexer.registrar.work.underway import PATIENCE
 from indexer.wallet.node_wallet import NodeWallet
 from indexer.wallet.signers import Payment
-from tests.fakes_registrar import PAYER, POOR, World, template
+from tests.fakes_registrar import PAYER, POOR, World
 
 MONEY = 50_000_000
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return template(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture
-def world(made: Path, tmp_path: Path) -> Iterator[World]:
-    shutil.rmtree(tmp_path)
-    with World(made, tmp_path) as found:
-        yield found
 
 
 def bech32_wallet(world: World) -> Orders:

@@ -1,9 +1,7 @@
 """Many jobs of one sender that lack coins: moved at once, and one for each."""
 
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,22 +20,10 @@ from indexer.registrar.work.sharing import (
 )
 from indexer.wallet.coins import Coin
 from indexer.wallet.signers import InsufficientFunds, Payment
-from tests.fakes_registrar import OWNER, PAYER, POOR, World, template
+from tests.fakes_registrar import OWNER, PAYER, POOR, World
 
 AMOUNT = 200_000
 MANY = 9
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return template(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture
-def world(made: Path, tmp_path: Path) -> Iterator[World]:
-    shutil.rmtree(tmp_path)
-    with World(made, tmp_path) as found:
-        yield found
 
 
 def begun(world: World, count: int = MANY) -> list[str]:
