@@ -4,9 +4,11 @@ What must stay true: an announcement only wakes the follower, which asks the nod
 soon have asked anyway; so whatever is announced falsely, late or never costs time and no more.
 """
 
+import contextlib
 import importlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any, Protocol
@@ -18,6 +20,13 @@ from indexer.node.failures import NodeError
 log = logging.getLogger("blockstore.follower")
 
 LONG_POLL_SECONDS = 15.0
+SHORT_POLL_SECONDS = 1.0
+"""Between two questions to a node that answers nobody else while we wait there."""
+TRIAL_SECONDS = 0.8
+ASIDE_SECONDS = 0.2
+AT_THE_END_SECONDS = 0.1
+"""A trial of waiting at the node takes so long; after so long another call is made; if that is
+answered no earlier than this before the end, it had to wait."""
 SILENCE_SECONDS = 60.0
 """After so long without a word over ZeroMQ the node is asked anew where it announces."""
 RETRY_SECONDS = 5.0
@@ -31,6 +40,7 @@ class Announcing(Protocol):
     @property
     def host(self) -> str: ...
     def capabilities(self) -> Capabilities: ...
+    def block_hash(self, height: int) -> bytes: ...
     def wait_for_block(self, seconds: float, known: bytes | None = None) -> bytes: ...
 
 
@@ -97,11 +107,50 @@ class Announcements:
 
     def _poll_long(self, stop: threading.Event) -> None:
         known: bytes | None = None
+        held_up: bool | None = None  # whether others wait while we do; None: not known
         while not stop.is_set():
-            tip = self._node.wait_for_block(LONG_POLL_SECONDS, known)
+            if known is None or held_up:
+                tip = self._node.wait_for_block(0.0)
+            elif held_up is None:
+                tip, held_up = self._try_waiting(known)
+            else:
+                tip = self._node.wait_for_block(LONG_POLL_SECONDS, known)
             if tip != known:
                 known = tip
                 self._wake()
+            if held_up:
+                self._tell(
+                    "the node answers nobody while we wait for blocks there, so it is asked for "
+                    "them every second; rpcthreads=4 in bitcoin.conf lets it do both"
+                )
+                stop.wait(SHORT_POLL_SECONDS)
+
+    def _try_waiting(self, known: bytes) -> tuple[bytes, bool | None]:
+        """The tip after a short wait, and whether another call had to wait until that was over.
+
+        A node with one thread for calls (rpcthreads=1) is held by whoever waits there. None where
+        the wait ended too soon to tell.
+        """
+        asked = threading.Event()
+        answered: list[float] = []
+
+        def ask() -> None:
+            asked.set()
+            with contextlib.suppress(NodeError):
+                self._node.block_hash(0)
+            answered.append(time.monotonic())
+
+        aside = threading.Timer(ASIDE_SECONDS, ask)
+        aside.daemon = True
+        aside.start()
+        try:
+            tip = self._node.wait_for_block(TRIAL_SECONDS, known)
+            ended = time.monotonic()
+        finally:
+            aside.cancel()
+        if answered and answered[0] < ended - AT_THE_END_SECONDS:
+            return tip, False
+        return tip, True if asked.is_set() and tip == known else None
 
 
 def zmq_address(announced: str | None, host: str) -> str | None:

@@ -11,7 +11,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import BoundedSemaphore, Condition, Event, Lock, RLock, Thread
@@ -369,6 +370,8 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Door)
         self.node = node
         self.work = BoundedSemaphore(WORK_QUEUE)
+        self._at_work = 0
+        self._turn = Condition()
         self._open: set[socket.socket] = set()
         self._open_lock = Lock()
 
@@ -386,6 +389,22 @@ class _Server(ThreadingHTTPServer):
         with self._open_lock:
             self._open.discard(request)
         super().shutdown_request(request)
+
+    @contextmanager
+    def a_thread(self) -> Iterator[None]:
+        """One of the threads that requests are worked on in, when one is free."""
+        switches = self.node.switches
+        with self._turn:
+            self._turn.wait_for(
+                lambda: switches.rpc_threads is None or self._at_work < switches.rpc_threads
+            )
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._at_work -= 1
+                self._turn.notify_all()
 
     def hang_up(self) -> None:
         """End every connection: their threads end with them."""
@@ -435,7 +454,8 @@ class _Door(BaseHTTPRequestHandler):
             try:
                 named = path.startswith(WALLET_PREFIX)
                 wallet = unquote(path.removeprefix(WALLET_PREFIX)) if named else None
-                status, reply = node.reply_to(body, wallet)
+                with self.server.a_thread():
+                    status, reply = node.reply_to(body, wallet)
             finally:
                 self.server.work.release()
             self._send(status, reply, "application/json")
@@ -443,7 +463,8 @@ class _Door(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The REST interface, where it is switched on."""
-        status, kind, reply = self.server.node.reply_to_path(self.path)
+        with self.server.a_thread():
+            status, kind, reply = self.server.node.reply_to_path(self.path)
         if self.server.node.switches.busy:
             status, kind, reply = 503, "text/plain", b"Work queue depth exceeded"
         self.close_connection = self.close_connection or status in (405, 503)

@@ -20,6 +20,8 @@ class Switches:
     """Words such as "Loading block index…": every call fails with -28 and them."""
     busy: bool = False
     """The work queue is full: HTTP 503 and plain text, whatever is asked."""
+    rpc_threads: int | None = None
+    """How many requests are worked on at once (-rpcthreads); None: as many as come."""
     strict: bool = False
     """Replies of strict JSON-RPC 2.0, also to requests that do not ask for them."""
     initial_download: bool = False

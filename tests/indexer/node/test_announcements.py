@@ -11,7 +11,7 @@ import pytest
 from indexer.bitcoin.transactions import p2pkh_script
 from indexer.following.follower import Follower
 from indexer.networks import SANDBOX
-from indexer.node.announcements import Announcements, zmq_address
+from indexer.node.announcements import LONG_POLL_SECONDS, Announcements, zmq_address
 from indexer.node.node import BitcoinNode
 from indexer.sandbox.node import SandboxNode, Switches
 from indexer.table.table import NameTable
@@ -90,6 +90,30 @@ def test_by_long_polling_a_block_is_indexed_within_a_second(tmp_path: Path, vers
             sandbox.generate(1, MINER)
             worst = max(worst, watch.seconds_until(height))
         assert worst < 1.0
+
+
+@pytest.mark.parametrize(("version", "threads"), [(300000, 1), (250000, 1), (300000, 2)])
+def test_whoever_else_asks_the_node_does_not_wait_until_we_have(
+    tmp_path: Path, version: int, threads: int, caplog
+) -> None:
+    caplog.set_level("INFO", "blockstore.follower")
+    switches = Switches(version=version, rpc_threads=threads)
+    with (
+        SandboxNode(switches=switches) as sandbox,
+        watched(sandbox, tmp_path / "index") as watch,
+    ):
+        sandbox.generate(1, MINER)
+        watch.seconds_until(1)
+        other = BitcoinNode(sandbox.url)
+        began = time.monotonic()
+        for _ in range(60):
+            other.block_hash(0)
+            watch.stop.wait(0.05)
+        assert time.monotonic() - began < LONG_POLL_SECONDS / 2
+        assert ("answers nobody while we wait" in caplog.text) == (threads == 1)
+        sandbox.generate(1, MINER)
+        assert watch.seconds_until(2) < 5.0
+        other.close()
 
 
 def test_over_zeromq_a_block_is_indexed_within_a_second(tmp_path: Path) -> None:
