@@ -17,7 +17,8 @@ from resolver.cli.asking import Daemon, PrintingGroup, fail
 from resolver.cli.which_daemon import HOST, PORT, AtPort, Door, OwnDaemon
 from resolver.daemon.interpreter import keep_memory
 from resolver.process.places import NETWORKS, PLACES, env_name
-from resolver.words import CONTEXT
+from resolver.terminal import help_of
+from resolver.words import CONTEXT, VERSION
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(
     f"  {code:>2}  {meaning}" for code, meaning in refusals.exit_code_rows()
@@ -73,6 +74,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(
 @click.option(
     "--human/--json", default=None, help="Text for people, or JSON; by itself text on a terminal."
 )
+@click.version_option(VERSION, "--version", prog_name="blockstore-cli")
 @click.pass_context
 def cli(
     context: click.Context,
@@ -115,6 +117,9 @@ for _command, _name in cli_names.FORMER_NAMES:
     _former = copy.copy(_command)
     _former.hidden = True
     cli.add_command(_former, _name)
+
+
+cli.add_command(help_of)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from resolver.daemon.table_commands import reindex, snapshot
 from resolver.process.places import env_name
 from resolver.settings import text as settings_text
 from resolver.settings.types import as_text
-from resolver.terminal import say
+from resolver.terminal import help_of, say
 from resolver.words import CONTEXT, VERSION
 
 NODE_SETTINGS = ("node_url", "node_user", "node_password", "node_cookie_file")
@@ -86,7 +86,7 @@ def version() -> None:
     say(f"blockstored {VERSION}")
 
 
-for _command in (start, stop, status, replay, verify, snapshot, reindex):
+for _command in (start, stop, status, replay, verify, snapshot, reindex, help_of):
     cli.add_command(_command)
 
 

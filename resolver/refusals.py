@@ -107,7 +107,12 @@ class Refusal(Enum):
         "the Bitcoin node or its wallet cannot be asked",
         "see `blockstored status`",
     )
-    BAD_REQUEST = (400, 1, "the request cannot be understood", "see resolver/api/README.md")
+    BAD_REQUEST = (
+        400,
+        2,
+        "the request cannot be understood",
+        "mend what the message names; --help, or /v1/openapi.json, says what is taken",
+    )
     NOT_ON_CHAIN = (
         404,
         1,
@@ -120,7 +125,7 @@ class Refusal(Enum):
         "the request was not made for this server",
         "ask by the address it listens on, or list the host name in the setting api_names",
     )
-    NO_SUCH_PAGE = (404, 1, "there is no such page", "see resolver/api/README.md")
+    NO_SUCH_PAGE = (404, 1, "there is no such page", "/v1/openapi.json lists all pages")
     WRONG_METHOD = (405, 1, "the page has no such method", "use one of the methods in Allow")
     BUSY = (503, 1, "the server does as much of this as it may", "try again in a minute")
     BROKEN = (500, 1, "something broke in the server", "the log of blockstored says what")
@@ -193,5 +198,5 @@ def exit_code_rows() -> list[tuple[int, str]]:
         (PERHAPS_OVER, "it is proven of a past block, and nothing shows that it still holds"),
         (LEFT, "left by Ctrl-C; blockstored goes on by itself"),
     ]
-    rows += [(r.exit_code, r.meaning) for r in Refusal if r.exit_code != FAILED]
+    rows += [(r.exit_code, r.meaning) for r in Refusal if r.exit_code not in (FAILED, USAGE)]
     return sorted(rows)

@@ -15,3 +15,18 @@ def say(*lines: str, err: bool = False, nl: bool = True) -> None:
 
 def _shown(sign: str) -> str:
     return sign if sign.isprintable() or sign in "\n\t" else "?"
+
+
+@click.command("help")
+@click.argument("words", nargs=-1, metavar="[COMMAND]...")
+@click.pass_context
+def help_of(context: click.Context, words: tuple[str, ...]) -> None:
+    """Print the help of a command, or the list of all."""
+    at = context.find_root()
+    for word in words:
+        group = at.command
+        found = group.get_command(at, word) if isinstance(group, click.Group) else None
+        if found is None:
+            raise click.UsageError(f"there is no command {' '.join(words)!r}", at)
+        at = click.Context(found, info_name=word, parent=at, **found.context_settings)
+    say(at.get_help())

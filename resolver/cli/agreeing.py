@@ -171,6 +171,12 @@ def check_data(data: bytes, name: str, raw: bool, where: str) -> None:
                 "mend it, or give --raw if it is meant so",
             )
         return
+    if not zonefile.record_count:
+        fail(
+            Refusal.BAD_DATA.exit_code,
+            f"of {where} no record remains that {name} could answer with; nothing was paid",
+            f"mend it: its records are of {whole_name(name)}, or below; or give --raw",
+        )
     if zonefile.dropped:
         say(
             f"blockstore-cli: {zonefile.dropped} records of {where} lie outside {name}, or cannot"

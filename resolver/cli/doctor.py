@@ -174,7 +174,12 @@ def _registrar(daemon: Daemon, info: Json) -> Iterator[Check]:
     if registrar is None:
         return
     if registrar["error"]:
-        yield Check("wallet", BAD, str(registrar["error"]), "see resolver/cli/README.md")
+        yield Check(
+            "wallet",
+            BAD,
+            str(registrar["error"]),
+            "mend it, or set `signer`, and `key_file` for keys of your own",
+        )
     else:
         yield Check("wallet", GOOD, f"{registrar['signer']}, {registrar['pending']} pending")
 

@@ -3,15 +3,18 @@
 What must stay true: nothing is begun here, and nothing is paid anew without ``--consent``.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand, table
+from resolver import refusals
+from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand, fail, table, whole_name
 from resolver.cli.names import page_path
 from resolver.cli.waiting import Waiting, show_job
+from resolver.refusals import Refusal
 
 JOBS_A_PAGE = 100  # of the API
 
@@ -21,6 +24,10 @@ JOBS_A_PAGE = 100  # of the API
 @click.pass_obj
 def pending(daemon: Daemon, everything: bool) -> None:
     """List what was begun and is not done, and what each waits for."""
+    daemon.show({"jobs": _jobs(daemon, everything)}, _pending_lines)
+
+
+def _jobs(daemon: Daemon, everything: bool = False) -> list[Json]:
     found: list[Json] = []
     while True:
         page = len(found) // JOBS_A_PAGE
@@ -28,8 +35,7 @@ def pending(daemon: Daemon, everything: bool) -> None:
         jobs = daemon.get(path, secret=True)["jobs"]
         found += jobs
         if len(jobs) < JOBS_A_PAGE:
-            break
-    daemon.show({"jobs": found}, _pending_lines)
+            return found
 
 
 def _pending_lines(answer: Any) -> Lines:
@@ -43,8 +49,22 @@ def _pending_lines(answer: Any) -> Lines:
     return lines
 
 
+def _id_of(daemon: Daemon, text: str) -> str:
+    """The id of the job that is meant by its id, or by the name or namespace that it is of."""
+    if re.fullmatch("[0-9a-f]{10}", text):
+        return text
+    subjects = (text, whole_name(text))
+    found = [job["id"] for job in _jobs(daemon) if job["subject"] in subjects]
+    if not found:
+        refusal = Refusal.NO_SUCH_JOB
+        fail(refusal.exit_code, f"nothing is under way for {subjects[-1]}", refusal.hint)
+    if len(found) > 1:
+        fail(refusals.USAGE, f"{text} is of the jobs {', '.join(found)}", "give one of these ids")
+    return found[0]
+
+
 @click.command(cls=PrintingCommand)
-@click.argument("job", metavar="ID")
+@click.argument("job", metavar="ID|NAME")
 @click.option("--consent", is_flag=True, help="Agree to pay anew where a payment was lost.")
 @click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), help="Sign here.")
 @click.option("--wait", is_flag=True, help="Stay until it is done.")
@@ -52,7 +72,7 @@ def _pending_lines(answer: Any) -> Lines:
 def resume(daemon: Daemon, job: str, consent: bool, key_file: Path | None, wait: bool) -> None:
     """Go on with what was begun, now instead of at the next block, and show how it is."""
     deed = "consent" if consent else "resume"
-    answer = daemon.order(page_path("/v1/registrar/jobs/{}/{}", job, deed), {})
+    answer = daemon.order(page_path("/v1/registrar/jobs/{}/{}", _id_of(daemon, job), deed), {})
     Waiting(daemon, None, key_file, wait).follow(answer)
 
 
@@ -71,11 +91,13 @@ def continue_(daemon: Daemon, job: str, psbt_file: Path, wait: bool) -> None:
 
 
 @click.command(cls=PrintingCommand)
-@click.argument("job", metavar="ID")
+@click.argument("job", metavar="ID|NAME")
 @click.pass_obj
 def abandon(daemon: Daemon, job: str) -> None:
     """Give up what was begun. What is paid stays paid; what is not yet mined is taken back."""
-    show_job(daemon, daemon.order(page_path("/v1/registrar/jobs/{}/abandon", job), {}))
+    show_job(
+        daemon, daemon.order(page_path("/v1/registrar/jobs/{}/abandon", _id_of(daemon, job)), {})
+    )
 
 
 COMMANDS: tuple[tuple[click.Command, str], ...] = (

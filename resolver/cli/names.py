@@ -46,9 +46,11 @@ def page_path(path: str, *parts: str, **query: Any) -> str:
 def lookup(daemon: Daemon, name: str, raw: bool) -> None:
     """Print the verified data of NAME.
 
-    NAME is a name on the chain, such as alice.id; a bare label means LABEL.id. Data that is not
-    text is printed in base64 under "data_base64".
+    NAME is a name on the chain, such as alice.id; a bare label means LABEL.id. Prints JSON, also
+    on a terminal; with --human the data as text. Data that is not text is printed in base64 under
+    "data_base64".
     """
+    daemon.human = bool(daemon.human)
     answer = daemon.get(page_path("/v1/lookup/{}", name))
     if raw:
         write_raw(answer, "data")

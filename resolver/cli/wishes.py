@@ -84,7 +84,11 @@ def update(
         data = read_data(file)
         check_data(data, name, raw, str(file))
     if data == old:
-        fail(refusals.USAGE, f"{name} holds this very data already; nothing was paid", "be glad")
+        fail(
+            refusals.USAGE,
+            f"{name} holds this very data already; nothing was paid",
+            "give other data; `lookup --raw` prints what it holds",
+        )
     for line in difference(old, data, name):
         say(printable(line), err=True)
     wishing(daemon, {"wish": "update", "name": name}, options, data)

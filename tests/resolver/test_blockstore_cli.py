@@ -13,8 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from resolver import blockstore_cli as program
+from resolver import blockstored as daemon
 from resolver import refusals
 from resolver.refusals import Refusal
+from resolver.words import VERSION
 from tests.conftest import ROOT
 from tests.fakes_api import BYTES, HEIGHT, SWIFT
 from tests.fakes_process import environment, run_module, serving_world
@@ -248,3 +250,27 @@ def test_a_name_in_no_namespace_is_not_available(port):
     assert result.exit_code == Refusal.NOT_REGISTERED.exit_code
     assert "the namespace xyz does not exist" in result.stderr
     assert "vailable" not in result.output
+
+
+def test_a_mistyped_argument_is_a_wrong_command_line(port):
+    result = run(port, "owned", "nonsense")
+    assert result.exit_code == refusals.USAGE
+    assert "no base58 address" in result.stderr
+
+
+def test_a_lookup_is_json_also_on_a_terminal_and_text_where_asked_for(port, monkeypatch):
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
+    assert run(port, "lookup", "swiftonsecurity").stdout == LOOKUP
+    assert run(port, "lookup", "swiftonsecurity", "--human").stdout == SWIFT.decode() + "\n"
+
+
+def test_help_and_version_are_commands_and_options_of_both_programs():
+    for main in (program.cli, daemon.cli):
+        version = CliRunner().invoke(main, ["--version"])
+        assert (version.exit_code, VERSION in version.output) == (0, True)
+        assert CliRunner().invoke(main, ["help"]).output.startswith("Usage: ")
+        of_one = CliRunner().invoke(main, ["help", "status"])
+        assert of_one.exit_code == 0
+        assert " status " in of_one.output.splitlines()[0]
+        none = CliRunner().invoke(main, ["help", "nothing"])
+        assert (none.exit_code, "no command 'nothing'" in none.output) == (2, True)

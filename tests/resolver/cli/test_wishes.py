@@ -9,11 +9,13 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from resolver import refusals
 from resolver.blockstore_cli import cli
 from resolver.cli import agreeing, asking
 from resolver.cli import waiting as cli_waiting
 from resolver.cli.asking import Daemon
 from resolver.cli.which_daemon import AtPort
+from resolver.refusals import Refusal
 
 ZONE = b"$TTL 300\n@ A 192.0.2.1\n"
 PLAN = {"plan": {"total": 5365}, "text": ["To register alice.id:", "It costs 5,365 satoshis."]}
@@ -179,7 +181,7 @@ def test_data_that_no_name_can_hold_is_refused(daemon, tmp_path, content, code, 
 
 
 def test_records_outside_the_name_are_told(daemon, tmp_path):
-    (tmp_path / "zone").write_bytes(b"$ORIGIN bob.id.\n@ 60 A 192.0.2.1\n")
+    (tmp_path / "zone").write_bytes(ZONE + b"$ORIGIN bob.id.\n@ 60 A 192.0.2.1\n")
     assert "lie outside alice" in run("register", "alice", str(tmp_path / "zone"), "--yes").stderr
 
 
@@ -291,3 +293,27 @@ def test_pending_says_what_each_waits_for(daemon):
 def test_pending_lists_all_of_very_many(daemon):
     daemon.states = [{**JOB, "id": f"job{number:06}"} for number in range(200)]
     assert json.loads(run("pending", "--all").stdout) == {"jobs": daemon.states}
+
+
+@pytest.mark.parametrize("typed", ["alice", "alice.id", "Alice.BS."])
+@pytest.mark.parametrize(("deed", "asked"), [("resume", "resume"), ("abandon", "abandon")])
+def test_what_was_begun_is_meant_by_its_name_too(daemon, deed, asked, typed):
+    run(deed, typed)
+    assert orders(daemon)[-1][0] == f"/v1/registrar/jobs/abcdef0123/{asked}"
+
+
+def test_a_name_of_no_job_and_of_two_is_told(daemon):
+    assert run("abandon", "bob").exit_code == Refusal.NO_SUCH_JOB.exit_code
+    daemon.states = [JOB, {**JOB, "id": "0123456789"}]
+    result = run("abandon", "alice")
+    assert result.exit_code == refusals.USAGE
+    assert "abcdef0123, 0123456789" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["www.other.example. A 192.0.2.1\n", "; nothing\n"])
+def test_a_file_of_which_no_record_remains_is_refused_also_with_yes(daemon, tmp_path, text):
+    (tmp_path / "zone").write_text(text)
+    result = run("register", "alice", str(tmp_path / "zone"), "--yes")
+    assert result.exit_code == Refusal.BAD_DATA.exit_code
+    assert "no record remains" in result.stderr
+    assert orders(daemon) == []
