@@ -123,12 +123,12 @@ def _ending_soon(asked: Asked) -> Told:
     return Told([told_ending(seen, one) for one in entries], next=further)
 
 
-def within(seen: Snapshot, days: int) -> int:
+def within(seen: Snapshot, days: float) -> int:
     """The height that the chain may have in so many days."""
     return seen.height + round(days * DAY / seen.network.target_spacing)
 
 
-def endings_of(seen: Snapshot, script: bytes, days: int) -> Sequence[Ending]:
+def endings_of(seen: Snapshot, script: bytes, days: float) -> Sequence[Ending]:
     """The names of an owner that end within so many days, the first one first."""
     last = within(seen, days)
     found = []

@@ -16,9 +16,11 @@ from resolver.refusals import Refusal, Refused
 MAX_HEIGHT = 2**32 - 2
 MAX_PAGE = 100_000
 MAX_HISTORY_PAGE = 1000
+MIN_DAYS = 0.01
 MAX_DAYS = 36_500
 _MAX_CURSOR = 64
 
+_DAYS = re.compile(r"[0-9]{1,5}(\.[0-9]{1,9})?", re.ASCII)
 _PLACE = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
 _DID = re.compile(r"did:stack:v0:([1-9A-HJ-NP-Za-km-z]{25,36})-(0|[1-9][0-9]{0,9})")
 
@@ -38,6 +40,13 @@ def _number(name: str, about: str, *, most: int, least: int = 0, default: Any = 
     if default is not None:
         schema["default"] = default
     return Parameter(name, about, schema, _whole(name, least, most), default)
+
+
+def _read_days(text: str) -> float:
+    days = float(text) if _DAYS.fullmatch(text) else 0.0
+    if not MIN_DAYS <= days <= MAX_DAYS:
+        raise ValueError(f"expiring is no number of days from {MIN_DAYS} to {MAX_DAYS}")
+    return int(days) if days.is_integer() else days
 
 
 def _hex(name: str, size: int, about: str) -> Parameter:
@@ -167,11 +176,11 @@ ALL_JOBS = Parameter(
     _read_truth,
     False,
 )
-EXPIRING = _number(
+EXPIRING = Parameter(
     "expiring",
-    "Only names that expire within so many days, or did and can still be renewed.",
-    least=1,
-    most=MAX_DAYS,
+    "Only names that expire within so many days, or did and can still be renewed; 0.5 is 12 hours.",
+    {"type": "number", "minimum": MIN_DAYS, "maximum": MAX_DAYS},
+    _read_days,
 )
 DAYS = _number("days", "How far the calendar looks ahead.", least=1, most=MAX_DAYS)
 OWNER = Parameter("address", "Only names of this owner.", ADDRESS_SCHEMA, _read_address)

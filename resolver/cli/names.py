@@ -231,7 +231,7 @@ def names(
         word = "--owner" if owner is not None else "--all"
         fail(refusals.USAGE, f"--mine and {word} do not go together", "leave one of them away")
     if expiring is not None:
-        days = max(1, round(expiring / 86_400))
+        days = f"{expiring / 86_400:.6g}"
         asked = {"expiring": days, "page": page or None, "namespace": namespace, "address": owner}
         path = "/v1/registrar/names" if mine else "/v1/names"
         daemon.show(daemon.get(page_path(path, **asked), secret=mine), _expiring_lines)

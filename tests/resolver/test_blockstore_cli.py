@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 from resolver import blockstore_cli as program
 from resolver import blockstored as daemon
 from resolver import refusals
+from resolver.api.parameters import EXPIRING
+from resolver.cli.asking import Daemon
 from resolver.refusals import Refusal
 from resolver.words import VERSION
 from tests.conftest import ROOT
@@ -274,3 +276,17 @@ def test_help_and_version_are_commands_and_options_of_both_programs():
         assert " status " in of_one.output.splitlines()[0]
         none = CliRunner().invoke(main, ["help", "nothing"])
         assert (none.exit_code, "no command 'nothing'" in none.output) == (2, True)
+
+
+@pytest.mark.parametrize(("span", "days"), [("1h", "0.0416667"), ("12h", "0.5"), ("2w", "14")])
+def test_names_that_expire_within_hours_are_asked_for_by_the_hour(monkeypatch, span, days):
+    asked: list[str] = []
+
+    def get(_: object, path: str, **__: object) -> list[str]:
+        asked.append(path)
+        return []
+
+    monkeypatch.setattr(Daemon, "get", get)
+    run(1, "names", "--expiring", span)
+    assert asked == [f"/v1/names?expiring={days}"]
+    assert EXPIRING.read(days) == pytest.approx(float(days))
