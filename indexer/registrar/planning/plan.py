@@ -16,7 +16,7 @@ from indexer.protocol.rules import Effect
 from indexer.protocol.view import BlockView
 from indexer.registrar.planning import wishes
 from indexer.registrar.planning.cautions import cautions
-from indexer.registrar.planning.compose import compose, write_outputs
+from indexer.registrar.planning.compose import write_outputs
 from indexer.registrar.planning.dates import Tip, When, when
 from indexer.registrar.planning.outputs import SOMEBODY, PlannedOutput, describe
 from indexer.registrar.planning.purse import Paid, Purse
@@ -35,7 +35,7 @@ from indexer.registrar.planning.steps import (
     operation_for,
     steps_of,
 )
-from indexer.registrar.planning.wishes import MAX_MONEY, Wish
+from indexer.registrar.planning.wishes import Wish
 from indexer.wallet.coins import (
     Coin,
     ScriptSigSize,
@@ -280,19 +280,3 @@ def _kept(made: Sequence[Unsigned], parties: Parties) -> int:
     own = {bytes((number,)) * 32 for number in range(1, len(made) + 1)}
     spent_again = sum(c.value for unsigned in made for c in unsigned.coins if c.txid in own)
     return received - spent_again
-
-
-def estimated_fees(wish: Wish, view: BlockView, fee_rate: float) -> int:
-    """About what miners get for all steps of ``wish``, whoever has the coins, in satoshis.
-
-    Raises ``Refused`` where a step cannot even be written down, as in a namespace that is absent.
-    """
-    parties = Parties(SOMEBODY, SOMEBODY)
-    coin = Coin(bytes(32), 0, MAX_MONEY, SOMEBODY)
-    fees = 0
-    for kind in steps_of(wish):
-        if kind.carries_operation:
-            operation = operation_for(kind, wish, parties, view)
-            made = compose(operation, view.network, [coin], SOMEBODY, fee_rate=fee_rate)
-            fees += made.fee
-    return fees

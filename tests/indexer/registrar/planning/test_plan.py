@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.bitcoin.transactions import p2pkh_script
-from indexer.protocol.rules import Refused
 from indexer.registrar.planning import wishes
-from indexer.registrar.planning.plan import Plan, estimated_fees, make_plan
+from indexer.registrar.planning.plan import Plan, make_plan
 from indexer.registrar.planning.plan_text import amount, plan_json, plan_lines
 from indexer.registrar.planning.purse import Purse
 from indexer.registrar.planning.refusals import PlanRefused, Reason
@@ -236,15 +235,6 @@ def test_looking_ahead_changes_nothing() -> None:
     make_plan(FOO, PAYS, view, fee_rate=1, coins=[coin(PAYER)], tip=World(ledger).tip)
     assert view.writes == {}
     assert ledger.store.rows == before
-
-
-def test_the_miner_s_part_can_be_told_before_anybody_has_coins() -> None:
-    world = World(opened(THIRD))
-    plan = world.plan(FOO, PAYS)
-    assert estimated_fees(FOO, world.view, 10) == plan.miners_fee
-    assert estimated_fees(FOO, world.view, 20) == 2 * plan.miners_fee
-    with pytest.raises(Refused):
-        estimated_fees(replace(FOO, name="foo.nope"), world.view, 10)
 
 
 def test_a_creator_who_pays_themselves_pays_only_the_miners() -> None:

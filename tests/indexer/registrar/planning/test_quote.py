@@ -1,142 +1,39 @@
-"""What a name costs and when it can be had is what the rules then say."""
+"""What a name costs and until when it is had is what the rules then say."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.networks import BLOCKS_PER_YEAR, EPOCH_3, EPOCH_4, INFINITE_LIFETIME, MAINNET, REGTEST
+from indexer.networks import BLOCKS_PER_YEAR, INFINITE_LIFETIME, MAINNET, REGTEST
 from indexer.protocol import schema
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.names import BadName
 from indexer.protocol.rules import Refused
 from indexer.registrar.planning import wishes
 from indexer.registrar.planning.dates import Tip, When, blocks_to_time, when
-from indexer.registrar.planning.quote import (
-    Standing,
-    name_payment,
-    quote_json,
-    quote_name,
-    quote_namespace,
-)
+from indexer.registrar.planning.quote import name_payment
 from indexer.registrar.planning.steps import Parties, StepKind, dry_run
 from indexer.wallet.coins import RELAY_DUST
 from tests.indexer.protocol.ledger import (
     ALICE,
-    BOB,
     PAYER,
-    REVEALER,
-    SHORT_GRACE,
     THIRD,
-    Ledger,
-    network,
     opened,
-    ready,
-    register,
-    reveal,
-    revoke,
 )
 from tests.indexer.registrar.planning.world import CHAINS, World
 from tests.rings import sampled
-
-OURS = [(BOB.script, BOB.script), (PAYER.script, ALICE.script)]
-
-
-def quoted(ledger: Ledger, name: str, **how: Any) -> Any:
-    world = World(ledger)
-    return quote_name(name, world.view, world.tip, **how)
-
-
-def test_a_name_is_quoted_for_what_it_is() -> None:
-    ledger = opened(SHORT_GRACE, lifetime=20)
-    assert quoted(ledger, "foo.id").standing is Standing.FREE
-    assert quoted(ledger, "foo.nope").standing is Standing.NAMESPACE_MISSING
-    ledger.accept((PAYER, ledger.preorder("foo.id")))
-    assert quoted(ledger, "foo.id").standing is Standing.FREE
-    ours = quoted(ledger, "foo.id", ours=OURS)
-    assert (ours.standing, ours.preorder.block_number) == (Standing.PREORDERED, ledger.height)
-    ledger.accept((PAYER, register("foo.id")))
-    taken = quoted(ledger, "foo.id", ours=OURS)
-    assert (taken.standing, taken.owner) == (Standing.TAKEN, ALICE.script)
-    assert taken.until is None
-    ledger.skip(40)
-    assert quoted(ledger, "foo.id").standing is Standing.GRACE
-    ledger.skip(11)
-    assert quoted(ledger, "foo.id").standing is Standing.FREE
-    ledger.register("foo.id")
-    ledger.accept((ALICE, revoke("foo.id")))
-    assert quoted(ledger, "foo.id").standing is Standing.REVOKED
-
-
-def test_a_namespace_is_quoted_for_what_it_is() -> None:
-    ledger = Ledger(CHAINS["lapsing reveals"])
-    ledger.skip()
-
-    def standing(**how: Any) -> Standing:
-        world = World(ledger)
-        return quote_namespace("id", world.view, world.tip, **how).standing
-
-    assert standing() is Standing.FREE
-    ledger.accept((PAYER, ledger.namespace_preorder()))
-    assert standing() is Standing.FREE
-    assert standing(ours=[(PAYER.script, REVEALER.script)]) is Standing.PREORDERED
-    ledger.accept((PAYER, reveal()))
-    assert standing() is Standing.TAKEN
-    assert quoted(ledger, "foo.id").standing is Standing.NAMESPACE_CLOSED
-    ledger.skip(12)
-    assert standing() is Standing.FREE
-    assert quoted(ledger, "foo.id").standing is Standing.NAMESPACE_MISSING
-    ledger.accept((PAYER, ledger.namespace_preorder()))
-    ledger.accept((PAYER, reveal()))
-    ledger.accept((REVEALER, ready()))
-    assert standing() is Standing.TAKEN
-    frozen = World(Ledger(CHAINS["frozen"]))
-    quote = quote_namespace("id", frozen.view, frozen.tip)
-    assert (quote.standing, quote.payment, quote.frozen) == (Standing.OTHER_LEDGER, None, True)
-
-
-@settings(max_examples=sampled(25), deadline=None)
-@given(
-    st.sampled_from(["first epoch", "second epoch", "grace"]),
-    st.integers(3, 12),
-    st.booleans(),
-    st.integers(0, 30),
-)
-def test_a_name_can_be_had_from_the_very_block_that_was_quoted(chain, lifetime, revokes, later):
-    ledger = opened(CHAINS[chain], lifetime=lifetime)
-    ledger.register("foo.id", ALICE)
-    if revokes:
-        ledger.accept((ALICE, revoke("foo.id")))
-    for _ in range(later):
-        quote = quoted(ledger, "foo.id")
-        if quote.free_from is None:
-            break
-        assert quote.free_from.height > ledger.height + 1
-        ledger.skip()
-    quote = quoted(ledger, "foo.id")
-    if quote.free_from is None:
-        assert quote.standing is Standing.FREE
-        return
-    assert quote.standing in (Standing.TAKEN, Standing.GRACE, Standing.REVOKED)
-    ledger.skip(quote.free_from.height - ledger.height - 2)
-    taken = quoted(ledger, "foo.id")
-    assert taken.standing is not Standing.FREE
-    ledger.skip()
-    assert quoted(ledger, "foo.id").standing is Standing.FREE
-    wish, parties = wishes.RegisterName("foo.id"), Parties(PAYER.script, BOB.script)
-    assert World(ledger).carry_out(wish, parties) == [None, None]
 
 
 @settings(max_examples=sampled(25), deadline=None)
 @given(st.sampled_from(["first epoch", "second epoch", "grace"]), st.integers(2, 12))
 def test_a_new_name_lapses_at_the_very_block_that_was_quoted(chain, lifetime) -> None:
     ledger = opened(CHAINS[chain], lifetime=lifetime)
-    until = quoted(ledger, "foo.id").until
     world = World(ledger)
     planned = world.plan(wishes.RegisterName("foo.id"), Parties(PAYER.script, ALICE.script))
-    assert planned.until == until
+    until = planned.until
+    assert until is not None
     world.carry_out(wishes.RegisterName("foo.id"), Parties(PAYER.script, ALICE.script))
     update = wishes.UpdateName("foo.id", bytes(20))
     # The last block in which the owner can do anything but renew is the one before.
@@ -154,9 +51,8 @@ def test_a_new_name_lapses_at_the_very_block_that_was_quoted(chain, lifetime) ->
 
 def test_a_namespace_without_end_has_no_dates() -> None:
     ledger = opened(THIRD, lifetime=INFINITE_LIFETIME)
-    assert quoted(ledger, "foo.id").until is None
-    ledger.register("foo.id")
-    assert quoted(ledger, "foo.id").free_from is None
+    parties = Parties(PAYER.script, ALICE.script)
+    assert World(ledger).plan(wishes.RegisterName("foo.id"), parties).until is None
 
 
 @pytest.mark.parametrize(
@@ -194,34 +90,12 @@ def test_what_another_ledger_sells_has_no_price_here() -> None:
     with pytest.raises(Refused) as refused:
         name_payment("foo.id", World(ledger).view)
     assert refused.value.flaw is Flaw.OTHER_LEDGER
-    assert quoted(ledger, "foo.id").standing is Standing.OTHER_LEDGER
-
-
-def test_a_quote_says_that_more_is_decided_elsewhere_after_the_freeze() -> None:
-    ledger = opened(network(replace(EPOCH_3, last_block=110), EPOCH_4))
-    assert not quoted(ledger, "foo.id").frozen
-    ledger.skip(8)
-    document = quote_json(quoted(ledger, "foo.id"), World(ledger).view)
-    assert document["another_ledger_decides_too"] is True
-    assert document["price"] == 640_000
-
-
-def test_a_quote_as_json_has_amounts_addresses_and_dates() -> None:
-    ledger = opened(SHORT_GRACE, lifetime=20)
-    ledger.register("foo.id")
-    document = quote_json(quoted(ledger, "foo.id"), World(ledger).view)
-    assert document["standing"] == "taken"
-    assert document["owner"] == ALICE.address(SHORT_GRACE)
-    assert document["paid_to_creator"] is False
-    free = document["free_from"]
-    assert isinstance(free, dict)
-    assert set(free) == {"block", "time", "date"}
 
 
 @pytest.mark.parametrize("bad", ["foo", "Foo.id", "a.b.id", ""])
-def test_a_malformed_name_has_no_quote(bad) -> None:
+def test_a_malformed_name_has_no_price(bad) -> None:
     with pytest.raises(BadName):
-        quoted(opened(THIRD), bad)
+        name_payment(bad, World(opened(THIRD)).view)
 
 
 # --- dates
