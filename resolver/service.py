@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from indexer.following.index import Index, News, meet
-from indexer.networks import NETWORKS
 from indexer.node.node import BitcoinNode
 from resolver.api.api import Api
 from resolver.api.desk import AutoRenew, Desk
@@ -99,9 +98,7 @@ class Service:
     async def _start(self) -> None:
         settings = self.settings
         make_folder(settings.working_dir)
-        self.index = Index(
-            settings.working_dir / "names", NETWORKS[settings.network], clock=self._clock
-        )
+        self.index = Index(settings.working_dir / "names", settings.chain, clock=self._clock)
         self._closing.callback(self.index.close)
         node = await self._meet_node()
         self.holdings = await open_holdings(

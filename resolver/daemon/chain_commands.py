@@ -89,12 +89,11 @@ def _replayed(path: Path, check: bool) -> list[str] | None:
 
 
 def _verify(settings: Settings, height: int, trusted: bytes) -> None:
-    from indexer.networks import NETWORKS
     from indexer.table.rebuild import RebuildFailed, compare_rows
     from indexer.table.table import NameTable, TableDamaged, TableError
     from indexer.table.verify import VerificationFailed, compute_chain
 
-    network = NETWORKS[settings.network]
+    network = settings.chain
     folder = settings.working_dir / "names"
     pid = pidfile.owner(settings.working_dir / PID_NAME)
     if pid is not None:

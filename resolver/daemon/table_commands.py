@@ -152,13 +152,12 @@ def _export(settings: Settings, file: Path) -> "Head":
 
 
 def _of_folder(settings: Settings) -> Generator[bytes, None, None]:
-    from indexer.networks import NETWORKS
     from indexer.protocol.rows import DamagedRow
     from indexer.table.rebuild import mend
     from indexer.table.snapshot_file import write_snapshot
     from indexer.table.table import NameTable, TableError
 
-    network, folder = NETWORKS[settings.network], settings.working_dir / "names"
+    network, folder = settings.chain, settings.working_dir / "names"
     with _alone(settings):
         mend(folder)
         if not folder.is_dir():
@@ -220,11 +219,10 @@ def _whole(file: Path) -> "Head":
 
 
 def _import(settings: Settings, file: Path, trusted: bytes, height: int | None) -> None:
-    from indexer.networks import NETWORKS
     from indexer.table.rebuild import BadSnapshot, RebuildFailed, import_snapshot
     from indexer.table.table import TableError
 
-    network, folder = NETWORKS[settings.network], settings.working_dir / "names"
+    network, folder = settings.chain, settings.working_dir / "names"
     began = time.monotonic()
     try:
         with file.open("rb") as stream:
@@ -247,11 +245,10 @@ def _import(settings: Settings, file: Path, trusted: bytes, height: int | None) 
 
 
 def _reindex(settings: Settings, height: int | None) -> None:
-    from indexer.networks import NETWORKS
     from indexer.table.rebuild import RebuildFailed, mend, rebuild, start_over, take_back_to
     from indexer.table.table import NameTable, TableError
 
-    network, folder = NETWORKS[settings.network], settings.working_dir / "names"
+    network, folder = settings.chain, settings.working_dir / "names"
     if height is None or height <= network.first_block:
         # Without opening it: a table that cannot be opened is a reason to start over.
         existed = folder.exists()

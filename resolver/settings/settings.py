@@ -53,6 +53,8 @@ __all__ = [
 ]
 
 
+FREE_TO_BEGIN = ("regtest", "signet", "testnet4")
+"""Networks without names that all agree on."""
 MAX_SHOWN = 80
 """Signs of a value in a message."""
 
@@ -150,6 +152,7 @@ def _add_defaults(
     values.setdefault("api_token_file", here / TOKEN_NAME)
     values.setdefault("node_url", NODE_URLS[network])
     values.setdefault("confirmations", NETWORKS[network].confirmations)
+    values.setdefault("first_block", NETWORKS[network].first_block)
     values.setdefault("catch_up_processes", _catch_up_processes(os.cpu_count() or 1))
     values.setdefault("poll_interval", 10.0 if NETWORKS[network].confirmations > 1 else 0.5)
     has_user = "node_user" in values or "@" in str(values["node_url"])
@@ -207,6 +210,13 @@ def _clashes(settings: Settings) -> Iterator[tuple[str, tuple[str, ...], str]]:
     """Values that are good alone and not together: of which setting it is said, the others, why."""
     if settings.min_ttl > settings.max_ttl:
         yield "min_ttl", ("max_ttl",), f"it is above max_ttl, {settings.max_ttl}"
+    begins = NETWORKS[settings.network].first_block
+    if settings.first_block != begins and settings.network not in FREE_TO_BEGIN:
+        yield (
+            "first_block",
+            ("network",),
+            f"the names of {settings.network} begin at block {begins} for everybody",
+        )
     if settings.stale_after > settings.refuse_after:
         yield (
             "stale_after",

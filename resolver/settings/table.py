@@ -5,6 +5,7 @@ all follow from it. Whence the values come is for ``settings``.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from indexer.networks import NETWORKS, Network
 from resolver.process.places import CONFIG_NAME
 from resolver.settings.types import (
     Address,
@@ -128,6 +130,14 @@ class Settings(BaseModel):
     )
     confirmations: int = _setting(
         ..., "Confirmations a block needs to be indexed.", ge=1, le=144, shown="6; 1 on regtest"
+    )
+    first_block: int = _setting(
+        ...,
+        "The first block that is indexed; other than its network's on regtest, signet and testnet4"
+        " only. After a change: blockstored reindex.",
+        ge=1,
+        le=10_000_000,
+        shown="its network's; 373601 on mainnet",
     )
     poll_interval: Duration = _setting(
         ...,
@@ -359,6 +369,11 @@ class Settings(BaseModel):
         """The fixed secrets of DNS cookies, the present one first; none: they are drawn."""
         text = self.cookie_secret or ""
         return tuple(bytes.fromhex(part.strip()) for part in text.split(",") if part.strip())
+
+    @property
+    def chain(self) -> Network:
+        """The chain to follow, from the first block to index on."""
+        return replace(NETWORKS[self.network], first_block=self.first_block)
 
     def source_of(self, name: str) -> str:
         """Where the value of ``name`` came from, in words."""

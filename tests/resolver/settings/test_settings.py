@@ -2,12 +2,20 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.bitcoin.headers import parse_header
+from indexer.following.follower import Follower
+from indexer.networks import NETWORKS
+from indexer.node.node import BitcoinNode
+from indexer.protocol.schema import header_key
+from indexer.sandbox.node import SandboxNode
+from indexer.table.table import NameTable
 from resolver.settings.settings import (
     ENV_PREFIX,
     Settings,
@@ -64,6 +72,37 @@ def test_defaults_follow_the_network(network, folder, url, confirmations, cookie
     assert settings.node_url == url
     assert settings.confirmations == confirmations
     assert settings.node_cookie_file == Path("/home/ada/.bitcoin") / cookie
+
+
+@pytest.mark.parametrize("network", ["regtest", "signet", "testnet4"])
+def test_the_first_block_is_a_choice_where_no_names_are_that_all_agree_on(network):
+    assert load({}, HOME, {"network": network}).chain == NETWORKS[network]
+    chosen = load({"first_block": 7}, HOME, {"network": network}).chain
+    assert chosen == replace(NETWORKS[network], first_block=7)
+
+
+@pytest.mark.parametrize("network", ["mainnet", "testnet", "sandbox"])
+def test_elsewhere_the_first_block_is_the_same_for_everybody(network):
+    begins = NETWORKS[network].first_block
+    assert load({"first_block": begins}, HOME, {"network": network}).chain == NETWORKS[network]
+    with pytest.raises(SettingsError, match=f"begin at block {begins} for everybody"):
+        load({"first_block": 7}, HOME, {"network": network})
+
+
+def test_an_index_begins_at_the_first_block_that_is_set(tmp_path):
+    network = load({"first_block": 7}, HOME, {"network": "regtest"}).chain
+    with SandboxNode() as sandbox:
+        mined = sandbox.generate(9, b"\x51")
+        table = NameTable(tmp_path / "names", network)
+        follower = Follower(BitcoinNode(sandbox.url), table, network, confirmations=1)
+        while follower.step():
+            pass
+        assert follower.status.caught_up
+        assert table.snapshot().height == 9
+        held = [table.get(header_key(height)) for height in range(1, 10)]
+        assert held[:6] == [None] * 6
+        assert [parse_header(header).hash for header in held[6:]] == mined[6:]
+        table.close()
 
 
 def test_the_first_run_listens_on_loopback_only_at_the_documented_ports():
