@@ -12,7 +12,7 @@ from indexer.networks import BLOCKS_PER_YEAR, INFINITE_LIFETIME
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.names import check_namespace, hash_name, parse_name
 from indexer.protocol.prices import name_price_satoshis, namespace_price
-from indexer.protocol.records import NameRecord, NamespaceRecord, PreorderRecord, status_at
+from indexer.protocol.records import NamespaceRecord, PreorderRecord
 from indexer.protocol.rules import Refused
 from indexer.protocol.view import BlockView
 from indexer.registrar.planning.dates import Tip, When, when
@@ -95,9 +95,3 @@ def lapse(namespace: NamespaceRecord, view: BlockView, tip: Tip) -> When | None:
     lifetime = namespace.lifetime * view.epoch.lifetime_multiplier
     last = max(namespace.ready_block, view.height + 1) + lifetime
     return when(last if view.epoch.grace_period else last + 1, tip, view.network)
-
-
-def expiry(record: NameRecord, view: BlockView, tip: Tip) -> When | None:
-    """When ``record`` lapses, or its grace period begins, as of the block of ``view``."""
-    status = status_at(record, view.namespace_of(record), view.network, view.height)
-    return None if status.expires_at is None else when(status.expires_at, tip, view.network)
