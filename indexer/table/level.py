@@ -59,7 +59,12 @@ class _Health:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.damage: TableDamaged | None = None
+        self._reason: str | None = None
+
+    @property
+    def damage(self) -> TableDamaged | None:
+        """What to raise; a new one each time, for one raised again keeps every frame it left."""
+        return None if self._reason is None else TableDamaged(self.path, self._reason)
 
     def judge(self, error: Exception) -> TableError:
         """What a read that failed means; damage is remembered, and logged once."""
@@ -70,10 +75,10 @@ class _Health:
 
     def damaged(self, reason: str) -> TableDamaged:
         """From now on nothing is read."""
-        if self.damage is None:
-            self.damage = TableDamaged(self.path, reason)
+        if self._reason is None:
+            self._reason = reason
             log.error("%s", self.damage)
-        return self.damage
+        return TableDamaged(self.path, self._reason)
 
 
 class Rows:

@@ -310,3 +310,24 @@ def test_rows_that_contradict_each_other_are_refused_at_the_opening(
     with pytest.raises(TableDamaged) as refused:
         NameTable(folder, SANDBOX)
     assert_says_what_to_do(refused.value)
+
+
+def test_what_is_refused_again_and_again_keeps_nothing_of_those_who_asked(
+    built: Built, copy: Callable[[Path], Path]
+) -> None:
+    """One exception raised twice kept the frames of the first time: each question cost memory."""
+    folder = copy(built.merged)
+    table = NameTable(folder, SANDBOX)
+    table.close()
+    file = only(folder, "*.ldb")
+    flip(file, _end_of_rows(file.read_bytes()) - 20, 3)
+    table = NameTable(folder, SANDBOX)
+    with pytest.raises(TableDamaged):
+        list(table.scan(b"z"))
+    depths = []
+    for _ in range(3):
+        with pytest.raises(TableDamaged) as refused:
+            table.get(b"!tip")
+        depths.append(len(refused.traceback))
+    table.close()
+    assert len(set(depths)) == 1
