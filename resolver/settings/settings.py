@@ -172,6 +172,9 @@ def _validate(values: Mapping[str, object]) -> tuple[Settings | None, dict[str, 
         for key, value in values.items()
         if isinstance(value, bool) and not is_switch(key)
     }
+    for key, value in values.items():
+        if "\0" in as_text(value):  # TOML can write it; no path, address or name can hold it
+            wrong[key] = "no value can hold the character U+0000; leave it out"
     try:
         settings = Settings.model_validate(dict(values))
     except ValidationError as error:

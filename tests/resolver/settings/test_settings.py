@@ -201,6 +201,8 @@ def test_text_from_people_becomes_values(name, value, read):
         ("chain_first", "podcast", "none of the zones"),
         ("chain_first", "bs", "somebody to ask"),
         ("doh_port", 70_000, "65535"),
+        ("log_file", "/tmp/x\0y", "U+0000"),
+        ("auto_renew", ["a\0.id"], "U+0000"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_with_its_name_origin_and_remedy(name, value, says):
