@@ -13,7 +13,7 @@ from resolver.api.values import JSON
 from resolver.refusals import Refusal
 from resolver.words import VERSION
 
-EVERYWHERE = (Refusal.BAD_REQUEST, Refusal.FORBIDDEN, Refusal.BROKEN)
+EVERYWHERE = (Refusal.BAD_REQUEST, Refusal.FORBIDDEN, Refusal.INDEX_BEHIND, Refusal.BROKEN)
 """What any page may answer: a query it does not know, another host's name, a bug of ours."""
 
 _HEADERS: Mapping[str, Any] = {

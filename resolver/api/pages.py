@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from indexer.protocol.rows import DamagedRow
+from indexer.table.level import TableDamaged, TableError
 from resolver.api.route_table import ROUTES
 from resolver.api.routes import Route, read_arguments
 from resolver.api.values import JSON, Asked, Behind, Json, Told, Unchanged, names_tag, tag_header
@@ -29,6 +31,12 @@ MAX_BODY = 6 * MAX_BYTES + 1024
 PUBLISH_TIMEOUT = 5.0
 MAX_WALKS = 16
 """Long walks that may be under way or wait for their turn."""
+
+_UNREADABLE = "the index is damaged or cannot be read, and nothing is answered from it"
+_MENDS = (
+    "the log of blockstored says why; where the index is damaged, check the disk, run `blockstored"
+    " stop`, `blockstored reindex` and `blockstored start`"
+)
 
 _MAY_READ = {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
@@ -130,6 +138,10 @@ class Pages:
         except Refused as refused:
             page = refusal_page(refused)
             return replace(page, body=_marked(page.body, route, mark))
+        except (TableError, DamagedRow) as error:
+            if not isinstance(error, TableDamaged):  # that was logged when it was found
+                log.error("Answering a request to the API failed: %s", error)
+            return refusal_page(Refused(Refusal.INDEX_BEHIND, _UNREADABLE, _MENDS))
         except Exception:
             log.exception("Answering a request to the API failed.")
             return refusal_page(Refused(Refusal.BROKEN, "the request could not be answered"))

@@ -181,6 +181,8 @@ def status(as_json: bool, **flags: Any) -> None:
     info = _ask_info(folder)
     if as_json:
         say(json.dumps({"running": True, "pid": pid, "info": info}, indent=4, sort_keys=True))
+    if info is not None and "index" not in info:
+        fail(FAILED, f"runs as pid {pid}, but {info['error']}; {info['hint']}")
     if info is None:
         fail(FAILED, f"runs as pid {pid}, but its API does not answer (yet); see the log")
     if not as_json:
@@ -189,7 +191,7 @@ def status(as_json: bool, **flags: Any) -> None:
 
 
 def _ask_info(folder: Path) -> dict[str, Any] | None:
-    """What the running daemon says of itself; None where it does not."""
+    """What the running daemon says of itself, or why it does not; None where it says nothing."""
     connection = own_socket.Connection(folder, os.environ, 5.0)
     try:
         connection.request("GET", "/v1/info")
@@ -198,4 +200,5 @@ def _ask_info(folder: Path) -> dict[str, Any] | None:
         return None
     finally:
         connection.close()
-    return info if isinstance(info, dict) and "index" in info else None
+    known = isinstance(info, dict) and ("index" in info or {"error", "hint"} <= info.keys())
+    return info if known else None

@@ -71,3 +71,13 @@ def test_a_folder_with_an_odd_name_cannot_either(tmp_path: Path):
     shown = CliRunner().invoke(daemon.cli, ["stop", "--working-dir", str(tmp_path / "\x1b[2Jw")])
     assert shown.exit_code == 3
     assert not OBEYED.search(shown.output)
+
+
+def test_a_daemon_that_can_read_nothing_says_so_in_its_status(monkeypatch, tmp_path):
+    reply = {"error": "the index is damaged", "code": "index_behind", "hint": "run this next"}
+    monkeypatch.setattr(start_stop, "_owner", lambda _: 7)
+    monkeypatch.setattr(start_stop, "_ask_info", lambda _: reply)
+    shown = CliRunner().invoke(daemon.cli, ["status", "--working-dir", str(tmp_path)])
+    assert shown.exit_code == 1
+    said = " ".join(shown.output.split())
+    assert said == "blockstored: runs as pid 7, but the index is damaged; run this next"

@@ -3,12 +3,15 @@
 import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from indexer.networks import EPOCH_3
 from indexer.protocol.records import Phase
+from indexer.protocol.rows import DamagedRow
+from indexer.table.level import TableDamaged, TableError
 from indexer.table.snapshot import Snapshot
 from resolver.api.names import registrar_url
 from resolver.api.pages import Page, Pages
@@ -308,3 +311,22 @@ def test_a_world_by_hand_has_names_in_every_state() -> None:
     assert SWIFT.decode() in json.dumps(
         asyncio.run(pages.reply("GET", "/v1/names/swiftonsecurity.id")).body["zonefile"]
     ).replace('\\"', '"')
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TableDamaged(Path("/names"), "Corruption"), TableError("too many files"), DamagedRow("row")],
+)
+@pytest.mark.parametrize("path", ["/v1/names/alice.id", "/v1/names", "/v1/info"])
+def test_an_index_that_cannot_be_read_is_no_fault_of_the_request_and_has_a_next_step(
+    error: Exception, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> Any:
+        raise error
+
+    behind = replace(World().pages().behind, snapshot=broken, figures=broken)
+    page = asyncio.run(Pages(behind).reply("GET", path))
+    assert page.status == 503
+    assert page.body["code"] == "index_behind"
+    assert "blockstored reindex" in page.body["hint"]
+    assert "Traceback" not in caplog.text
