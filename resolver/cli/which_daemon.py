@@ -174,7 +174,8 @@ def absent(folder: Path, why: str, others: "list[Path]", environ: Mapping[str, s
     if pid is not None:
         reason = f" ({why})" if why else ", as it does while it starts"
         sentence = f"blockstored runs in {folder} as pid {pid} and does not answer{reason}"
-        return Absent(sentence, "wait for it; its log says more")
+        again = f"`blockstored stop --working-dir {folder}` and start it again; its log says more"
+        return Absent(sentence, again if why else f"wait for it; if that is in vain, {again}")
     sentence = f"blockstored does not run in {folder}" + (f" ({why})" if why else "")
     start = f"start it with `{starting(folder, environ)}`"
     if not others:

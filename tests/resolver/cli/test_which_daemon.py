@@ -205,3 +205,14 @@ def test_a_daemon_with_as_many_connections_as_it_may_is_called_busy(home):
         ended = run("ping")
     assert ended.exit_code == 1
     assert "busy" in ended.stderr
+
+
+@pytest.mark.parametrize(("why", "waits"), [("its socket is a link; remove it", False), ("", True)])
+def test_a_daemon_that_runs_and_is_not_reached_is_not_only_waited_for(
+    why: str, waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(which_daemon, "_runs_as", lambda _: 7)
+    told = which_daemon.absent(tmp_path, why, [], {})
+    shown = told.hint
+    assert f"`blockstored stop --working-dir {tmp_path}` and start it again" in shown
+    assert ("wait for it" in shown) is waits
