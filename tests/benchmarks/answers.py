@@ -28,7 +28,7 @@ from resolver.dns.cache import ReplyCache
 from resolver.dns.message import UDP_LIMIT
 from resolver.doors.listening import udp_socket
 from resolver.doors.udp import UdpDoor
-from tests.fakes_resolver import World
+from tests.resolver.fakes import World
 
 BURST = 64
 TURNS = 5

@@ -32,9 +32,9 @@ from indexer.protocol.names import hash128
 from indexer.protocol.operations import Announce, Operation, Renew, Revoke, Transfer
 from indexer.protocol.prices import name_price_satoshis
 from indexer.registrar.planning.compose import write_outputs
-from tests import fakes
 from tests.benchmarks.strangers import Made, stranger
-from tests.fakes import Person
+from tests.indexer import fakes
+from tests.indexer.fakes import Person
 
 NETWORK = SANDBOX
 NAMESPACES = {"id": 1, "helloworld": 1, "podcast": 2}

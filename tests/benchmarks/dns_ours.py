@@ -27,7 +27,7 @@ from resolver.doors.udp import open_udp  # noqa: E402
 from resolver.resolve import Resolver  # noqa: E402
 from tests.benchmarks.dns_servers import address_of  # noqa: E402
 from tests.benchmarks.names_on_disk import with_names  # noqa: E402
-from tests.fakes_resolver import HEIGHT  # noqa: E402
+from tests.resolver.fakes import HEIGHT  # noqa: E402
 from zonefiles.sources import DataSource  # noqa: E402
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import dns.message
 import dns.query
 
-from tests.certificates import make_certificate
+from tests.resolver.doors.certificates import make_certificate
 
 START_DEADLINE = 120.0
 STOP_DEADLINE = 10.0

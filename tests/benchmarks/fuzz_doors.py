@@ -29,7 +29,7 @@ import dns.message
 
 from tests.benchmarks.fuzz_http2 import Http2Client, broken_connection
 from tests.benchmarks.fuzz_packets import good_packets, mutated
-from tests.certificates import make_certificate
+from tests.resolver.doors.certificates import make_certificate
 from tests.resolver.doors.every_door import doors
 
 LONGEST_CPU = 0.005

@@ -23,7 +23,7 @@ import dns.message
 from resolver.dns.asker import Asker
 from resolver.dns.cache import ReplyCache
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
-from tests.fakes_resolver import World
+from tests.resolver.fakes import World
 
 LONGEST_CPU = 0.005
 """Seconds of CPU one packet may take."""

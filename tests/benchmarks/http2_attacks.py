@@ -23,7 +23,7 @@ from types import SimpleNamespace
 import dns.message
 
 from resolver.doors.http2 import PREFACE
-from tests.certificates import make_certificate
+from tests.resolver.doors.certificates import make_certificate
 from tests.resolver.doors.every_door import doors
 from tests.resolver.doors.http2_frames import ATTACKS, DATA, OPEN, PING, frame, headers, window
 

@@ -35,7 +35,7 @@ from resolver.dns.message import UDP_LIMIT
 from resolver.dns.zones import Zones
 from resolver.resolve import Resolver
 from tests.benchmarks.names_on_disk import open_names, with_names
-from tests.fakes_resolver import HEIGHT
+from tests.resolver.fakes import HEIGHT
 from zonefiles.sources import DataSource
 
 NAMES = 10_000

@@ -18,9 +18,9 @@ from resolver.process.pidfile import owner
 from tests.benchmarks.catch_up import serving
 from tests.benchmarks.chain import SyntheticChain
 from tests.benchmarks.full_blocks import write_chain
-from tests.fakes_process import Blockstored
-from tests.served_chain import ServedChain
-from tests.unborn import children_of
+from tests.indexer.node.served_chain import ServedChain
+from tests.resolver.daemon.daemon_process import Blockstored
+from tests.stories.unborn import children_of
 
 LOOK_SECONDS = 0.02
 BLOCK_BYTES = 1_000_000

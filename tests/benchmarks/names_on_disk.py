@@ -9,7 +9,7 @@ from indexer.protocol import schema
 from indexer.protocol.records import NameRecord, NamespaceRecord
 from indexer.table.level import Level
 from indexer.table.table import NameTable
-from tests.fakes_resolver import name_record
+from tests.resolver.fakes import name_record
 from zonefiles.archive.archive import Archive
 from zonefiles.text.zonefile import value_hash
 

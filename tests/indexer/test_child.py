@@ -10,7 +10,7 @@ import pytest
 from indexer.child import command, module_folders
 from indexer.following.lane_process import LaneProcess
 from tests.conftest import ROOT
-from tests.fakes_process import environment
+from tests.resolver.daemon.daemon_process import environment
 
 TRAP = "import pathlib; pathlib.Path(__file__).with_suffix('.sprung').touch()\n"
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from resolver.api.pages import Page, Pages
-from tests.openapi_check import check_reply
+from tests.resolver.api.openapi_check import check_reply
 
 _reply = Pages.reply
 

@@ -22,7 +22,7 @@ from resolver.process import pidfile
 from resolver.process.pidfile import AlreadyRunning, PidFile
 from resolver.settings.settings import flag_name, is_secret, is_switch, rows
 from tests.conftest import ROOT
-from tests.fakes_process import DEADLINE, Blockstored, environment
+from tests.resolver.daemon.daemon_process import DEADLINE, Blockstored, environment
 
 NOWHERE = "http://ada:hunter2@127.0.0.1:1"  # port 1 is nobody's
 SCRIPT = b"\x76\xa9\x14" + bytes(20) + b"\x88\xac"

@@ -9,10 +9,10 @@ import dns.query
 import dns.rcode
 import pytest
 
-from tests.authority import Authority, serving_in_thread
 from tests.conftest import ROOT
-from tests.fronts import FRONTS, program, running
 from tests.resolver.doors.every_door import doors
+from tests.resolver.forwarding.authority import Authority, serving_in_thread
+from tests.resolver.fronts import FRONTS, program, running
 
 pytestmark = pytest.mark.live
 

@@ -24,7 +24,7 @@ from resolver.dns.answer import NameData
 from resolver.dns.asker import Asker
 from resolver.dns.contents import Contents, read_data
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
-from tests.fakes_resolver import World, checked, errors, lines
+from tests.resolver.fakes import World, checked, errors, lines
 from tests.rings import sampled
 from zonefiles.archive.archive import Archive
 from zonefiles.sources import DataSource, Missing, MissingReason

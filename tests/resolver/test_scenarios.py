@@ -34,7 +34,7 @@ import pytest
 from indexer.protocol.records import NameStatus, Phase
 from resolver.dns.cache import ReplyCache
 from resolver.dns.chase import Freshness
-from tests.fakes_resolver import World, errors, lines
+from tests.resolver.fakes import World, errors, lines
 
 FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
 FILES = sorted(FOLDER.glob("dns_*.txt"))

@@ -10,7 +10,7 @@ from indexer.sandbox.node import SandboxNode
 from resolver.daemon.command_line import EXIT_CODES
 from resolver.refusals import Refusal, exit_code_rows
 from tests.conftest import ROOT
-from tests.fakes_process import run_module
+from tests.resolver.daemon.daemon_process import run_module
 from zonefiles.holdings import open_holdings
 from zonefiles.text.zonefile import value_hash
 
@@ -21,7 +21,7 @@ def test_services_share_a_process_and_a_failed_one_gives_everything_back(tmp_pat
     node.start()
     try:
         node.generate(260, b"\x76\xa9\x14" + bytes(20) + b"\x88\xac")
-        ended = run_module("tests.two_services", str(tmp_path), node.url)
+        ended = run_module("tests.stories.two_services", str(tmp_path), node.url)
     finally:
         node.stop()
     assert ended.returncode == 0, ended.stderr.decode()

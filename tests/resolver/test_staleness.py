@@ -16,9 +16,9 @@ from resolver.dns.chase import Freshness, StalenessLimits
 from resolver.dns.zones import Zones
 from resolver.refusals import Refusal, Refused
 from resolver.resolve import Resolver
-from tests.fakes_resolver import FakeSource, checked, errors
 from tests.indexer.following.test_follower import _NEVER, ALICE, World
 from tests.indexer.following.test_reorganisations import branch
+from tests.resolver.fakes import FakeSource, checked, errors
 from zonefiles.text.zonefile import value_hash
 
 HOUR = 3_600.0

@@ -14,7 +14,7 @@ from resolver import blockstored as daemon
 from resolver.daemon import start_stop
 from resolver.terminal import say
 from resolver.words import printable, status_lines
-from tests.fakes_process import environment
+from tests.resolver.daemon.daemon_process import environment
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\u2028\r"
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")

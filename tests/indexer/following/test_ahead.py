@@ -18,7 +18,7 @@ from indexer.node.node import BitcoinNode, NodeError, NodePruned, NodeRefused, N
 from indexer.sandbox.node import SandboxNode, Switches
 from indexer.sandbox.rest import Reply
 from indexer.table.table import NameTable
-from tests.fakes_node import Purse
+from tests.indexer.node.fakes import Purse
 
 DEADLINE = 20.0
 HEADER = parse_header(bytes(80))

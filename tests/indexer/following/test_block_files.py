@@ -14,7 +14,7 @@ from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.sandbox.node import SandboxNode
 from indexer.table.table import NameTable
-from tests.fakes_node import Purse
+from tests.indexer.node.fakes import Purse
 
 START = MESSAGE_START["regtest"]
 KEY = bytes.fromhex("a1b2c3d4e5f60718")

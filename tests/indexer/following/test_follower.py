@@ -19,8 +19,8 @@ from indexer.protocol.operations import Preorder
 from indexer.protocol.records import Phase
 from indexer.table.level import plyvel
 from indexer.table.table import NameTable, Snapshot, TableError
-from tests import fakes
-from tests.fakes import FakeNode, Person
+from tests.indexer import fakes
+from tests.indexer.fakes import FakeNode, Person
 from tests.rings import sampled
 
 PAYER, REVEALER, ALICE, BOB = (Person(n) for n in ("payer", "revealer", "alice", "bob"))

@@ -12,7 +12,7 @@ from indexer.following.follower import Follower
 from indexer.following.reading import BadBlock
 from indexer.networks import MAINNET, SANDBOX, Network
 from indexer.table.table import NameTable
-from tests.fakes import FakeNode
+from tests.indexer.fakes import FakeNode
 
 EASY = 0x207FFFFF
 CHAIN = replace(SANDBOX, node_chain="main", genesis_hash="", retargets=True, first_block=PERIOD - 6)

@@ -15,8 +15,8 @@ from indexer.node.node import ChainInfo, NodeUnavailable
 from indexer.protocol import schema
 from indexer.table.rebuild import RebuildFailed, mend, rebuild, start_over, take_back_to
 from indexer.table.table import NameTable, TableDamaged
-from tests import fakes
-from tests.fakes import FakeNode
+from tests.indexer import fakes
+from tests.indexer.fakes import FakeNode
 from tests.indexer.following.test_follower import _NEVER, ALICE, BOB, PAYER, World
 from tests.rings import sampled
 

@@ -22,7 +22,7 @@ from indexer.node.spent_outputs import (
 )
 from indexer.sandbox.node import SandboxNode, Switches
 from tests.conftest import ROOT
-from tests.fakes_node import Purse
+from tests.indexer.node.fakes import Purse
 from tests.rings import sampled
 
 NOW = 1_700_000_000

@@ -23,7 +23,7 @@ from indexer.node.node import (
 )
 from indexer.node.spent_outputs import Spending
 from indexer.sandbox.node import SandboxNode
-from tests.fakes_node import ErrorReply, FakeNode, Purse
+from tests.indexer.node.fakes import ErrorReply, FakeNode, Purse
 
 SECRET = "p@ss:w/rd#é%"
 

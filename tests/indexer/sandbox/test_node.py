@@ -30,7 +30,7 @@ from indexer.sandbox.blocks import BlockRejected, coinbase, mine, subsidy
 from indexer.sandbox.chain import SandboxChain
 from indexer.sandbox.node import Limits, Rejected, SandboxNode, StoreError
 from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
-from tests.fakes_node import Purse
+from tests.indexer.node.fakes import Purse
 from tests.rings import sampled
 
 NOW = 1_700_000_000

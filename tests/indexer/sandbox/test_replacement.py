@@ -4,7 +4,7 @@ import pytest
 
 from indexer.bitcoin.transactions import TxIn, TxOut, parse_transaction
 from indexer.sandbox.node import Rejected, SandboxNode
-from tests.fakes_node import Purse
+from tests.indexer.node.fakes import Purse
 
 SIGNALS = 0xFFFFFFFD
 

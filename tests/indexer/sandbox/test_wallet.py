@@ -21,7 +21,7 @@ from indexer.bitcoin.transactions import (
 from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode, NodeRpcError
 from indexer.sandbox.node import SandboxNode
-from tests.fakes_node import Purse
+from tests.indexer.node.fakes import Purse
 from tests.rings import sampled
 
 NOW = 1_700_000_000

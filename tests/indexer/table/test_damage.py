@@ -15,7 +15,7 @@ from indexer.protocol.rows import read_number
 from indexer.table.level import Level
 from indexer.table.log_file import DamagedLog, torn_at
 from indexer.table.table import NameTable, TableDamaged
-from tests.crashing import Writer
+from tests.indexer.following.crashing import Writer
 from tests.rings import times
 
 FLIPS = times(40, 200, 1000)

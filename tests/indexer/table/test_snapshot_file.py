@@ -21,8 +21,8 @@ from indexer.protocol.rows import write_number
 from indexer.table.rebuild import RebuildFailed, import_snapshot
 from indexer.table.snapshot_file import MAX_ROW, BadSnapshot, write_snapshot
 from indexer.table.table import NameTable
-from tests import fakes
-from tests.fakes import Person
+from tests.indexer import fakes
+from tests.indexer.fakes import Person
 from tests.indexer.following.test_follower import ALICE, BOB, PAYER, REVEALER, World
 
 NOT_COVERED = b"vTwUR!"

@@ -33,7 +33,7 @@ from indexer.wallet.signers import (
     SignerError,
     SignerUnavailable,
 )
-from tests.fakes_node import ErrorReply, FakeNode
+from tests.indexer.node.fakes import ErrorReply, FakeNode
 
 NOW = 1_700_000_000
 STRANGER = p2pkh_script(b"\x09" * 20)

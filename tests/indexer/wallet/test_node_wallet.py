@@ -42,7 +42,7 @@ from indexer.wallet.signers import (
     WalletLocked,
     WrongNetwork,
 )
-from tests.fakes_node import ErrorReply, FakeNode, Purse
+from tests.indexer.node.fakes import ErrorReply, FakeNode, Purse
 
 NOW = 1_700_000_000
 STRANGER = p2pkh_script(b"\x09" * 20)

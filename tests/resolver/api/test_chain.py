@@ -15,7 +15,6 @@ from indexer.table.snapshot import Snapshot
 from resolver.api.pages import Page, Pages
 from resolver.dns.chase import Freshness
 from resolver.refusals import Refusal
-from tests.fakes_api import World
 from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,
@@ -28,6 +27,7 @@ from tests.indexer.protocol.ledger import (
     revoke,
 )
 from tests.indexer.protocol.test_frozen import FREEZE, frozen
+from tests.resolver.api.fakes import World
 
 ONE, TWO = b"\1" * 20, b"\2" * 20
 

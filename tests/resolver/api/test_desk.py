@@ -16,7 +16,7 @@ from resolver.api.desk import AutoRenew, Desk
 from resolver.api.payer import Signing
 from resolver.api.registrar import Order
 from resolver.refusals import Refusal, Refused
-from tests.fakes_registrar import BIG, CONTENT, OWNER, World, template
+from tests.indexer.registrar.fakes import BIG, CONTENT, OWNER, World, template
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from resolver.api.values import JSON
 from resolver.dns.chase import Freshness
 from resolver.doors.web import MAX_DISCARDED
 from resolver.refusals import Refusal, Refused
-from tests.fakes_api import BYTES, HEIGHT, SWIFT, World
-from tests.fakes_process import serving_world
-from tests.openapi_check import check_reply
+from tests.resolver.api.fakes import BYTES, HEIGHT, SWIFT, World
+from tests.resolver.api.openapi_check import check_reply
+from tests.resolver.daemon.daemon_process import serving_world
 from zonefiles.text.zonefile import MAX_BYTES, value_hash
 
 

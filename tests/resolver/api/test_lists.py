@@ -16,7 +16,6 @@ from resolver.api.pages import MAX_WALKS, Pages
 from resolver.api.walks import Walks
 from resolver.dns.chase import Freshness
 from resolver.refusals import Refusal
-from tests.fakes_api import World
 from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,
@@ -27,6 +26,7 @@ from tests.indexer.protocol.ledger import (
     opened,
     revoke,
 )
+from tests.resolver.api.fakes import World
 from tests.resolver.api.test_names import Door
 from tests.rings import sampled
 

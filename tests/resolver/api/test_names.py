@@ -17,7 +17,6 @@ from resolver.api.names import registrar_url
 from resolver.api.pages import Page, Pages
 from resolver.dns.chase import Freshness
 from resolver.refusals import Refusal
-from tests.fakes_api import SWIFT, Has, HasNot, World
 from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,
@@ -29,6 +28,7 @@ from tests.indexer.protocol.ledger import (
     register,
     revoke,
 )
+from tests.resolver.api.fakes import SWIFT, Has, HasNot, World
 from zonefiles.text.zonefile import value_hash
 
 FIRST = b"$ORIGIN alice.id\n$TTL 3600\nwww A 192.0.2.1\n"

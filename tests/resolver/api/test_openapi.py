@@ -13,8 +13,8 @@ from resolver.api.routes import Parameter, Route, Routes, read_arguments
 from resolver.api.values import Asked, Told
 from resolver.refusals import Refusal, Refused
 from tests.conftest import ROOT
-from tests.fakes_api import World
-from tests.openapi_check import document
+from tests.resolver.api.fakes import World
+from tests.resolver.api.openapi_check import document
 
 OPERATIONS = [
     (path, method, told)

@@ -12,7 +12,7 @@ from resolver.api import registrar as rest_registrar
 from resolver.api.pages import Page, Pages
 from resolver.api.registrar import ROUTES, Order
 from resolver.refusals import Refusal, Refused
-from tests.fakes_api import SWIFT, World
+from tests.resolver.api.fakes import SWIFT, World
 
 ADDRESS = "mxzdcdKBCT5sDhacGSBybbgBXXZg2jSg1Z"
 WISH = {"wish": "register", "name": "alice.id"}

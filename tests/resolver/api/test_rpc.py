@@ -19,9 +19,9 @@ from resolver.api.rpc import (
     PARSE_ERROR,
 )
 from resolver.api.rpc_methods import METHODS
-from tests.fakes_api import SWIFT, World
 from tests.indexer.protocol.ledger import ALICE, BOB, Ledger
-from tests.openapi_check import document
+from tests.resolver.api.fakes import SWIFT, World
+from tests.resolver.api.openapi_check import document
 from tests.resolver.api.test_chain import ONE, TWO, pages_of, story
 from zonefiles.text.zonefile import value_hash
 

@@ -11,8 +11,8 @@ from indexer.protocol.serialized import read_serialized
 from indexer.table.snapshot import Snapshot
 from resolver.api.schemas import RECORD
 from resolver.api.shapes import OPCODES, about, content, operation_json
-from tests.fakes_api import Names
 from tests.indexer.protocol.ledger import ALICE, BOB, THIRD, opened, revoke
+from tests.resolver.api.fakes import Names
 
 ALWAYS = {"op", "opcode", "txid", "vtxindex", "address", "sender", "sender_pubkey", "block_number"}
 """What the original told of every operation."""

@@ -14,8 +14,8 @@ import pytest
 from resolver.process import own_socket
 from resolver.process.own_socket import NAME, Connection
 from tests.conftest import ROOT
-from tests.fakes_api import TOKEN
-from tests.fakes_process import environment, serving_world
+from tests.resolver.api.fakes import TOKEN
+from tests.resolver.daemon.daemon_process import environment, serving_world
 
 pytestmark = pytest.mark.skipif(not own_socket.IS_HERE, reason="no Unix sockets here")
 

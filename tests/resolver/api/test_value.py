@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from resolver.api.value import chain_name, find_value, require_live
 from resolver.dns.chase import Freshness
 from resolver.refusals import NoNamespace, Refusal, Refused
-from tests.fakes_api import SWIFT, HasNot, World
+from tests.resolver.api.fakes import SWIFT, HasNot, World
 from zonefiles.sources import Missing, MissingReason
 
 FRESH = Freshness(True, 1000, 1000, 1.0)

@@ -19,7 +19,6 @@ from resolver import blockstore_cli, refusals
 from resolver.api.pages import Pages
 from resolver.dns.chase import Freshness
 from resolver.refusals import Refusal
-from tests.fakes_api import World
 from tests.indexer.protocol.ledger import (
     ALICE,
     BOB,
@@ -30,6 +29,7 @@ from tests.indexer.protocol.ledger import (
     register,
     revoke,
 )
+from tests.resolver.api.fakes import World
 from zonefiles.text.zonefile import value_hash
 
 OLD, NEW = b"what alice said", b"what bob says"

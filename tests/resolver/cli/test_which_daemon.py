@@ -17,7 +17,7 @@ from resolver.blockstore_cli import cli
 from resolver.cli import which_daemon
 from resolver.process import own_socket
 from resolver.process.pidfile import PidFile
-from tests.servers import serving
+from tests.resolver.cli.servers import serving
 
 pytestmark = pytest.mark.skipif(not own_socket.IS_HERE, reason="no Unix sockets here")
 

@@ -10,9 +10,9 @@ import dns.query
 import dns.rcode
 import pytest
 
-from tests.authority import Authority, serving_in_thread
-from tests.certificates import make_certificate
-from tests.fakes_process import Blockstored
+from tests.resolver.daemon.daemon_process import Blockstored
+from tests.resolver.doors.certificates import make_certificate
+from tests.resolver.forwarding.authority import Authority, serving_in_thread
 
 pytestmark = pytest.mark.live
 

@@ -30,7 +30,7 @@ from resolver.daemon import progress_bar
 from resolver.daemon.progress_bar import MIN_BAR, ProgressBar, is_drawable, sides
 from resolver.words import status_lines
 from tests.conftest import ROOT
-from tests.fakes_process import DEADLINE, Blockstored
+from tests.resolver.daemon.daemon_process import DEADLINE, Blockstored
 
 PROGRESS = Progress(412_345, 850_000, 71_234, 1_463_700_000, 45.12, 31.97, 9701.0)
 CATCHING_UP = FollowerStatus(state="catching up", height=400_000, progress=PROGRESS)

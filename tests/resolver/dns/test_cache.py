@@ -21,7 +21,7 @@ from resolver.dns.cookies import ServerCookies
 from resolver.dns.memory import MAX_TOLD
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.dns.outline import outline
-from tests.fakes_resolver import HEIGHT, World, errors, lines
+from tests.resolver.fakes import HEIGHT, World, errors, lines
 from tests.rings import sampled
 
 MEGABYTE = 1_000_000

@@ -9,7 +9,7 @@ import pytest
 from resolver.dns.asker import Asker
 from resolver.dns.cookies import MAX_AGE, MAX_AHEAD, RENEW_AFTER, SECRET_LIFETIME, ServerCookies
 from resolver.dns.message import UDP_LIMIT
-from tests.fakes_resolver import World
+from tests.resolver.fakes import World
 
 octets = bytes.fromhex
 SECRET = octets("e5e973e5a6b2a43f48e7dc849e37bfcf")

@@ -24,7 +24,7 @@ from resolver.dns.message import (
     write_short,
 )
 from resolver.dns.query import Query, Short, read_query
-from tests.fakes_resolver import errors
+from tests.resolver.fakes import errors
 
 QUESTION = b"\x05alice\x02bs\x00\x00\x10\x00\x01"
 OPT = b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"

@@ -23,7 +23,7 @@ from resolver.dns.rates import (
     network_of,
 )
 from resolver.doors.udp import UdpDoor
-from tests.fakes_resolver import World
+from tests.resolver.fakes import World
 
 STRANGER = "198.51.100.7"
 

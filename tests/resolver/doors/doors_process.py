@@ -24,7 +24,7 @@ def main() -> None:
     from resolver.doors.listening import PortUnavailable
     from resolver.doors.tcp import open_tcp
     from resolver.doors.udp import open_udp
-    from tests.fakes_resolver import World
+    from tests.resolver.fakes import World
 
     logging.basicConfig(level=logging.WARNING)
     world = World()

@@ -70,8 +70,8 @@ def main() -> None:
     from resolver.forwarding.forwarder import Forwarder
     from resolver.forwarding.upstreams import Upstream
     from resolver.transfers.transfers import Transfers
-    from tests.fakes_api import World as ApiWorld
-    from tests.fakes_resolver import FakeSource, World
+    from tests.resolver.api.fakes import World as ApiWorld
+    from tests.resolver.fakes import FakeSource, World
 
     logging.basicConfig(level=logging.WARNING)
     options = json.loads(sys.argv[1])

@@ -8,7 +8,7 @@ import pytest
 from OpenSSL import SSL
 
 from resolver.doors.certificate import MAX_FILE, Certificate, CertificateError, Encryption
-from tests.certificates import make_certificate
+from tests.resolver.doors.certificates import make_certificate
 
 
 def refusal(certificate, key) -> str:

@@ -21,9 +21,9 @@ from resolver.dns.asker import Asker
 from resolver.doors.doh_json import BadQuestion, query_packet, read_fields, reply_json
 from resolver.doors.doh_pages import JSON, WIRE, answer
 from resolver.doors.http_values import HttpReply, HttpRequest
-from tests.certificates import make_certificate
-from tests.fakes_resolver import World
+from tests.resolver.doors.certificates import make_certificate
 from tests.resolver.doors.every_door import doors
+from tests.resolver.fakes import World
 
 ALICE = dns.message.make_query("alice.bs", "TXT", use_edns=0, id=0)
 ASKER = Asker("192.0.2.7", encrypted=True)

@@ -32,8 +32,8 @@ from resolver.doors.http2 import (
     Http2,
 )
 from resolver.doors.http_values import HttpReply, HttpRequest
-from tests.certificates import make_certificate
 from tests.conftest import ROOT
+from tests.resolver.doors.certificates import make_certificate
 from tests.resolver.doors.every_door import doors
 from tests.resolver.doors.http2_frames import (
     ATTACKS,

@@ -12,7 +12,7 @@ from resolver.dns.asker import Asker
 from resolver.dns.cache import ReplyCache
 from resolver.dns.zones import Zones
 from resolver.doors.query_log import LoggingResolver, question_text
-from tests.fakes_resolver import FakeSource, World
+from tests.resolver.fakes import FakeSource, World
 
 UDP = 1232
 

@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 
 from resolver.doors.listening import PortUnavailable, tcp_socket
 from resolver.doors.tcp import BURST, DnsConnections
-from tests.fakes_resolver import World
+from tests.resolver.fakes import World
 
 QUERY = dns.message.make_query("alice.bs", "TXT", id=4242).to_wire()
 

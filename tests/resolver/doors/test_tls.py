@@ -13,7 +13,7 @@ import dns.message
 import dns.query
 import pytest
 
-from tests.certificates import make_certificate
+from tests.resolver.doors.certificates import make_certificate
 from tests.resolver.doors.every_door import doors
 
 ALICE = dns.message.make_query("alice.bs", "TXT", use_edns=0)

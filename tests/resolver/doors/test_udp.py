@@ -11,7 +11,7 @@ import pytest
 
 from resolver.doors.listening import PortUnavailable, allow_open_files, make_room, udp_socket
 from resolver.doors.udp import BURST, open_udp
-from tests.fakes_resolver import World, errors
+from tests.resolver.fakes import World, errors
 
 
 class Readers:

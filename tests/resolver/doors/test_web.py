@@ -9,7 +9,7 @@ from twisted.internet.testing import StringTransport
 
 from resolver.api.door import MOST_OF_LOOPBACK, MOST_OF_ONE, ApiFactory, HostNames
 from resolver.doors.web import MAX_CONNECTIONS, REQUEST_TIMEOUT
-from tests.fakes_api import World
+from tests.resolver.api.fakes import World
 
 REQUEST = b"GET /v1/ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

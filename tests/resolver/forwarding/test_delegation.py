@@ -26,8 +26,8 @@ from resolver.forwarding.delegation import delegation_of, end_of, within_cut
 from resolver.forwarding.forwarder import Forwarder
 from resolver.forwarding.query import Question
 from resolver.forwarding.upstreams import Upstream
-from tests.authority import serving
-from tests.fakes_resolver import World, errors, lines
+from tests.resolver.fakes import World, errors, lines
+from tests.resolver.forwarding.authority import serving
 
 SOA = "sub.alice.bs. 300 IN SOA ns.sub.alice.bs. mail.sub.alice.bs. 1 3600 600 86400 120"
 

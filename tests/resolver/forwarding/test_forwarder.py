@@ -23,8 +23,8 @@ from resolver.forwarding.forwarder import Forwarder
 from resolver.forwarding.plain import MAX_STRANGE
 from resolver.forwarding.query import Question
 from resolver.forwarding.upstreams import Upstream
-from tests.authority import Authority, serving, silent_port
-from tests.fakes_resolver import World, errors, lines
+from tests.resolver.fakes import World, errors, lines
+from tests.resolver.forwarding.authority import Authority, serving, silent_port
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
 

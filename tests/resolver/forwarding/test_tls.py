@@ -14,8 +14,8 @@ from resolver.forwarding.forwarder import Forwarder
 from resolver.forwarding.query import Question
 from resolver.forwarding.tls import TlsUpstream, client_context
 from resolver.forwarding.upstreams import Upstream
-from tests.authority import Authority, serving, serving_tls
-from tests.certificates import make_certificate
+from tests.resolver.doors.certificates import make_certificate
+from tests.resolver.forwarding.authority import Authority, serving, serving_tls
 
 NAME = "dns.test"
 

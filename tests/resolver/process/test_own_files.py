@@ -16,7 +16,7 @@ from resolver.process import pidfile
 from resolver.process.own_files import open_own, write_own
 from resolver.process.pidfile import AlreadyRunning, PidFile
 from resolver.settings.settings import load
-from tests.fakes_process import environment
+from tests.resolver.daemon.daemon_process import environment
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
 

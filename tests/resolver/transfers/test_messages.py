@@ -27,9 +27,9 @@ from resolver.dns.chase import Freshness
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.doors.tcp import DnsConnections
 from resolver.transfers.transfers import MAX_AT_ONCE
-from tests.certificates import make_certificate
-from tests.fakes_resolver import HEIGHT, World, errors
+from tests.resolver.doors.certificates import make_certificate
 from tests.resolver.doors.every_door import doors
+from tests.resolver.fakes import HEIGHT, World, errors
 
 FRIENDS = [ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("127.0.0.0/8")]
 

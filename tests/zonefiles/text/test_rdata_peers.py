@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fronts import program as path_of
+from tests.resolver.fronts import program as path_of
 from zonefiles.text.rdata import is_loaded_everywhere
 from zonefiles.text.zonefile import parse_zonefile
 

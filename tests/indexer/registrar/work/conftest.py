@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.fakes_registrar import World, fast_folder, template
+from tests.indexer.registrar.fakes import World, fast_folder, template
 from tests.indexer.registrar.work.office import Office
 
 

@@ -7,7 +7,7 @@ from embit.hashes import hash160
 from indexer.registrar.planning.wishes import RegisterName
 from indexer.registrar.work.orders import Orders
 from indexer.wallet.coins import Coin
-from tests.fakes_registrar import RingSigner, World, person_key
+from tests.indexer.registrar.fakes import RingSigner, World, person_key
 
 CONTENT = b"$ORIGIN bob.id\n@ A 192.0.2.1\n"
 DIGEST = hash160(CONTENT)

@@ -3,7 +3,7 @@
 from indexer.networks import SANDBOX
 from indexer.protocol.names import hash_name
 from indexer.protocol.operations import Preorder, Register
-from tests.fakes_registrar import World, person_key, send
+from tests.indexer.registrar.fakes import World, person_key, send
 
 RIVAL = person_key("other")
 

@@ -12,7 +12,7 @@ from indexer.wallet.coins import Coin
 from indexer.wallet.keys import KeyRing, multisig_script, script_of_redeem_script
 from indexer.wallet.offline import Offline
 from indexer.wallet.psbt import sign_psbt
-from tests.fakes_registrar import BIG, person_key
+from tests.indexer.registrar.fakes import BIG, person_key
 from tests.indexer.registrar.work.office import (
     CONTENT,
     DIGEST,

@@ -21,7 +21,7 @@ from indexer.registrar.planning.wishes import (
 )
 from indexer.registrar.work.jobs import Job, State
 from indexer.wallet.signers import WalletLocked
-from tests.fakes_registrar import (
+from tests.indexer.registrar.fakes import (
     DIGEST,
     OWNER,
     POOR,

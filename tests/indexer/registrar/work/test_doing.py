@@ -15,7 +15,7 @@ from indexer.sandbox.blocks import serialize
 from indexer.wallet.coins import Unsigned
 from indexer.wallet.psbt import sign_psbt, signed_transaction, write_psbt
 from indexer.wallet.signers import NeedsSignature, WalletLocked
-from tests.fakes_registrar import DIGEST, OWNER, POOR, RingSigner, World, made_world
+from tests.indexer.registrar.fakes import DIGEST, OWNER, POOR, RingSigner, World, made_world
 from tests.indexer.registrar.work.rival import ours_burnt, rival_takes, waiting
 
 BEGINS = made_world

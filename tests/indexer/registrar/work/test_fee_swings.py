@@ -22,7 +22,7 @@ from indexer.wallet.key_file import KeyFile
 from indexer.wallet.keys import Key, KeyRing
 from indexer.wallet.node_coins import NodeCoins
 from indexer.wallet.node_wallet import NodeWallet
-from tests.fakes_registrar import World, fast_folder
+from tests.indexer.registrar.fakes import World, fast_folder
 from tests.rings import times
 
 RATES = (1, 10, 100, 1000)

@@ -8,7 +8,7 @@ from indexer.registrar.planning.steps import StepKind
 from indexer.registrar.planning.wishes import RegisterName
 from indexer.registrar.work.jobs import State
 from indexer.wallet.signers import InsufficientFunds
-from tests.fakes_registrar import POOR, World, made_world
+from tests.indexer.registrar.fakes import POOR, World, made_world
 
 BEGINS = made_world
 

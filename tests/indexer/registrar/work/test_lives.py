@@ -26,7 +26,7 @@ from indexer.wallet.key_file import KeyFile
 from indexer.wallet.key_storage import load_keys, make_keys
 from indexer.wallet.node_coins import NodeCoins
 from indexer.wallet.node_wallet import NodeWallet
-from tests.fakes_registrar import World, person_key
+from tests.indexer.registrar.fakes import World, person_key
 
 CONTENT, LATER = b"$ORIGIN bob.id\n@ A 192.0.2.1\n", b"$ORIGIN bob.id\n@ A 192.0.2.2\n"
 STRANGER = person_key("a stranger").script

@@ -2,7 +2,7 @@
 
 from indexer.registrar.planning.wishes import UpdateName
 from indexer.registrar.work.jobs import State
-from tests.fakes_registrar import DIGEST, OWNER, World, made_world
+from tests.indexer.registrar.fakes import DIGEST, OWNER, World, made_world
 
 BEGINS = made_world
 

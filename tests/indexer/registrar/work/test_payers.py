@@ -14,7 +14,7 @@ from indexer.registrar.planning.wishes import (
     UpdateName,
 )
 from indexer.wallet.signers import NoLegacyAddresses
-from tests.fakes_registrar import person_key
+from tests.indexer.registrar.fakes import person_key
 from tests.indexer.registrar.work.office import CONTENT, DIGEST, OTHER, REGISTER, STRANGER
 
 

@@ -17,7 +17,7 @@ from indexer.registrar.work.orders import Orders
 from indexer.registrar.work.underway import PATIENCE
 from indexer.wallet.node_wallet import NodeWallet
 from indexer.wallet.signers import Payment
-from tests.fakes_registrar import PAYER, POOR, World
+from tests.indexer.registrar.fakes import PAYER, POOR, World
 
 MONEY = 50_000_000
 

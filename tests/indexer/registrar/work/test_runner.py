@@ -13,7 +13,7 @@ from indexer.registrar.planning.wishes import RegisterName, UpdateName
 from indexer.registrar.work.doing import Doing
 from indexer.registrar.work.jobs import State
 from indexer.registrar.work.journal import JournalError
-from tests.fakes_registrar import DIGEST, OWNER, PAYER, World, made_world
+from tests.indexer.registrar.fakes import DIGEST, OWNER, PAYER, World, made_world
 from tests.indexer.registrar.work.rival import waiting
 
 BEGINS = made_world

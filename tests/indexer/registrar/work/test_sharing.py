@@ -20,7 +20,7 @@ from indexer.registrar.work.sharing import (
 )
 from indexer.wallet.coins import Coin
 from indexer.wallet.signers import InsufficientFunds, Payment
-from tests.fakes_registrar import OWNER, PAYER, POOR, World
+from tests.indexer.registrar.fakes import OWNER, PAYER, POOR, World
 
 AMOUNT = 200_000
 MANY = 9

@@ -9,7 +9,7 @@ from indexer.networks import SANDBOX
 from indexer.registrar.planning.wishes import RegisterName
 from indexer.registrar.work.jobs import State
 from indexer.registrar.work.unindexed import Unindexed
-from tests.fakes_registrar import DIGEST, World, made_world
+from tests.indexer.registrar.fakes import DIGEST, World, made_world
 from tests.indexer.registrar.work.rival import ours_burnt, rival_registers, waiting
 
 BEGINS = made_world

@@ -8,13 +8,13 @@ import pytest
 from resolver import blockstore_cli
 from resolver.settings import settings
 from tests.conftest import ROOT
-from tests.man_pages import FOLDER, PROGRAMS, page
+from tests.resolver.man_pages import FOLDER, PROGRAMS, page
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_page_says_what_the_program_says(name: str) -> None:
     written = (FOLDER / f"{name}.1").read_text("utf-8")
-    assert written == page(name), "write it anew: python -m tests.man_pages"
+    assert written == page(name), "write it anew: python -m tests.resolver.man_pages"
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -36,8 +36,8 @@ from indexer.protocol.records import Phase
 from indexer.registrar.planning.compose import Coin, compose
 from indexer.table.table import NameTable, Snapshot
 from indexer.wallet.keys import Key, KeyRing
-from tests.bcoin import Bcoin, needs_bcoin
-from tests.fakes import BUCKETS
+from tests.indexer.fakes import BUCKETS
+from tests.indexer.node.bcoin import Bcoin, needs_bcoin
 
 pytestmark = [pytest.mark.live, needs_bcoin, pytest.mark.timeout(120)]
 

@@ -19,7 +19,7 @@ from indexer.wallet.node_wallet import NodeWallet
 from indexer.wallet.offline import Offline
 from indexer.wallet.psbt import combine, sign_psbt, signed_transaction
 from indexer.wallet.signers import NeedsSignature, NoWallet, SignerError
-from tests.bcoin import Bcoin, needs_bcoin
+from tests.indexer.node.bcoin import Bcoin, needs_bcoin
 
 pytestmark = [pytest.mark.live, needs_bcoin, pytest.mark.timeout(90)]
 

@@ -7,7 +7,7 @@ import pytest
 
 from indexer.sandbox.node import SandboxNode
 from resolver.sandbox.founding import MINER
-from tests.fakes_process import Blockstored
+from tests.resolver.daemon.daemon_process import Blockstored
 
 pytestmark = [pytest.mark.live]
 

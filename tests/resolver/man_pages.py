@@ -1,6 +1,6 @@
 """The manual pages of both programs, written from their own help.
 
-``python -m tests.man_pages`` writes them anew; a test holds them to what the programs say.
+``python -m tests.resolver.man_pages`` writes them anew; a test holds them to what the programs say.
 """
 
 import inspect

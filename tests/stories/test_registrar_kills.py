@@ -19,7 +19,7 @@ from indexer.registrar.work.jobs import Job, State, Step
 from indexer.registrar.work.journal import Journal
 from indexer.sandbox.node import SandboxNode
 from tests.conftest import ROOT
-from tests.fakes_registrar import CONTENT, DIGEST, PAYER, made_world, person_key
+from tests.indexer.registrar.fakes import CONTENT, DIGEST, PAYER, made_world, person_key
 from tests.rings import times
 
 KILLS = times(4, 16, 80)
@@ -36,7 +36,13 @@ class Program:
     def __init__(self, node: SandboxNode, folder: Path) -> None:
         self.node = node
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.registrar_process", str(node.port), str(folder)],
+            [
+                sys.executable,
+                "-m",
+                "tests.indexer.registrar.registrar_process",
+                str(node.port),
+                str(folder),
+            ],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             start_new_session=True,

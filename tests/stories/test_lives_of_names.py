@@ -17,8 +17,8 @@ import pytest
 from indexer.networks import BLOCKS_PER_DAY, SANDBOX
 from indexer.wallet.key_storage import load_keys
 from resolver.sandbox.founding import MINER
-from tests.neighbours import PATIENCE, TERMS, Neighbours
 from tests.rings import times
+from tests.stories.neighbours import PATIENCE, TERMS, Neighbours
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(170)]
 

@@ -1,7 +1,7 @@
 """A small world behind the HTTP API, and a program that serves it on a port of its own.
 
-Run as ``python -m tests.fakes_api [FOLDER]``: prints the port, serves there, and on the socket of
-FOLDER, until its standard input closes.
+Run as ``python -m tests.resolver.api.fakes [FOLDER]``: prints the port, serves there, and on the
+socket of FOLDER, until its standard input closes.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from indexer.table.pages import PAGE
 from indexer.table.snapshot import Holder, Snapshot
 from resolver.api.pages import Behind, Pages
 from resolver.dns.chase import Freshness
-from tests.fakes_resolver import BLOCK_TIME, name_record
 from tests.indexer.protocol.ledger import opened
+from tests.resolver.fakes import BLOCK_TIME, name_record
 from zonefiles.text.zonefile import value_hash
 
 HEIGHT = 1000

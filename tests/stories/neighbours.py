@@ -25,7 +25,7 @@ from indexer.sandbox.switches import Switches
 from resolver.process import own_socket
 from resolver.sandbox.founding import MINER
 from tests.conftest import ROOT
-from tests.fakes_process import Blockstored, environment
+from tests.resolver.daemon.daemon_process import Blockstored, environment
 
 SPACING = 1  # seconds of the clock of the chain between blocks
 MATURITY = 100

@@ -19,7 +19,7 @@ from indexer.networks import SANDBOX
 from indexer.table.level import plyvel
 from indexer.table.table import NameTable, TableError
 from tests.conftest import ROOT
-from tests.crashing import Writer, follower_of, load
+from tests.indexer.following.crashing import Writer, follower_of, load
 from tests.rings import times
 
 KILLS = times(5, 20, 100)
@@ -134,7 +134,7 @@ def test_a_kill_at_any_moment_loses_nothing_but_time(tmp_path: Path) -> None:
 def _index_until_killed(chain: Path, path: Path, seconds: float) -> tuple[bool, int]:
     """Whether it was killed before its end, and the height that it had reached."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "tests.crashing", str(chain), str(path)],
+        [sys.executable, "-m", "tests.indexer.following.crashing", str(chain), str(path)],
         stdout=subprocess.PIPE,
         cwd=ROOT,
     )
@@ -163,7 +163,7 @@ import resource, sys
 from pathlib import Path
 from indexer.table.table import NameTable, TableError
 from indexer.networks import SANDBOX
-from tests.crashing import follower_of, load
+from tests.indexer.following.crashing import follower_of, load
 
 node, path, room = load(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3])
 whole, node.blocks = node.blocks, node.blocks[:40]

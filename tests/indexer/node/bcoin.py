@@ -24,7 +24,7 @@ from indexer.bitcoin.transactions import script_address
 from indexer.networks import REGTEST
 from tests.conftest import ROOT
 
-PROGRAM = ROOT / "tests" / "node" / "node_modules" / "bcoin" / "bin" / "node"
+PROGRAM = ROOT / "tests" / "bcoin_npm" / "node_modules" / "bcoin" / "bin" / "node"
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 API_KEY = "only-for-tests"
@@ -38,7 +38,7 @@ def why_not() -> str | None:
     if shutil.which("node") is None:
         return "node is not installed; the live tests of a real Bitcoin node need Node.js"
     if not PROGRAM.exists():
-        return "bcoin is not installed; run `npm ci` in tests/node as .ci/run does"
+        return "bcoin is not installed; run `npm ci` in tests/bcoin_npm as .ci/run does"
     return None
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.api_cases import Cases
-from tests.fakes_process import environment
+from tests.resolver.api.api_cases import Cases
+from tests.resolver.daemon.daemon_process import environment
 from tests.rings import times
-from tests.test_sandbox_story import Box
+from tests.stories.test_sandbox_story import Box
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 

@@ -1,6 +1,6 @@
 """Two whole services in one process, started, failed, stopped and started anew; prints what it saw.
 
-Run as ``python -m tests.two_services FOLDER NODE_URL``.
+Run as ``python -m tests.stories.two_services FOLDER NODE_URL``.
 """
 
 import asyncio

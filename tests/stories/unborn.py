@@ -1,8 +1,8 @@
 """A ``blockstored`` that has read its modules and waits: becomes a daemon for each line it hears.
 
 Reading modules takes longer than all else that a daemon does at its start, and nothing can go
-wrong there; so who starts one often starts this once. Run as a program, ``python -m tests.unborn``
-reads command lines as JSON from its input and answers each with the process id of the daemon that
+wrong there; so who starts one often starts this once. Run as a program,
+``python -m tests.stories.unborn`` reads command lines as JSON from its input and answers each with the process id of the daemon that
 it has become; it ends when its input ends.
 """
 
@@ -23,7 +23,7 @@ import resolver.daemon.run
 import resolver.service  # noqa: F401 - so that it is read
 from resolver import blockstored as daemon
 from tests.conftest import ROOT
-from tests.fakes_process import environment
+from tests.resolver.daemon.daemon_process import environment
 
 
 class Unborn:
@@ -31,7 +31,7 @@ class Unborn:
 
     def __init__(self, home: Path) -> None:
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "tests.unborn"],
+            [sys.executable, "-m", "tests.stories.unborn"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment({"HOME": str(home)}),

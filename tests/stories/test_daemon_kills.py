@@ -21,10 +21,10 @@ from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.table.table import NameTable
 from tests.benchmarks.chain import MinedBlock, SyntheticChain
-from tests.fakes_process import Blockstored
+from tests.indexer.node.served_chain import ServedChain
+from tests.resolver.daemon.daemon_process import Blockstored
 from tests.rings import times
-from tests.served_chain import ServedChain
-from tests.unborn import Unborn, children_of, stacks_of, threads_of, wait_gone
+from tests.stories.unborn import Unborn, children_of, stacks_of, threads_of, wait_gone
 
 pytestmark = [pytest.mark.live]
 

@@ -14,7 +14,7 @@ import pytest
 
 from indexer.networks import SANDBOX
 from indexer.wallet.key_storage import load_keys, make_keys
-from tests.neighbours import Neighbours
+from tests.stories.neighbours import Neighbours
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 

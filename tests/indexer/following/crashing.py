@@ -1,7 +1,7 @@
 """A chain of names in a file, and the program that indexes it until it is done or killed.
 
-Run as a program: ``python -m tests.crashing CHAIN TABLE`` says "up" when it begins and "done" when
-the index has caught up.
+Run as a program: ``python -m tests.indexer.following.crashing CHAIN TABLE`` says "up" when it begins
+and "done" when the index has caught up.
 """
 
 import pickle
@@ -11,8 +11,8 @@ from pathlib import Path
 from indexer.following.follower import Follower
 from indexer.networks import SANDBOX
 from indexer.table.table import NameTable
-from tests import fakes
-from tests.fakes import FakeNode, Person
+from tests.indexer import fakes
+from tests.indexer.fakes import FakeNode, Person
 
 PAYER, REVEALER, ALICE, BOB = (Person(name) for name in ("payer", "revealer", "alice", "bob"))
 

@@ -35,8 +35,8 @@ from indexer.wallet.coins import Coin, Unsigned
 from indexer.wallet.keys import Key, KeyRing
 from indexer.wallet.payment import compose_payment
 from indexer.wallet.signers import Payment, spends_any
-from tests import fakes
-from tests.fakes import Person
+from tests.indexer import fakes
+from tests.indexer.fakes import Person
 
 BIG, SMALL, TINY = 50_000_000, 1_000_000, 100_000
 """Satoshis of coins; a tiny one pays for a registration, but not for a preorder."""

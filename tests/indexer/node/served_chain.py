@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from indexer.bitcoin.transactions import hash_hex
 from indexer.networks import SANDBOX
-from tests.fakes_node import ErrorReply, FakeNode
+from tests.indexer.node.fakes import ErrorReply, FakeNode
 
 DEADLINE = 60.0
 

@@ -12,8 +12,8 @@ import pytest
 from resolver.process import pidfile
 from tests.benchmarks.chain import MinedBlock, SyntheticChain
 from tests.conftest import ROOT
-from tests.fakes_process import DEADLINE, Blockstored
-from tests.served_chain import ServedChain
+from tests.indexer.node.served_chain import ServedChain
+from tests.resolver.daemon.daemon_process import DEADLINE, Blockstored
 
 pytestmark = [pytest.mark.live]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.fakes_process import environment
+from tests.resolver.daemon.daemon_process import environment
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 

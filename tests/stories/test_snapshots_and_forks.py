@@ -18,8 +18,8 @@ from indexer.protocol.operations import Operation
 from indexer.protocol.schema import UNDO_BLOCKS
 from indexer.sandbox.node import SandboxNode
 from resolver.sandbox.founding import LARGE_COIN, MINER, SPACING, Purse, sandbox_key
-from tests import fakes
-from tests.fakes_process import DEADLINE, Blockstored
+from tests.indexer import fakes
+from tests.resolver.daemon.daemon_process import DEADLINE, Blockstored
 from zonefiles.text.zonefile import value_hash
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]

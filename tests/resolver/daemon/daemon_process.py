@@ -48,10 +48,10 @@ def run_module(
 
 @contextmanager
 def serving_world(*folder: Path) -> Iterator[int]:
-    """The port of an API over a ``tests.fakes_api.World`` in a process of its own, which also
-    answers on the socket of ``folder``."""
+    """The port of an API over a ``tests.resolver.api.fakes.World`` in a process of its own,
+    which also answers on the socket of ``folder``."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "tests.fakes_api", *map(str, folder)],
+        [sys.executable, "-m", "tests.resolver.api.fakes", *map(str, folder)],
         env=environment(),
         cwd=ROOT,
         stdin=subprocess.PIPE,

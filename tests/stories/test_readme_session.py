@@ -1,6 +1,6 @@
 """The session in the README, run against a new sandbox: what it shows is what it prints.
 
-``python -m tests.test_readme_session`` writes the README's session anew.
+``python -m tests.stories.test_readme_session`` writes the README's session anew.
 """
 
 import os
@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.fakes_process import environment
-from tests.test_sandbox_story import Box
+from tests.resolver.daemon.daemon_process import environment
+from tests.stories.test_sandbox_story import Box
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 

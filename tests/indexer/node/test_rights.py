@@ -6,8 +6,8 @@ import pytest
 
 from indexer.node.capabilities import RPC_METHODS
 from tests.benchmarks.chain import SyntheticChain
-from tests.fakes_process import Blockstored
-from tests.served_chain import ServedChain
+from tests.indexer.node.served_chain import ServedChain
+from tests.resolver.daemon.daemon_process import Blockstored
 
 pytestmark = [pytest.mark.live]
 

@@ -42,8 +42,8 @@ from resolver.sandbox.founding import (
     Purse,
     sandbox_key,
 )
-from tests.fakes import BUCKETS
-from tests.fakes_process import Blockstored
+from tests.indexer.fakes import BUCKETS
+from tests.resolver.daemon.daemon_process import Blockstored
 from zonefiles.dht.node import DHT_MAX_VALUE
 from zonefiles.text.zonefile import value_hash
 

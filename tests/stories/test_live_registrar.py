@@ -22,9 +22,9 @@ from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.wallet.key_storage import make_keys
 from resolver.sandbox.founding import MINER
-from tests.bcoin import API_KEY, Bcoin, needs_bcoin
-from tests.fakes_process import Blockstored
-from tests.neighbours import ENDED, PATIENCE, TERMS, Json, Keeper
+from tests.indexer.node.bcoin import API_KEY, Bcoin, needs_bcoin
+from tests.resolver.daemon.daemon_process import Blockstored
+from tests.stories.neighbours import ENDED, PATIENCE, TERMS, Json, Keeper
 
 pytestmark = [pytest.mark.live, needs_bcoin, pytest.mark.timeout(170)]
 

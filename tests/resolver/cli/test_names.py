@@ -20,8 +20,8 @@ from resolver.cli.asking import Daemon
 from resolver.refusals import Refusal
 from resolver.words import VERSION
 from tests.conftest import ROOT
-from tests.fakes_api import BYTES, HEIGHT, SWIFT
-from tests.fakes_process import environment, run_module, serving_world
+from tests.resolver.api.fakes import BYTES, HEIGHT, SWIFT
+from tests.resolver.daemon.daemon_process import environment, run_module, serving_world
 from zonefiles.text.zonefile import value_hash
 
 LOOKUP = """{

@@ -1,7 +1,7 @@
 """A registrar in a process of its own, to be killed.
 
-Run as a program: ``python -m tests.registrar_process PORT FOLDER`` says "up" when it begins, and
-"done" when no job is open any more. The folder holds the node's chain with its cookie, the index
+Run as a program: ``python -m tests.indexer.registrar.registrar_process PORT FOLDER`` says "up" when it
+begins, and "done" when no job is open any more. The folder holds the node's chain with its cookie, the index
 and the journal.
 """
 
@@ -18,7 +18,7 @@ from indexer.table.table import NameTable
 from indexer.wallet.key_file import KeyFile
 from indexer.wallet.keys import KeyRing
 from indexer.wallet.node_coins import NodeCoins
-from tests.fakes_registrar import person_key
+from tests.indexer.registrar.fakes import person_key
 
 PAUSE = 0.005
 
