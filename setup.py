@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 setup(
     name="blockstore",
-    version="0.1.0",
+    version="0.2.0",
     description="A key-value store on Bitcoin, served as DNS",
     long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",

@@ -10,7 +10,7 @@ from typing import Any
 
 from indexer.following.progress import Progress
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 PID_NAME = "blockstored.pid"
 STATUS_NAME = "blockstored.json"
 """Both lie in the working directory while a daemon runs."""

@@ -1,4 +1,4 @@
-"""Answer to a packet that fits.
+"""An answer as bytes that fit: sections, truncation, our OPT (NSID, keepalive, padding).
 
 The only file that knows dnslib, which no packet from outside reaches. What must stay true:
 - a reply is never longer than allowed;

@@ -1,9 +1,9 @@
 """A ``blockstored`` that has read its modules and waits: becomes a daemon for each line it hears.
 
 Reading modules takes longer than all else that a daemon does at its start, and nothing can go
-wrong there; so who starts one often starts this once. Run as a program,
-``python -m tests.stories.unborn`` reads command lines as JSON from its input and answers each with the process id of the daemon that
-it has become; it ends when its input ends.
+wrong there; so who starts one often starts this once. Run as a program, ``python -m
+tests.stories.unborn`` reads command lines as JSON from its input and answers each with the
+process id of the daemon that it has become; it ends when its input ends.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What one source may do to us: its share of answers, and how long a liar is shunned.
+"""Two counters of a source: its rate, and how long a liar is shunned; ``protocol`` says for what.
 
 Pure: the time (seconds, any origin, never backwards) is an argument. What must stay true: the
 memory is bounded however many sources there are, and forged ones push out only each other's.

@@ -1,7 +1,7 @@
 """A chain of names in a file, and the program that indexes it until it is done or killed.
 
-Run as a program: ``python -m tests.indexer.following.crashing CHAIN TABLE`` says "up" when it begins
-and "done" when the index has caught up.
+Run as a program: ``python -m tests.indexer.following.crashing CHAIN TABLE`` says "up" when it
+begins and "done" when the index has caught up.
 """
 
 import pickle

@@ -1,8 +1,8 @@
 """A registrar in a process of its own, to be killed.
 
-Run as a program: ``python -m tests.indexer.registrar.registrar_process PORT FOLDER`` says "up" when it
-begins, and "done" when no job is open any more. The folder holds the node's chain with its cookie, the index
-and the journal.
+Run as a program: ``python -m tests.indexer.registrar.registrar_process PORT FOLDER`` says "up"
+when it begins, and "done" when no job is open any more. The folder holds the node's chain with
+its cookie, the index and the journal.
 """
 
 import sys
