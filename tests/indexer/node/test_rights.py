@@ -11,10 +11,7 @@ from tests.resolver.daemon.daemon_process import Blockstored
 
 pytestmark = [pytest.mark.live]
 
-OTHERWISE = {
-    "getrawtransaction",  # what blocks spend, where the node has an index of all transactions
-    "sendrawtransaction",
-}
+OTHERWISE = {"sendrawtransaction"}  # nothing is paid here
 
 
 def test_a_daemon_asks_for_all_of_the_whitelist_and_for_nothing_else(tmp_path: Path) -> None:
