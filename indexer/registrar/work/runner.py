@@ -15,6 +15,7 @@ from typing import Protocol
 from indexer.networks import Network
 from indexer.node.failures import NodeError, NodeUnavailable
 from indexer.node.node import ChainInfo
+from indexer.protocol.rows import DamagedRow
 from indexer.protocol.schema import UNDO_BLOCKS
 from indexer.registrar.planning.fees import FeeRate, ask_fee_rate
 from indexer.registrar.work import doing, looking
@@ -29,6 +30,7 @@ from indexer.registrar.work.reopening import turned_by_chain
 from indexer.registrar.work.seen import Seen, Standing
 from indexer.registrar.work.unindexed import Node as BlockNode
 from indexer.registrar.work.unindexed import Unindexed
+from indexer.table.level import TableError
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.signers import Signer
 
@@ -127,8 +129,8 @@ class Runner:
                     self._advance(job.id, present)
                 elif self._is_watched(job, present.height):
                     self._recheck(job.id)
-            except NodeUnavailable as failure:
-                self.trouble = str(failure)
+            except (NodeUnavailable, TableError, DamagedRow) as failure:
+                self.trouble = str(failure)  # of no use to the other jobs either
                 return
             except (NodeError, JournalError) as failure:
                 said = str(failure)

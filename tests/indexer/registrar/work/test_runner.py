@@ -9,10 +9,13 @@ import pytest
 
 from indexer.networks import SANDBOX
 from indexer.node.node import NodeUnavailable
+from indexer.protocol.rows import DamagedRow
 from indexer.registrar.planning.wishes import RegisterName, UpdateName
+from indexer.registrar.work import looking
 from indexer.registrar.work.doing import Doing
 from indexer.registrar.work.jobs import State
 from indexer.registrar.work.journal import JournalError
+from indexer.table.level import TableDamaged
 from tests.indexer.registrar.fakes import DIGEST, OWNER, PAYER, World, made_world
 from tests.indexer.registrar.work.rival import waiting
 
@@ -42,6 +45,26 @@ def test_at_debug_every_step_of_a_job_is_a_line(
     said = [one.getMessage() for one in caplog.records if one.levelno == logging.DEBUG]
     assert all(line.startswith(f"job {job_id} at block ") for line in said)
     assert {line.rpartition(" ")[2] for line in said} >= {"Wait", "Publish", "Verify", "Finish"}
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda: TableDamaged(Path("index"), "why"), lambda: DamagedRow("short")]
+)
+def test_over_a_damaged_table_nothing_is_paid_and_one_sentence_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, damage: Any
+) -> None:
+    def refuse(*_: object, **named: object) -> bytes:
+        raise damage()  # each anew: one that is kept would keep the world it passed through
+
+    job_id = world.begin(RegisterName("bob.id"))
+    monkeypatch.setattr(looking, "look", refuse)
+    world.turn()
+    assert world.runner.trouble == str(damage())
+    assert not list(world.job(job_id).attempts())
+    assert not caplog.records
+    monkeypatch.undo()
+    world.run()
+    assert world.job(job_id).state is State.DONE
 
 
 def test_the_registration_spends_the_change_of_its_preorder(world: World) -> None:
