@@ -139,22 +139,26 @@ class Service:
 
     async def _meet_node(self) -> Any:
         """The node, which must be there and on our chain unless the settings say to wait for it."""
+        node = self._node or self._node_of_the_settings()
+        if not self.settings.wait_for_node:
+            await asyncio.to_thread(meet, node, self.index.network)
+        return node
+
+    def _node_of_the_settings(self) -> BitcoinNode:
         settings = self.settings
-        node = self._node or BitcoinNode(
+        node = BitcoinNode(
             settings.node_url,
             user=settings.node_user,
             password=settings.node_password,
             cookie_file=settings.node_cookie_file,
             timeout=settings.node_timeout,
         )
-        if isinstance(node, BitcoinNode) and node.credentials.is_lasting:
+        if node.credentials.is_lasting:
             log.warning(
                 "The password of the node is shown to whoever listens at %s, also while the node is"
                 " down; of a node on this machine its cookie file is safer (node_cookie_file).",
                 node.place,
             )
-        if not settings.wait_for_node:
-            await asyncio.to_thread(meet, node, self.index.network)
         return node
 
     def _follow(self, node: Any) -> None:

@@ -30,6 +30,7 @@ class Box:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.text = ""
+        self.errors = ""
         self.seconds = 0.0
 
     def start(self, *flags: str) -> "Box":
@@ -65,7 +66,7 @@ class Box:
 
     def end(self, number: int) -> int:
         self.process.send_signal(number)
-        self.process.communicate(timeout=PATIENCE)
+        _, self.errors = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode
 
     @property
@@ -223,6 +224,7 @@ def test_its_state_survives_a_stop_and_a_kill(tmp_path: Path) -> None:
     box = Box(tmp_path / "state").start()
     first = box.height
     assert box.end(signal.SIGTERM) == 0
+    assert "WARNING" not in box.errors  # there is nothing that a newcomer could do about it
     box.start()
     assert box.height >= first
     assert "Founding" not in box.text
