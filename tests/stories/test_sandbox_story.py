@@ -20,7 +20,7 @@ from tests.resolver.daemon.daemon_process import environment
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
-READY_WITHIN = 15.0  # the README says seven; machines differ
+READY_WITHIN = 40.0  # the README says twelve; machines differ
 PATIENCE = 60.0  # what a test waits on a busy machine
 
 
