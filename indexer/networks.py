@@ -76,6 +76,8 @@ class Network:
     """Published consensus hashes; all within the heights this project reproduces."""
     import_keyring_size: int = 300
     namespace_reveal_expire: int = BLOCKS_PER_YEAR
+    segwit_prefix: str = "bcrt"
+    """What addresses of segregated witness begin with (BIP 173)."""
     target_spacing: float = 600.0
     """Seconds between blocks, to tell people dates."""
     easiest_bits: int = 0x207FFFFF
@@ -143,6 +145,7 @@ MAINNET = Network(
         height: bytes.fromhex("17ac43c1d8549c3181b200f1bf97eb7d")
         for height in range(373597, 373601)
     },
+    segwit_prefix="bc",
     checkpoints={420518: bytes.fromhex("106d4648661d49e16d103b071e26617e")},
     easiest_bits=0x1D00FFFF,
     retargets=True,
@@ -165,6 +168,7 @@ TESTNET = Network(
     p2sh_version=0xC4,
     epochs=(_NEW_NETWORK_EPOCH,),
     confirmations=6,
+    segwit_prefix="tb",
     easiest_bits=0x1D00FFFF,
     retargets=True,
     easy_when_late=True,

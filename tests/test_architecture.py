@@ -67,8 +67,8 @@ PURE_ROOMS = {
     "indexer/networks": EVERYTHING,
     "indexer/node": "costs replies spent_outputs",
     "indexer/protocol": EVERYTHING,
-    "indexer/registrar/planning": "cautions compose dates outputs plan plan_text purse quote"
-    " refusals steps wishes",
+    "indexer/registrar/planning": "cautions compose dates outputs payments plan plan_text purse"
+    " quote refusals steps wishes",
     "indexer/registrar/work": "actions decide done jobs lost paid renewals reopening"
     " seen sharing underway",
     "indexer/table": "log_file pages snapshot snapshot_file",

@@ -6,10 +6,12 @@ address of another network is never taken for one of ours.
 
 from functools import lru_cache
 
-from embit import base58
+from embit import base58, bech32
 
 from indexer.networks import Network
 
+SEGWIT_PREFIXES = ("bc", "tb", "bcrt")
+"""What addresses of segregated witness begin with, on some network."""
 _OP_RETURN = 0x6A
 _OP_PUSHDATA1, _OP_PUSHDATA4 = 0x4C, 0x4E
 
@@ -82,3 +84,24 @@ def address_script(address: str, network: Network) -> bytes:
     if decoded[0] == network.p2sh_version:
         return p2sh_script(decoded[1:])
     raise ValueError(f"{address} is an address of another network, not of {network.name}")
+
+
+def payment_script(address: str, network: Network) -> bytes:
+    """The scriptPubKey of an address of any kind, those of segregated witness among them (BIP 173,
+    BIP 350); ValueError with a sentence for people."""
+    prefix, mark, _ = address.lower().rpartition("1")
+    if not mark or prefix not in SEGWIT_PREFIXES:
+        return address_script(address, network)
+    if prefix != network.segwit_prefix:
+        raise ValueError(f"{address:.100} is an address of another network, not of {network.name}")
+    version, program = bech32.decode(prefix, address)
+    if version not in (0, 1) or (version == 1 and len(program) != 32):
+        raise ValueError(f"{address!r:.100} is no address: its checksum or its length is wrong")
+    return bytes((0x51 if version else 0, len(program), *program))
+
+
+def payment_address(script: bytes, network: Network) -> str | None:
+    """The address that ``payment_script`` reads as ``script``; None where it has none."""
+    if script[:2] in (b"\x00\x14", b"\x00\x20", b"\x51\x20") and len(script) == 2 + script[1]:
+        return str(bech32.encode(network.segwit_prefix, min(script[0], 1), list(script[2:])))
+    return script_address(script, network)

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from indexer.bitcoin.scripts import payment_address
 from indexer.bitcoin.transactions import (
     CorruptTransaction,
     Transaction,
@@ -390,9 +391,9 @@ class NodeWallet:
             raise NotSigned(f"cannot see what the wallet spends: {failure}; nothing paid") from None
 
     def _address(self, script: bytes) -> str:
-        address = script_address(script, self._network)
+        address = payment_address(script, self._network)
         if address is None:
-            raise NotSigned("the wallet pays to p2pkh and p2sh addresses only; nothing was paid")
+            raise NotSigned("the wallet pays to addresses only, not to scripts; nothing was paid")
         return address
 
     # Keeping coins
