@@ -16,14 +16,14 @@ from typing import Any, ClassVar, NoReturn
 import click
 
 from resolver import refusals
-from resolver.cli.which_daemon import BadPlace, Door, NobodyThere
+from resolver.cli.which_daemon import Door, NotToBeAsked
 from resolver.process.own_socket import Busy
 from resolver.refusals import Refusal
 from resolver.terminal import say
 from resolver.words import CONTEXT, printable
 
 MAX_REPLY = 4 * 2**20
-ASK_FIRST = "see `pending` for whether it was begun, before you try again"
+ASK_FIRST = "see `blockstore-cli pending` for whether it was begun, before you try again"
 
 Json = dict[str, Any]
 Lines = Iterable[str]
@@ -79,10 +79,8 @@ class Daemon:
             response = connection.getresponse()
             status = response.status
             content = response.read(MAX_REPLY + 1)
-        except NobodyThere as error:
-            fail(refusals.NOT_RUNNING, *error.absent)
-        except BadPlace as error:
-            fail(refusals.USAGE, error.sentence, error.hint)
+        except NotToBeAsked as error:
+            fail(error.exit_code, error.sentence, error.hint)
         except Busy:
             self._busy()
         except TimeoutError:
@@ -103,7 +101,7 @@ class Daemon:
             fail(
                 refusals.NOT_RUNNING,
                 f"blockstored at {self.place} cannot be asked ({error.strerror or error})",
-                "see its log, and `blockstored status`",
+                "look at its log, and at what `blockstored status` says",
             )
         except http.client.HTTPException:
             self.nonsense()
@@ -159,9 +157,11 @@ def _is_listing(answer: Any) -> bool:
 
 
 def fail(exit_code: int, sentence: str, hint: str) -> NoReturn:
-    """Say why and what to do next on stderr, and end."""
-    say(f"blockstore-cli: {printable(sentence)}", err=True)
-    say(f"Next: {printable(hint)}", err=True)
+    """Say why and what to do next on stderr, and end; commands are those for the daemon asked."""
+    context = click.get_current_context(silent=True)
+    daemon = context.find_object(Daemon) if context is not None else None
+    for line in (f"blockstore-cli: {sentence}", f"Next: {hint}"):
+        say(printable(daemon.door.completed(line) if daemon else line), err=True)
     sys.exit(exit_code)
 
 

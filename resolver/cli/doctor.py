@@ -43,16 +43,16 @@ def doctor(daemon: Daemon) -> None:
     info = daemon.get("/v1/info")
     checks = [check for examine in _EXAMINATIONS for check in examine(daemon, info)]
     shown = [{key.rstrip("_"): value for key, value in asdict(c).items()} for c in checks]
-    daemon.show({"checks": shown}, lambda _: _lines(checks))
+    daemon.show({"checks": shown}, lambda _: _lines(checks, daemon.door.completed))
     if any(check.is_ == BAD for check in checks):
         sys.exit(refusals.FAILED)
 
 
-def _lines(checks: list[Check]) -> Lines:
+def _lines(checks: list[Check], completed: Callable[[str], str]) -> Lines:
     for check in checks:
         yield f"{check.is_:<4}  {check.of}: {check.saw}"
         if check.advice:
-            yield f"      Next: {check.advice}"
+            yield f"      Next: {completed(check.advice)}"
 
 
 def _daemon(daemon: Daemon, info: Json) -> Iterator[Check]:

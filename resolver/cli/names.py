@@ -363,7 +363,7 @@ def status(daemon: Daemon) -> None:
         "peers": info["dht"]["peers"],
         "error": info["node"]["error"],
     }
-    daemon.show(short, lambda _short: status_lines(info["pid"], info))
+    daemon.show(short, lambda _: map(daemon.door.completed, status_lines(info["pid"], info)))
     if not index["caught_up"] or index["stopped_at"] is not None:
         sys.exit(Refusal.INDEX_BEHIND.exit_code)
 

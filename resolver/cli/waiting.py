@@ -95,7 +95,8 @@ class Waiting:
         fail(
             refusals.LEFT,
             f"{job['id']} is not done yet; blockstored goes on with it by itself",
-            f"see `pending`, or stay with `blockstore-cli resume {job['id']} --wait`",
+            f"`blockstore-cli resume {job['id']} --wait` stays with it; `blockstore-cli pending`"
+            " tells how far it is",
         )
 
     def _hand_over(self, job: Json) -> bool:

@@ -10,17 +10,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from resolver import refusals
 from resolver.process import own_socket, pidfile
 from resolver.process.own_socket import Unreachable
 from resolver.process.places import (
     CONFIG_NAME,
+    NETWORKS,
     PLACES,
     SettingsError,
+    Whereabouts,
     config_path,
     env_name,
-    home_dir,
     usual_dirs,
     working_dir,
 )
@@ -33,27 +35,11 @@ _SANDBOX = "sandbox"
 """The file that marks the folder of a sandbox, and the name of its network."""
 
 
-class Absent(NamedTuple):
-    """Why nobody can be asked, and what to do."""
+class NotToBeAsked(Exception):
+    """Nobody can be asked there: with which exit code that ends, why, and what to do."""
 
-    sentence: str
-    hint: str
-
-
-class NobodyThere(Exception):
-    """There is nobody to ask."""
-
-    def __init__(self, absent: Absent) -> None:
-        self.absent = absent
-        super().__init__(absent.sentence)
-
-
-class BadPlace(Exception):
-    """What was named cannot be used."""
-
-    def __init__(self, sentence: str, hint: str) -> None:
-        self.sentence = sentence
-        self.hint = hint
+    def __init__(self, exit_code: int, sentence: str, hint: str) -> None:
+        self.exit_code, self.sentence, self.hint = exit_code, sentence, hint
         super().__init__(sentence)
 
 
@@ -66,8 +52,12 @@ class Door(Protocol):
         ...
 
     def connected(self, timeout: float, *, secret: bool) -> http.client.HTTPConnection:
-        """A connection; ``secret``: for what only the daemon's user may ask. Raises NobodyThere,
-        BadPlace, and as ``own_socket.connect``."""
+        """A connection; ``secret``: for what only the daemon's user may ask. Raises NotToBeAsked,
+        and as ``own_socket.connect``."""
+        ...
+
+    def completed(self, text: str) -> str:
+        """A message whose commands are those for this daemon."""
         ...
 
 
@@ -84,7 +74,8 @@ class AtPort:
 
     def connected(self, timeout: float, *, secret: bool) -> http.client.HTTPConnection:
         if secret:
-            raise BadPlace(
+            raise NotToBeAsked(
+                refusals.USAGE,
                 "what pays, and what was paid, is only for the daemon's own user, on its machine",
                 "leave --host and --port (and BLOCKSTORE_API_HOST, BLOCKSTORE_API_PORT) away;"
                 " --working-dir says which daemon is meant",
@@ -95,13 +86,15 @@ class AtPort:
         except TimeoutError:
             raise
         except OSError as error:
-            raise NobodyThere(
-                Absent(
-                    f"blockstored does not run at {self.place} ({error.strerror or error})",
-                    "start it with `blockstored start`, or name its place with --host and --port",
-                )
-            ) from None
+            why = f"blockstored does not run at {self.place} ({error.strerror or error})"
+            hint = "start it with `blockstored start`, or name its place with --host and --port"
+            others = own_socket.running_elsewhere(None, os.environ)
+            raise NotToBeAsked(refusals.NOT_RUNNING, *_beside(why, hint, others)) from None
         return connection
+
+    def completed(self, text: str) -> str:
+        told = f"`blockstore-cli --host {self.host} --port {self.port} "
+        return text.replace("`blockstore-cli ", told)
 
 
 @dataclass
@@ -121,14 +114,13 @@ class OwnDaemon:
 
     @property
     def folder(self) -> Path:
-        """The working folder that is meant. Raises BadPlace."""
+        """The working folder that is meant. Raises NotToBeAsked."""
         cwd = Path.cwd()
-        file, must_exist = config_path(self.environ, self.named, cwd)
         try:
-            toml = read_toml(file, must_exist)
-            return working_dir(toml, self.environ, self.named, cwd)
+            return working_dir(self._on_file(cwd), self.environ, self.named, cwd)
         except SettingsError as error:
-            raise BadPlace(error.problems[0], "mend it, or give --working-dir") from None
+            hint = "mend it, or give --working-dir"
+            raise NotToBeAsked(refusals.USAGE, error.problems[0], hint) from None
 
     def connected(self, timeout: float, *, secret: bool) -> http.client.HTTPConnection:
         if isinstance(self.found, AtPort):
@@ -142,6 +134,14 @@ class OwnDaemon:
         self.found = folder
         return connection
 
+    def completed(self, text: str) -> str:
+        if isinstance(self.found, AtPort):
+            return self.found.completed(text)
+        try:
+            return self._whereabouts(self.found or self.folder).completed(text, self.environ)
+        except NotToBeAsked:  # where it is cannot be told
+            return text
+
     def _another(
         self, folder: Path, why: str, timeout: float, secret: bool
     ) -> http.client.HTTPConnection:
@@ -149,56 +149,66 @@ class OwnDaemon:
         runs; or else, to read, whoever is at the usual port."""
         others = own_socket.running_elsewhere(folder, self.environ)
         if self._is_named or any((folder / sign).exists() for sign in _SIGNS_OF_USE):
-            raise NobodyThere(absent(folder, why, others, self.environ))
+            raise self._absent(folder, why, others)
         if len(others) == 1:
             self.found = others[0]
             return self.connected(timeout, secret=secret)
         if others or secret:
-            raise NobodyThere(absent(folder, why, others, self.environ))
+            raise self._absent(folder, why, others)
         usual = AtPort(HOST, PORT)
         try:
             connection = usual.connected(timeout, secret=False)
-        except NobodyThere:
-            raise NobodyThere(absent(folder, why, others, self.environ)) from None
+        except NotToBeAsked:
+            raise self._absent(folder, why, others) from None
         self.found = usual
         return connection
+
+    def _absent(self, folder: Path, why: str, others: list[Path]) -> NotToBeAsked:
+        """What is said where no daemon answers in ``folder``, though ``others`` do in theirs."""
+        pid = _runs_as(folder)
+        if pid is None:
+            sentence = f"blockstored does not run in {folder}" + (f" ({why})" if why else "")
+            hint = "start it with `blockstored start`, or say where it runs with --working-dir"
+            sentence, hint = _beside(sentence, hint, others)
+        else:
+            reason = f" ({why})" if why else ", as it does while it starts"
+            sentence = f"blockstored runs in {folder} as pid {pid} and does not answer{reason}"
+            again = "stop it with `blockstored stop` and start it again; its log says more"
+            hint = again if why else f"wait for it; if that is in vain, {again}"
+        return NotToBeAsked(refusals.NOT_RUNNING, sentence, hint)
+
+    def _whereabouts(self, folder: Path) -> Whereabouts:
+        cwd = Path.cwd()
+        file, was_named = config_path(self.environ, self.named, cwd)
+        try:
+            toml = self._on_file(cwd)
+        except SettingsError:
+            toml = {}
+        usual = {path: name for name, path in zip(NETWORKS, usual_dirs(self.environ), strict=False)}
+        told = self.named.get("network") or self.environ.get(env_name("network"))
+        network = str(told or toml.get("network") or usual.get(folder) or "mainnet")
+        if (folder / _SANDBOX).is_file():
+            network = _SANDBOX
+        return Whereabouts(network, folder, file if was_named else None)
+
+    def _on_file(self, cwd: Path) -> Mapping[str, object]:
+        return read_toml(*config_path(self.environ, self.named, cwd))
 
     @property
     def _is_named(self) -> bool:
         return any(self.named.get(one) or self.environ.get(env_name(one)) for one in PLACES)
 
 
-def absent(folder: Path, why: str, others: "list[Path]", environ: Mapping[str, str]) -> Absent:
-    """What is said where no daemon answers in ``folder``, though ``others`` do in theirs."""
-    pid = _runs_as(folder)
-    if pid is not None:
-        reason = f" ({why})" if why else ", as it does while it starts"
-        sentence = f"blockstored runs in {folder} as pid {pid} and does not answer{reason}"
-        again = f"`blockstored stop --working-dir {folder}` and start it again; its log says more"
-        return Absent(sentence, again if why else f"wait for it; if that is in vain, {again}")
-    sentence = f"blockstored does not run in {folder}" + (f" ({why})" if why else "")
-    start = f"start it with `{starting(folder, environ)}`"
+def _beside(sentence: str, hint: str, others: list[Path]) -> tuple[str, str]:
+    """Both, with the daemons of this user that do run."""
     if not others:
-        return Absent(sentence, f"{start}, or say where it runs with --working-dir")
+        return sentence, hint
     places = ", ".join(map(str, others))
-    return Absent(
+    start = hint.partition(", or ")[0]
+    return (
         f"{sentence}; of yours there runs {places}",
         f"{start}, or name the other with --working-dir {others[0]}",
     )
-
-
-def starting(folder: Path, environ: Mapping[str, str]) -> str:
-    """The command that starts the daemon of ``folder``."""
-    usual = list(usual_dirs(environ))
-    is_sandbox = (folder / _SANDBOX).is_file() or (bool(usual) and folder == usual[-1])
-    words = ["blockstored", "sandbox" if is_sandbox else "start"]
-    home = home_dir(environ)
-    if folder in usual:
-        network = folder.name if home is None or folder != usual[0] else ""
-        words += ["--network", network] if network and not is_sandbox else []
-    else:
-        words += ["--working-dir", str(folder)]
-    return " ".join(words)
 
 
 def _runs_as(folder: Path) -> int | None:

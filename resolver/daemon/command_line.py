@@ -12,7 +12,13 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from resolver.process.places import ENV_PREFIX, SettingsError, config_path, env_name
+from resolver.process.places import (
+    ENV_PREFIX,
+    SettingsError,
+    Whereabouts,
+    config_path,
+    env_name,
+)
 from resolver.settings.file import read_toml
 from resolver.settings.settings import (
     Settings,
@@ -79,7 +85,7 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
     cwd = Path.cwd()
     path, must_exist = config_path(os.environ, flags, cwd)
     try:
-        return load(read_toml(path, must_exist), os.environ, flags, cwd)
+        return _meant(load(read_toml(path, must_exist), os.environ, flags, cwd))
     except SettingsError as error:
         for problem in error.problems:
             say(f"blockstored: {problem}", err=True)
@@ -107,14 +113,32 @@ def working_dir(flags: Mapping[str, Any]) -> Path:
         toml = {}
     try:
         wanted = {key: toml[key] for key in places if key in toml}
-        return load(wanted, environ, flags, cwd).working_dir
+        return _meant(load(wanted, environ, flags, cwd)).working_dir
     except SettingsError as error:
         fail(UNUSABLE, error.problems[0])
 
 
+def _meant(settings: Settings) -> Settings:
+    """The same, whose daemon is from now on the one that messages of this program are about."""
+    click.get_current_context().find_root().obj = settings.whereabouts
+    return settings
+
+
+def completed(text: str) -> str:
+    """A message whose commands are those for the daemon that is meant."""
+    context = click.get_current_context(silent=True)
+    where = context.find_object(Whereabouts) if context is not None else None
+    return text if where is None else where.completed(text, os.environ)
+
+
+def tell(*lines: str) -> None:
+    """Lines on stdout, whose commands are those for the daemon that is meant."""
+    say(*map(completed, lines))
+
+
 def fail(exit_code: int, sentence: str) -> NoReturn:
     """One line on stderr, and the end."""
-    say(f"blockstored: {sentence}", err=True)
+    say(f"blockstored: {completed(sentence)}", err=True)
     sys.exit(exit_code)
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from io import TextIOWrapper
 
 from resolver.process.own_files import open_own
@@ -41,14 +42,22 @@ class LineFormatter(logging.Formatter):
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
-    def __init__(self, secrets: Iterable[str] = (), *, tracebacks: bool = True) -> None:
+    def __init__(
+        self,
+        secrets: Iterable[str] = (),
+        *,
+        tracebacks: bool = True,
+        completed: Callable[[str], str] = str,
+    ) -> None:
+        """``completed`` is given a message whose commands do not say which daemon is meant."""
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._tracebacks = tracebacks
+        self._completed = completed
         self._secrets = sorted((s for s in secrets if s), key=len, reverse=True)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         # What strangers send must not begin a line of its own.
-        record.message = _CONTROLS.sub(_escaped, record.message)[:MAX_LINE]
+        record.message = self._completed(_CONTROLS.sub(_escaped, record.message)[:MAX_LINE])
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -127,6 +136,7 @@ def open_log(settings: Settings, terminal: logging.Handler | None = None) -> Reo
     if terminal is not None:
         outputs.append(terminal)
     secrets = [settings.node_password or ""]
+    completed = partial(settings.whereabouts.completed, environ=os.environ)
     limit = RepeatLimit()
     root = logging.getLogger()
     for old in list(root.handlers):
@@ -136,7 +146,7 @@ def open_log(settings: Settings, terminal: logging.Handler | None = None) -> Reo
     gate.addFilter(limit)
     for output in outputs:
         # A person at the terminal is spared the tracebacks; the file has them.
-        output.setFormatter(LineFormatter(secrets, tracebacks=output is file))
+        output.setFormatter(LineFormatter(secrets, tracebacks=output is file, completed=completed))
     root.addHandler(gate)
     root.setLevel(settings.log_level.upper())
     for name, level in _QUIET.items():

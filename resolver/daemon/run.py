@@ -115,7 +115,7 @@ def run(
     one the log is also written to stderr, by ``stderr`` if given, from ``stderr_level`` on.
     """
     keep_memory()
-    report = _Report(ready_fd)
+    report = _Report(ready_fd, settings)
     terminal = None
     if ready_fd is None:
         terminal = stderr or logging.StreamHandler(sys.stderr)
@@ -129,8 +129,7 @@ def run(
     try:
         pid_file.acquire()
     except AlreadyRunning as error:
-        folder = settings.working_dir
-        return report.failed(f"{error}; stop it with `blockstored stop --working-dir {folder}`")
+        return report.failed(f"{error}; stop it with `blockstored stop`")
     except OSError as error:
         return report.failed(unwritable(error, settings.working_dir, settings.log_file))
     try:
@@ -237,14 +236,15 @@ def _watch_signals(stopping: asyncio.Event, log_file: ReopeningFile) -> None:
 class _Report:
     """Where readiness is told: a pipe to the parent, or stderr."""
 
-    def __init__(self, fd: int | None) -> None:
+    def __init__(self, fd: int | None, settings: Settings) -> None:
         self._fd = fd
+        self._where = settings.whereabouts
 
     def ready(self, text: str) -> None:
         self._tell(f"ready {text}")
 
     def failed(self, sentence: str, exit_code: int = UNUSABLE) -> int:
-        sentence = " ".join(sentence.split())
+        sentence = self._where.completed(" ".join(sentence.split()), os.environ)
         if self._fd is None:
             say(f"blockstored: {sentence}", err=True)
         else:

@@ -29,6 +29,7 @@ from resolver.daemon.command_line import (
     read_settings,
     setting_flags,
     switch,
+    tell,
     working_dir,
 )
 from resolver.process import own_socket, pidfile
@@ -64,12 +65,7 @@ def start(foreground: bool, quiet: bool, ready_fd: int | None, **flags: Any) -> 
         sys.exit(run_service(settings, pid_path, ready_fd=ready_fd, quiet=quiet))
     running = _owner(settings.working_dir / PID_NAME)
     if running is not None:
-        folder = settings.working_dir
-        fail(
-            UNUSABLE,
-            f"already running as pid {running}; stop it with"
-            f" `blockstored stop --working-dir {folder}`",
-        )
+        fail(UNUSABLE, f"already running as pid {running}; stop it with `blockstored stop`")
     _start_in_background(given(flags))
 
 
@@ -100,7 +96,8 @@ def _start_in_background(flags: Mapping[str, Any]) -> None:
     report = _read_report(reading, START_TIMEOUT)
     if report is None:
         fail(
-            FAILED, f"pid {started.pid} still has not started; see `blockstored status` and the log"
+            FAILED,
+            f"pid {started.pid} has not started yet; `blockstored status` and the log tell more",
         )
     word, _, text = report.partition(" ")
     if word == "ready":
@@ -186,8 +183,7 @@ def status(as_json: bool, **flags: Any) -> None:
     if info is None:
         fail(FAILED, f"runs as pid {pid}, but its API does not answer (yet); see the log")
     if not as_json:
-        for line in status_lines(pid, info):
-            say(line)
+        tell(*status_lines(pid, info))
 
 
 def _ask_info(folder: Path) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from resolver.daemon.command_line import (
     fail,
     read_settings,
     setting_flags,
+    tell,
 )
 from resolver.process import own_socket
 from resolver.process.own_socket import Busy, Unreachable
@@ -234,7 +235,7 @@ def _import(settings: Settings, file: Path, trusted: bytes, height: int | None) 
     except (TableError, OSError) as error:
         fail(FAILED, _reason(error))
     last = head.height if height is None else height
-    say(
+    tell(
         f"The index of {head.network} holds the blocks {head.first_block} to {last}, judged again"
         f" in {time.monotonic() - began:.1f} seconds; consensus hash {trusted.hex()}.\n"
         "Operations that were refused up to there are not known to it. `blockstored start` goes on."
@@ -254,7 +255,7 @@ def _reindex(settings: Settings, height: int | None) -> None:
         existed = folder.exists()
         start_over(folder)
         what = "The index was given up" if existed else "There was no index"
-        say(
+        tell(
             f"{what}; `blockstored start` makes it from block {network.first_block} on, from the"
             " node. `blockstored snapshot import` makes it from a snapshot file instead."
         )
@@ -278,7 +279,7 @@ def _reindex(settings: Settings, height: int | None) -> None:
             rebuild(folder, network, height - 1, progress())
     except (RebuildFailed, TableError, OSError) as error:
         fail(FAILED, _reason(error))
-    say(f"The index ends at block {height - 1} now; `blockstored start` goes on with {height}.")
+    tell(f"The index ends at block {height - 1} now; `blockstored start` goes on with {height}.")
 
 
 # --- what they share

@@ -159,7 +159,7 @@ def is_running(working_dir: Path, environ: Mapping[str, str]) -> bool:
     return True
 
 
-def running_elsewhere(working_dir: Path, environ: Mapping[str, str]) -> list[Path]:
+def running_elsewhere(working_dir: Path | None, environ: Mapping[str, str]) -> list[Path]:
     """The usual working folders, but this one, in which daemons of this user run."""
     return [one for one in usual_dirs(environ) if one != working_dir and is_running(one, environ)]
 

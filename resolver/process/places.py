@@ -1,9 +1,13 @@
-"""Where a daemon's folder and its settings file are, by flags, environment and settings file.
+"""Where a daemon's folder and its settings file are, by flags, environment and settings file; and
+how a command of a message names them.
 
 Pure, and quick to import: both programs ask it, so that they find the same daemon.
 """
 
+import re
+import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from resolver.words import printable
@@ -13,6 +17,12 @@ CONFIG_NAME = "blockstore.toml"
 NETWORKS = ("mainnet", "testnet", "testnet4", "signet", "regtest", "sandbox")
 PLACES = ("network", "working_dir", "config")
 """The settings that say which daemon is meant."""
+
+_IN_A_MESSAGE = re.compile(
+    r"`(blockstored (?:start|stop|status|config|verify|reindex|snapshot (?:export|import))"
+    r"|blockstore-cli)(?=[ `])(?! --(?:network|working-dir|config|host|port) )"
+)
+"""A command as messages have it, which does not say yet which daemon is meant."""
 
 
 class SettingsError(ValueError):
@@ -98,3 +108,34 @@ def absolute(path: Path, home: Path | None, cwd: Path) -> Path:
     if path.parts[:1] == ("~",) and home is not None:
         path = home.joinpath(*path.parts[1:])
     return cwd / path
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """What a command must be told to find one daemon, and none other."""
+
+    network: str
+    working_dir: Path
+    config: Path | None = None
+    """The settings file, where it was named."""
+
+    def completed(self, text: str, environ: Mapping[str, str]) -> str:
+        """``text`` whose commands, which stand in backticks, are those for this very daemon."""
+        options = []
+        home = home_dir(environ)
+        usual = home is not None and self.working_dir == default_dir(self.network, home)
+        elsewhere = any(environ.get(env_name(place)) for place in PLACES)
+        if self.network != "mainnet" or elsewhere:
+            options += ["--network", self.network]
+        if not usual or elsewhere:
+            options += ["--working-dir", shlex.quote(str(self.working_dir))]
+        if self.config is not None:
+            options += ["--config", shlex.quote(str(self.config))]
+
+        def complete(match: re.Match[str]) -> str:
+            command, told = match[1], options
+            if self.network == "sandbox" and command == "blockstored start":
+                command, told = "blockstored sandbox", options[2:]
+            return " ".join(["`" + command, *told])
+
+        return _IN_A_MESSAGE.sub(complete, text)

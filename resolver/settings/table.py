@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from indexer.networks import NETWORKS, Network
-from resolver.process.places import CONFIG_NAME
+from resolver.process.places import CONFIG_NAME, Whereabouts
 from resolver.settings.types import (
     Address,
     Duration,
@@ -374,6 +374,12 @@ class Settings(BaseModel):
     def chain(self) -> Network:
         """The chain to follow, from the first block to index on."""
         return replace(NETWORKS[self.network], first_block=self.first_block)
+
+    @property
+    def whereabouts(self) -> Whereabouts:
+        """What a command must be told to find this daemon."""
+        config = self.config if "config" in self._sources else None
+        return Whereabouts(self.network, self.working_dir, config)
 
     def source_of(self, name: str) -> str:
         """Where the value of ``name`` came from, in words."""

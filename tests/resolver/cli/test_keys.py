@@ -16,6 +16,7 @@ from indexer.wallet.psbt import signed_transaction, write_psbt
 from resolver.blockstore_cli import cli
 from resolver.cli import waiting as cli_waiting
 from resolver.cli.asking import Daemon
+from resolver.cli.which_daemon import AtPort
 
 TO = p2pkh_script(b"\7" * 20)
 
@@ -147,7 +148,7 @@ class Composing(Daemon):
 
 @pytest.fixture
 def composing(monkeypatch: pytest.MonkeyPatch) -> Composing:
-    made = Composing("127.0.0.1", 1, 1.0)
+    made = Composing(AtPort("127.0.0.1", 1), 1.0)
     made.psbts, made.handed = [], []
     monkeypatch.setattr("resolver.blockstore_cli.Daemon", lambda *_: made)
     return made

@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 
 from resolver.blockstore_cli import cli
 from resolver.cli import which_daemon
-from resolver.process import own_socket
+from resolver.process import own_socket, pidfile
+from resolver.process.own_socket import Unreachable
 from resolver.process.pidfile import PidFile
 from tests.resolver.cli.servers import serving
 
@@ -144,6 +145,8 @@ def test_another_daemon_is_named_and_not_asked_where_ones_own_does_not_run(home)
             assert ended.exit_code == 3
             assert f"there runs {sandbox}" in ended.stderr
             assert f"--working-dir {sandbox}" in ended.stderr
+        ended = run("--port", "1", "ping")
+        assert (ended.exit_code, f"there runs {sandbox}" in ended.stderr) == (3, True)
     assert asked == []
 
 
@@ -155,6 +158,10 @@ def test_another_daemon_is_named_and_not_asked_where_ones_own_does_not_run(home)
         (("--network", "mainnet"), "`blockstored start`"),
         (("--working-dir", "{home}/box"), "`blockstored sandbox --working-dir {home}/box`"),
         (("--working-dir", "{home}/w"), "`blockstored start --working-dir {home}/w`"),
+        (
+            ("--network", "testnet", "--working-dir", "{home}/w"),
+            "`blockstored start --network testnet --working-dir {home}/w`",
+        ),
     ],
 )
 def test_a_daemon_that_does_not_run_is_told_how_it_is_started(home, words, starts):
@@ -211,8 +218,12 @@ def test_a_daemon_with_as_many_connections_as_it_may_is_called_busy(home):
 def test_a_daemon_that_runs_and_is_not_reached_is_not_only_waited_for(
     why: str, waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(which_daemon, "_runs_as", lambda _: 7)
-    told = which_daemon.absent(tmp_path, why, [], {})
-    shown = told.hint
+    def unreachable(*_: object) -> None:
+        raise Unreachable(why)
+
+    monkeypatch.setattr(pidfile, "owner", lambda _: 7)
+    monkeypatch.setattr(own_socket, "connect", unreachable)
+    ended = run("--working-dir", str(tmp_path), "ping")
+    shown = ended.stderr
     assert f"`blockstored stop --working-dir {tmp_path}` and start it again" in shown
     assert ("wait for it" in shown) is waits

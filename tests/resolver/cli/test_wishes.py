@@ -122,7 +122,7 @@ def test_ctrl_c_while_the_daemon_begins_says_where_to_look(daemon, monkeypatch):
     monkeypatch.setattr(Remembered, "try_asking", answer)
     result = run("register", "alice", "--yes")
     assert result.exit_code == 130
-    assert "see `pending` for whether it was begun" in result.stderr
+    assert " pending` for whether it was begun" in result.stderr
 
 
 def test_without_somebody_to_agree_nothing_is_begun(daemon):
