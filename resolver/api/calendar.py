@@ -25,7 +25,6 @@ REMINDER = timedelta(days=-30)
 
 def calendar(asked: Asked) -> Told:
     """The ends of the names of an address."""
-    asked.require_fresh()
     script = owner_script(asked["address"], asked.seen)
     soon = endings_of(asked.seen, script, asked["days"] or MAX_DAYS)
     text = write_calendar(asked.seen, asked["address"], soon[: MAX_EVENTS // 2])

@@ -107,7 +107,6 @@ def _ending_soon(asked: Asked) -> Told:
             "neither all nor after goes with expiring",
             "further pages are asked for by page=N",
         )
-    asked.require_fresh()
     if asked["address"] is not None:
         script = owner_script(asked["address"], seen)
         soon = endings_of(seen, script, days)

@@ -1,7 +1,7 @@
 """What the HTTP API says of one name and of data: records, zone files, histories, proofs.
 
-What must stay true: of the present nothing is said while the index is behind; only data whose hash
-is on the chain is given; a name whose data cannot be had is described all the same.
+What must stay true: only data whose hash is on the chain is given; a name whose data cannot be had
+is described all the same.
 """
 
 import json
@@ -51,17 +51,10 @@ async def zonefile(asked: Asked) -> Told:
 
 
 async def _value(asked: Asked) -> tuple[Value, str]:
-    asked.require_fresh()
     record, _ = require_live(asked["name"], asked.seen)
     tag = "" if record.value_hash is None else asked.unless_known(record.value_hash.hex())
-    behind = asked.behind
     value = await find_value(
-        record.name,
-        asked.seen,
-        behind.freshness(),
-        behind.fetch,
-        timeout=behind.query_timeout,
-        refuse_after=behind.staleness.refuse_after,
+        record.name, asked.seen, asked.behind.fetch, timeout=asked.behind.query_timeout
     )
     return value, tag
 
@@ -91,7 +84,6 @@ async def _by_hash(asked: Asked, digest: bytes, name: str) -> Told:
 
 async def name_record(asked: Asked) -> Told:
     """A name at present and its zone file, which is null where it cannot be had just now."""
-    asked.require_fresh()
     record, status = _live_or_revoked(asked.seen, asked["name"])
     block = asked.block_tag
     if record.value_hash is None or record.revoked:
@@ -269,7 +261,6 @@ async def _put(asked: Asked, data: bytes) -> Told:
         raise Refused(Refusal.TOO_LARGE, sentence)
     digest = value_hash(data)
     if not asked.seen.is_announced(digest):
-        asked.require_fresh()
         raise Refused(
             Refusal.NOT_ANNOUNCED,
             f"no live name announces {digest.hex()}, the hash of this data",

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any
 
 from indexer.protocol.rows import DamagedRow
@@ -29,6 +30,8 @@ log = logging.getLogger("blockstore.api")
 MAX_BODY = 6 * MAX_BYTES + 1024
 """Bytes of a request's body: data of the greatest size, each of its bytes escaped in JSON."""
 PUBLISH_TIMEOUT = 5.0
+RETRY_AFTER = 30
+"""Seconds after which what is refused for now is worth another request (RFC 9110 10.2.3)."""
 MAX_WALKS = 16
 """Long walks that may be under way or wait for their turn."""
 
@@ -129,6 +132,8 @@ class Pages:
                 self._aside,
                 of_other_origin,
             )
+            if route.of_present:
+                asked.require_fresh()
             told = await self._told(route, asked)
             tag = told.tag or (asked.block_tag if route.of_block else "")
             headers = {"Blockstore-Height": str(seen.height)} if route.of_block else {}
@@ -208,4 +213,6 @@ def refusal_page(refused: Refused, headers: Mapping[str, str] | None = None) -> 
     body: Json = dict(refused.as_json())
     if refused.leaves_free:
         body["status"] = "available"
-    return Page(refused.refusal.status, body, headers or {})
+    status = refused.refusal.status
+    later = {"Retry-After": str(RETRY_AFTER)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return Page(status, body, {**later, **(headers or {})})

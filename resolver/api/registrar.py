@@ -341,6 +341,7 @@ def _deed(word: str, about: str, answer: Any, body: Body = _NOTHING) -> Route:
         refusals=_OF_JOB,
         body=body,
         of_block=False,
+        of_present=False,
         secret=True,
     )
 
@@ -377,6 +378,7 @@ ROUTES = (
         query=(p.ALL_JOBS, p.PAGE),
         refusals=_REFUSALS,
         of_block=False,
+        of_present=False,
         secret=True,
     ),
     Route(
@@ -388,6 +390,7 @@ ROUTES = (
         (JOB,),
         refusals=_OF_JOB,
         of_block=False,
+        of_present=False,
         secret=True,
     ),
     _deed("resume", "Go on with it now.", resume),

@@ -53,6 +53,7 @@ NODE = (
         rest_names.ping,
         s.PING,
         of_block=False,
+        of_present=False,
     ),
     Route(
         "GET",
@@ -61,8 +62,17 @@ NODE = (
         rest_names.info,
         s.named("Info"),
         of_block=False,
+        of_present=False,
     ),
-    Route("GET", ("/v1/openapi.json",), "This document.", openapi, s.DOCUMENT, of_block=False),
+    Route(
+        "GET",
+        ("/v1/openapi.json",),
+        "This document.",
+        openapi,
+        s.DOCUMENT,
+        of_block=False,
+        of_present=False,
+    ),
 )
 
 OF_A_NAME = (
@@ -273,6 +283,7 @@ BLOCKS = (
         (p.HEIGHT,),
         (p.HISTORY_PAGE, p.ALL_OPERATIONS),
         _BLOCK,
+        of_present=False,
     ),
     Route(
         "GET",
@@ -290,6 +301,7 @@ BLOCKS = (
         s.named("Consensus"),
         (p.HEIGHT,),
         refusals=_BLOCK,
+        of_present=False,
     ),
     Route(
         "GET",
@@ -385,6 +397,7 @@ RPC = (
         refusals=(Refusal.TOO_LARGE, Refusal.BUSY),
         also={204: {}},
         of_block=False,
+        of_present=False,
     ),
 )
 

@@ -65,6 +65,9 @@ class Route:
     long: bool = False
     of_block: bool = True
     """Whether the answer follows from the name table alone, and so holds until the next block."""
+    of_present: bool = True
+    """Whether it says what is there and what is not, and so is refused while the index is behind.
+    Only what never speaks of absence is excepted."""
     of_name: bool = False
     """Whether it speaks of one name at present, and says so where the index is stale."""
     secret: bool = False

@@ -19,6 +19,9 @@ from resolver.refusals import Refusal, Refused
 MAX_BATCH = 50
 _SEE = "see resolver/api/README.md, JSON-RPC"
 
+INDEXING = "Indexing blockchain"
+"""What the first releases said while the index was behind."""
+
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
@@ -61,6 +64,8 @@ class Method:
     """What the first releases said where there is nothing."""
     envelope: bool = False
     """Whether the result says ``status``, ``lastblock`` and ``indexing``, as later releases did."""
+    of_present: bool = True
+    """As that of a route."""
 
     @property
     def call(self) -> str:
@@ -112,12 +117,15 @@ class Methods:
         except Refused as refused:
             return _error(call, INVALID_PARAMS, refused.sentence, refused.hint)
         try:
+            if method.of_present:
+                asked.require_fresh()
             result = method.answer(asked, *values)
             if isinstance(result, Awaitable):
                 result = await result
         except Refused as refused:
-            body = refused.as_json()
-            return _result(call, body | ({"error": method.missing} if method.missing else {}))
+            behind = refused.refusal is Refusal.INDEX_BEHIND
+            missing = method.missing and (INDEXING if behind else method.missing)
+            return _result(call, refused.as_json() | ({"error": missing} if missing else {}))
         if method.envelope:
             freshness = asked.behind.freshness()
             state = {"lastblock": asked.seen.height, "indexing": not freshness.ready}

@@ -67,21 +67,13 @@ def getinfo(asked: Asked) -> Json:
 
 
 async def lookup(asked: Asked, name: str) -> Json:
-    behind = asked.behind
     found = await find_value(
-        name,
-        asked.seen,
-        behind.freshness(),
-        behind.fetch,
-        timeout=behind.query_timeout,
-        refuse_after=behind.staleness.refuse_after,
+        name, asked.seen, asked.behind.fetch, timeout=asked.behind.query_timeout
     )
     return content(found.data, "data")
 
 
 def get_name_blockchain_record(asked: Asked, name: str) -> Json:
-    if not asked.behind.freshness().ready:
-        return {"error": "Indexing blockchain"}
     record = asked.seen.name(name)
     if record is None:
         raise never_registered(name, asked.seen)
@@ -300,9 +292,10 @@ def _first(
     result: s.Schema,
     *arguments: Argument,
     missing: str = "",
+    of_present: bool = True,
 ) -> Method:
     """A method of the first releases (spec section 7.2)."""
-    return Method(answer.__name__, arguments, answer, result, missing)
+    return Method(answer.__name__, arguments, answer, result, missing, of_present=of_present)
 
 
 def _later(
@@ -311,10 +304,12 @@ def _later(
     schema: s.Schema,
     *arguments: Argument,
     name: str = "",
+    of_present: bool = True,
 ) -> Method:
     """A method of the later releases (spec section 7.4)."""
     told = s.shape(status=s.TRUTH, lastblock=s.HEIGHT, indexing=s.TRUTH, **{member: schema})
-    return Method(name or answer.__name__, arguments, answer, told, envelope=True)
+    name = name or answer.__name__
+    return Method(name, arguments, answer, told, envelope=True, of_present=of_present)
 
 
 _STATES = s.listed(s.named("NameState"))
@@ -331,8 +326,12 @@ _RECORD_AND_HISTORY = {
 }
 
 METHODS = Methods(
-    _first(ping, s.PING),
-    _first(getinfo, {"type": "object", "required": ["blocks", "blockstore_version", "testset"]}),
+    _first(ping, s.PING, of_present=False),
+    _first(
+        getinfo,
+        {"type": "object", "required": ["blocks", "blockstore_version", "testset"]},
+        of_present=False,
+    ),
     _first(lookup, _DATA, NAME),
     _first(
         get_name_blockchain_record,
@@ -341,8 +340,8 @@ METHODS = Methods(
         missing="Not found.",
     ),
     _first(get_name_blockchain_history, s.listed(s.named("NameState")), NAME, _START, _END),
-    _first(get_nameops_at, s.listed(s.named("Operation")), HEIGHT),
-    _first(get_nameops_hash_at, s.nullable(s.HASH32), HEIGHT),
+    _first(get_nameops_at, s.listed(s.named("Operation")), HEIGHT, of_present=False),
+    _first(get_nameops_hash_at, s.nullable(s.HASH32), HEIGHT, of_present=False),
     _first(get_names_owned_by_address, s.listed(s.NAME), ADDRESS),
     _first(get_name_cost, _COST, NAME, missing="Unknown/invalid namespace"),
     _first(get_namespace_cost, _COST, NAMESPACE),
@@ -374,9 +373,17 @@ METHODS = Methods(
     _later(get_name_at, "records", s.nullable(_STATES), NAME, HEIGHT),
     _later(get_historic_name_at, "records", s.nullable(_STATES), NAME, HEIGHT),
     _later(is_name_zonefile_hash, "result", s.TRUTH, NAME, Argument(p.VALUE_HASH, "zonefile_hash")),
-    _later(get_num_blockstack_ops_at, "count", s.COUNT, HEIGHT),
-    _later(get_blockstack_ops_at, "nameops", s.listed(s.named("Operation")), HEIGHT, OFFSET, COUNT),
-    _later(get_blockstack_ops_hash_at, "ops_hash", s.nullable(s.HASH32), HEIGHT),
+    _later(get_num_blockstack_ops_at, "count", s.COUNT, HEIGHT, of_present=False),
+    _later(
+        get_blockstack_ops_at,
+        "nameops",
+        s.listed(s.named("Operation")),
+        HEIGHT,
+        OFFSET,
+        COUNT,
+        of_present=False,
+    ),
+    _later(get_blockstack_ops_hash_at, "ops_hash", s.nullable(s.HASH32), HEIGHT, of_present=False),
     _later(get_num_names, "count", s.COUNT),
     _later(get_num_names_cumulative, "count", s.COUNT),
     _later(get_all_names_cumulative, "names", _NAMES, OFFSET, COUNT),

@@ -1,8 +1,7 @@
 """The verified data of a name right now, or the one reason why it cannot be given.
 
-The decision is the same for the HTTP API and the command line as it is for DNS: until the chain
-is known nothing is said of any name; what is not live has no data; only data whose hash is on the
-chain is ever given.
+The decision is the same for the HTTP API and the command line as it is for DNS: what is not live
+has no data; only data whose hash is on the chain is ever given.
 """
 
 from collections.abc import Mapping
@@ -158,14 +157,11 @@ def require_namespace(name: str, view: NameView) -> None:
 async def find_value(
     name: str,
     view: NameView,
-    freshness: Freshness,
     fetch: Fetch,
     *,
     timeout: float,
-    refuse_after: float,
 ) -> Value:
     """The data of the chain name ``name``. ``timeout`` is in seconds. Raises Refused."""
-    require_fresh(freshness, refuse_after)
     record, _status = require_live(name, view)
     if record.value_hash is None:
         raise Refused(Refusal.NO_DATA, f"{name} is registered and has no data yet")

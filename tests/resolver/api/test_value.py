@@ -8,26 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.api.value import chain_name, find_value, require_live
-from resolver.dns.chase import Freshness
 from resolver.refusals import NoNamespace, Refusal, Refused
 from tests.resolver.api.fakes import SWIFT, HasNot, World
 from zonefiles.sources import Missing, MissingReason
 
-FRESH = Freshness(True, 1000, 1000, 1.0)
-BEHIND = Freshness(False, 3, 1000, 0.0)
-SILENT = Freshness(True, 1000, 1000, 86_400.0)
 
-
-def find(name: str, freshness: Freshness = FRESH, world: World | None = None):
+def find(name: str, world: World | None = None):
     world = world or World()
-    return asyncio.run(
-        find_value(name, world.names, freshness, world.fetch, timeout=1.0, refuse_after=86_400.0)
-    )
+    return asyncio.run(find_value(name, world.names, world.fetch, timeout=1.0))
 
 
-def refused(name: str, freshness: Freshness = FRESH, world: World | None = None) -> Refused:
+def refused(name: str, world: World | None = None) -> Refused:
     with pytest.raises(Refused) as caught:
-        find(name, freshness, world)
+        find(name, world)
     return caught.value
 
 
@@ -38,16 +31,6 @@ def test_a_live_name_gives_its_data_also_in_its_grace_period():
     assert digest is not None
     world.held[digest] = b"in its grace period"
     assert find("late.id", world=world).data == b"in its grace period"
-
-
-@pytest.mark.parametrize("name", ["swiftonsecurity.id", "expired.id", "nobody.id", "nowhere.id"])
-@pytest.mark.parametrize("freshness", [BEHIND, SILENT])
-def test_an_index_that_does_not_know_the_present_comes_before_everything(name, freshness):
-    assert refused(name, freshness).refusal is Refusal.INDEX_BEHIND
-
-
-def test_a_silent_chain_is_borne_until_the_limit():
-    assert find("swiftonsecurity.id", Freshness(True, 1000, 1000, 86_399.0)).data == SWIFT
 
 
 @pytest.mark.parametrize(
