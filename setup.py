@@ -52,7 +52,7 @@ setup(
             "jsonschema>=4.23",
             "schemathesis>=4.10",
             "pyzmq>=25",
-            "bdkpython>=2",
+            "bdkpython>=2; python_version < '3.14'",  # has no wheels for newer ones
         ],
         "zmq": ["pyzmq>=25"],
         "lint": ["ruff>=0.9", "mypy>=1.14"],
