@@ -173,16 +173,19 @@ class ApiFactory(BoundedFactory):
         self,
         pages: Pages,
         hosts: HostNames,
-        reactor: Any = None,
+        reactor: Any,
         begin: Begin | None = None,
         exports: Exports | None = None,
         lets_in: LetsIn = nobody,
         proxies: Collection[Network] = (),
     ) -> None:
         super().__init__(
-            _Request, reactor, max_per_address=MOST_OF_ONE, max_per_loopback=MOST_OF_LOOPBACK
+            _Request,
+            reactor,
+            max_per_address=MOST_OF_ONE,
+            max_per_loopback=MOST_OF_LOOPBACK,
+            proxies=proxies,
         )
-        self.proxies = proxies
         self.pages = pages
         self.hosts = hosts
         self.begin = begin
@@ -246,7 +249,7 @@ class ApiDoor:
             await closing.asFuture(asyncio.get_running_loop())
         self._listening = None
         if self._factory is not None:
-            self._factory.drop_all()
+            self._factory.places.clear()
         await self._pages.close()
 
 

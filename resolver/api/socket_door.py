@@ -79,7 +79,7 @@ class SocketDoor:
             await closing.asFuture(asyncio.get_running_loop())
         self._listening = None
         if self._factory is not None:
-            self._factory.drop_all()
+            self._factory.places.clear()
         with suppress(OSError, NoPlace):
             if self._place.is_there():
                 self._place.remove()

@@ -9,7 +9,6 @@ it have more.
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
@@ -19,12 +18,12 @@ from zope.interface import implementer
 
 from resolver.dns.asker import Asker
 from resolver.doors.certificate import Certificate, Encryption
+from resolver.doors.connections import Place, StreamDoor
 from resolver.doors.doh_pages import MAX_MESSAGE, Begin, answer, error_reply, too_large
 from resolver.doors.http2 import Asked, Http2
 from resolver.doors.http_values import HttpReply, HttpRequest
-from resolver.doors.listening import tcp_socket
 from resolver.doors.tls import TlsFactory
-from resolver.doors.web import IDLE_TIMEOUT, LINGER, BoundedFactory, BoundedRequest
+from resolver.doors.web import LINGER, BoundedChannel, BoundedFactory, BoundedRequest
 
 log = logging.getLogger("blockstore.resolver")
 
@@ -66,76 +65,99 @@ def answer_request(request: BoundedRequest, asker: Asker, begin: Begin) -> None:
 
 
 @implementer(IHandshakeListener)
-class HttpsConnection(Protocol):
-    """One connection: HTTP/2 or HTTP/1.1, as the handshake settles."""
+class Handshake(Protocol):
+    """A connection until its handshake settles what it speaks (ALPN)."""
 
-    def __init__(self, channel: Any, host: str) -> None:
+    def __init__(self, channel: BoundedChannel, host: str) -> None:
         self._channel = channel
-        self._asker = Asker(host, encrypted=True)
-        self._http2: Http2 | None = None
-        self._tasks: dict[int, asyncio.Task[HttpReply]] = {}
-        self._paused = False
-        self._pumping: Any = None
-        self._timer: Any = None
-        self._settled = False
+        self._host = host
 
     def connectionMade(self) -> None:
-        self._channel.transport = self.transport  # by which the factory drops it
+        self._channel.transport = self.transport  # by which its place cuts it off
         self.transport.setTcpNoDelay(True)
-        self._wait(self.transport.abortConnection)
 
     def handshakeCompleted(self) -> None:
-        self._settled = True
-        if self.transport.negotiatedProtocol != H2:
-            self._timer.cancel()
-            self._channel.makeConnection(self.transport)
-            return
-        self._http2 = Http2(MAX_MESSAGE)
-        self._wait(self._idle)
-        self.transport.registerProducer(_Brake(self), True)
+        chosen: Protocol = self._channel
+        if self.transport.negotiatedProtocol == H2:
+            chosen = Http2Connection(self._channel.factory, self._channel.place, self._host)
+        self.transport.wrappedProtocol = chosen
+        chosen.makeConnection(self.transport)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self._channel.place.leave()
+
+
+@implementer(IPushProducer)
+class Http2Connection(Protocol):
+    """One connection that speaks HTTP/2."""
+
+    def __init__(self, factory: "HttpsFactory", place: Place, host: str) -> None:
+        self._factory = factory
+        self._place = place
+        self._asker = Asker(host, encrypted=True)
+        self.http2 = Http2(MAX_MESSAGE)
+        self._tasks: dict[int, asyncio.Task[HttpReply]] = {}
+        self._paused = False
+        self._next_turn: Any = None
+        place.client = self
+
+    def connectionMade(self) -> None:
+        self._place.progress()
+        self.transport.registerProducer(self, True)
         self._flush()
 
     def dataReceived(self, data: bytes) -> None:
-        if self._http2 is None:
-            self._channel.dataReceived(data)
-            return
-        self._http2.receive(data)
-        if self._pumping is None:
-            self._pump()
+        self.http2.receive(data)
+        if self._next_turn is None:
+            self._take_turn()
 
-    def pause(self) -> None:
+    def connectionLost(self, reason: Any = None) -> None:
+        self._place.leave()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+        for task in self._tasks.values():
+            task.cancel()
+
+    # Client, as its place knows it
+
+    def is_owed(self) -> bool:
+        return bool(self._tasks) and not self._paused
+
+    def time_out(self) -> None:
+        self.http2.go_away()
+        self._flush()
+
+    def cut_off(self) -> None:
+        self.transport.abortConnection()
+
+    # IPushProducer, by which the transport says that more than its buffer is unsent
+
+    def pauseProducing(self) -> None:
         """The peer does not read: nothing more is read from it, and nothing more answered."""
         self._paused = True
         self.transport.pauseProducing()
 
-    def resume(self) -> None:
+    def resumeProducing(self) -> None:
         self._paused = False
-        if self._pumping is None:
-            self._pump()
+        if self._next_turn is None:
+            self._take_turn()
 
-    def connectionLost(self, reason: Any = None) -> None:
-        for call in (self._timer, self._pumping):
-            if call is not None and call.active():
-                call.cancel()
-        for task in self._tasks.values():
-            task.cancel()
-        if self._settled and self._http2 is None:
-            self._channel.connectionLost(reason)
-        else:
-            self._channel.factory.disconnected(self._channel)
+    def stopProducing(self) -> None:
+        """The transport closes."""
 
-    def _pump(self) -> None:
+    # Inside
+
+    def _take_turn(self) -> None:
         """Handle the frames that are here, and let others speak after ``UNITS_A_TURN``."""
-        assert self._http2 is not None
-        self._pumping = None
-        turn_ends = self._http2.spent + UNITS_A_TURN
-        while self._http2.spent < turn_ends:
+        self._next_turn = None
+        turn_ends = self.http2.spent + UNITS_A_TURN
+        while self.http2.spent < turn_ends:
             if self._paused:
                 return  # and goes on when the transport says so
-            events = self._http2.step()
+            events = self.http2.step()
             for event in events or ():
                 if isinstance(event, Asked):
-                    self._wait(self._idle)
+                    self._place.progress()
                     self._answer(event.stream, event.request)
                 elif event.stream in self._tasks:
                     self._tasks.pop(event.stream).cancel()
@@ -145,119 +167,59 @@ class HttpsConnection(Protocol):
                     self.transport.resumeProducing()
                 return
         self.transport.pauseProducing()
-        self._pumping = self._channel.factory.reactor.callLater(0, self._pump)
+        self._next_turn = self._factory.reactor.callLater(0, self._take_turn)
 
     def _answer(self, stream: int, request: HttpRequest) -> None:
-        assert self._http2 is not None
-        reply = answer(request, self._asker, self._channel.factory.begin)
+        reply = answer(request, self._asker, self._factory.begin)
         if isinstance(reply, HttpReply):
-            self._http2.reply(stream, reply)
+            self.http2.reply(stream, reply)
             return
         task = self._tasks[stream] = asyncio.ensure_future(reply)
         task.add_done_callback(lambda done: self._answered(stream, done))
 
     def _answered(self, stream: int, done: "asyncio.Task[HttpReply]") -> None:
-        if done.cancelled() or self._tasks.pop(stream, None) is None or self._http2 is None:
+        if done.cancelled() or self._tasks.pop(stream, None) is None:
             return
-        self._http2.reply(stream, done.result())
+        self._place.progress()
+        self.http2.reply(stream, done.result())
         self._flush()
 
     def _flush(self) -> None:
         """Write what there is to write."""
-        assert self._http2 is not None
-        out = self._http2.take()
-        if out:
-            # Past the buffer that makes one TLS record of many writes: there are clients that take
-            # one reply of each record they read (dnsperf).
-            TLSMemoryBIOProtocol.write(self.transport, out)
-            if self._http2.closing:
-                self._end()
-
-    def _idle(self) -> None:
-        assert self._http2 is not None
-        if (
-            self._tasks and not self._paused
-        ):  # we owe it replies, and each wait has an end of its own
-            self._wait(self._idle)
+        out = self.http2.take()
+        if not out:
             return
-        self._http2.go_away()
-        self._flush()
-
-    def _end(self) -> None:
-        """Let what is written leave; who does not read it is cut off."""
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-        self._wait(self.transport.abortConnection, LINGER)
-
-    def _wait(self, then: Callable[[], object], seconds: float = IDLE_TIMEOUT) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = self._channel.factory.reactor.callLater(seconds, then)
-
-
-@implementer(IPushProducer)
-class _Brake:
-    """By which the transport says that more than its buffer is unsent, and that it is not."""
-
-    def __init__(self, connection: HttpsConnection) -> None:
-        self._connection = connection
-
-    def pauseProducing(self) -> None:
-        self._connection.pause()
-
-    def resumeProducing(self) -> None:
-        self._connection.resume()
-
-    def stopProducing(self) -> None:
-        """The transport closes."""
+        # Past the buffer that makes one TLS record of many writes: there are clients that take one
+        # reply of each record they read (dnsperf).
+        TLSMemoryBIOProtocol.write(self.transport, out)
+        if self.http2.closing:
+            self._place.end_within(LINGER)
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
 
 
 class HttpsFactory(BoundedFactory):
-    """Connections to the HTTPS door; ``begin`` answers DNS packets."""
+    """Connections to the HTTPS door; ``begin`` answers DNS packets, ``limits`` as ``Places`` has
+    them."""
 
-    def __init__(self, begin: Begin, reactor: Any, **limits: int) -> None:
+    def __init__(self, begin: Begin, reactor: Any, **limits: Any) -> None:
         super().__init__(HttpsRequest, reactor, **limits)
-        self.reactor = reactor
         self.begin = begin
 
     def buildProtocol(self, addr: Any) -> Any:
         channel = super().buildProtocol(addr)
-        return None if channel is None else HttpsConnection(channel, addr.host)
-
-
-class HttpsDoor:
-    """One listening address. ``open_https`` makes it."""
-
-    def __init__(self, port: Any, connections: HttpsFactory) -> None:
-        self._listening = port
-        self.connections = connections
-        where = port.getHost()
-        self.host: str = where.host
-        self.port: int = where.port
-
-    async def stop(self) -> None:
-        """Stop listening and drop every connection."""
-        stopped = self._listening.stopListening()
-        self.connections.drop_all()
-        if stopped is not None:
-            await stopped.asFuture(asyncio.get_running_loop())
+        return None if channel is None else Handshake(channel, addr.host)
 
 
 def open_https(
-    reactor: Any, host: str, port: int, begin: Begin, certificate: Certificate, **limits: int
-) -> HttpsDoor:
-    """Listen on ``host`` (an IP address) and ``port`` (0: any); ``limits`` as BoundedFactory has.
+    reactor: Any, host: str, port: int, begin: Begin, certificate: Certificate, **limits: Any
+) -> StreamDoor:
+    """Listen on ``host`` (an IP address) and ``port`` (0: any); ``limits`` as ``Places`` has them.
 
     Raises PortUnavailable.
     """
-    listening = tcp_socket(host, port, "--doh-port")
-    connections = HttpsFactory(begin, reactor, **limits)
-    factory = TlsFactory(Encryption(certificate, H2, HTTP_1), False, connections, reactor)
-    try:
-        # The reactor keeps a duplicate of the descriptor.
-        adopted = reactor.adoptStreamPort(listening.fileno(), listening.family, factory)
-    finally:
-        listening.close()
-    door = HttpsDoor(adopted, connections)
+    inner = HttpsFactory(begin, reactor, **limits)
+    factory = TlsFactory(Encryption(certificate, H2, HTTP_1), False, inner, reactor)
+    door = StreamDoor(reactor, host, port, factory, inner.places, "--doh-port")
     log.info("Answering DNS over HTTPS on %s port %d.", door.host, door.port)
     return door

@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 from resolver.dns.rates import Rates, ReplyRates
 from resolver.doors.certificate import Certificate
-from resolver.doors.doh import HttpsDoor, open_https
+from resolver.doors.connections import StreamDoor
+from resolver.doors.doh import open_https
 from resolver.doors.listening import PortUnavailable, make_room
-from resolver.doors.tcp import TcpDoor, open_tcp
+from resolver.doors.tcp import open_tcp
 from resolver.doors.tls import open_tls
 from resolver.doors.udp import UdpDoor, open_udp
 from resolver.resolve import Resolver
@@ -47,13 +48,18 @@ class Doors:
     ) -> None:
         """``idle`` is in seconds; so many ``connections`` may each TCP door have."""
         self._resolver = resolver
-        self._limits = {"max_connections": connections, "max_per_address": per_address}
-        self._tcp_limits = {"idle": idle, "max_per_loopback": max(1, connections * 3 // 4)}
+        self._connections = connections
+        self._limits: dict[str, Any] = {
+            "idle": idle,
+            "max_connections": connections,
+            "max_per_address": per_address,
+            "max_per_loopback": max(1, connections * 3 // 4),
+        }
         self._watching: asyncio.Task[None] | None = None
         self.udp: list[UdpDoor] = []
-        self.tcp: list[TcpDoor] = []
-        self.tls: list[TcpDoor] = []
-        self.https: list[HttpsDoor] = []
+        self.tcp: list[StreamDoor] = []
+        self.tls: list[StreamDoor] = []
+        self.https: list[StreamDoor] = []
 
     def open(
         self, hosts: Sequence[str], port: int, rates: Rates, encryption: Encryption | None = None
@@ -64,7 +70,7 @@ class Doors:
 
         encrypted = () if encryption is None else (encryption.dot_port, encryption.doh_port)
         kinds = 1 + sum(port != "off" for port in encrypted)
-        make_room(kinds * len(hosts) * self._limits["max_connections"])
+        make_room(kinds * len(hosts) * self._connections)
         for host in hosts:
             self._open_plain(reactor, host, port, rates)
             if not ipaddress.ip_address(host).is_loopback:
@@ -75,7 +81,7 @@ class Doors:
     def _open_plain(self, reactor: Any, host: str, port: int, rates: Rates) -> None:
         """UDP and TCP on one port; a port of the system's choice must be free for both."""
         for left in reversed(range(PORT_TRIES if port == 0 else 1)):
-            tcp = open_tcp(reactor, host, port, self._resolver, **self._limits, **self._tcp_limits)
+            tcp = open_tcp(reactor, host, port, self._resolver, **self._limits)
             self.tcp.append(tcp)  # also a spare one, to be closed with the others
             try:
                 udp = open_udp(reactor, host, tcp.port, self._resolver, rates=ReplyRates(rates))
@@ -92,9 +98,8 @@ class Doors:
         resolver, limits = self._resolver, self._limits
         for host in hosts:
             if wanted.dot_port != "off":
-                port, more = wanted.dot_port, self._tcp_limits
-                door = open_tls(reactor, host, port, resolver, certificate, **limits, **more)
-                self.tls.append(door)
+                port = wanted.dot_port
+                self.tls.append(open_tls(reactor, host, port, resolver, certificate, **limits))
             if wanted.doh_port != "off":
                 port = wanted.doh_port
                 self.https.append(
@@ -103,9 +108,7 @@ class Doors:
 
     async def stop(self) -> None:
         """Close the doors and forget the certificate."""
-        for https in self.https:
-            await https.stop()
-        for stream in (*self.tls, *self.tcp):
+        for stream in (*self.https, *self.tls, *self.tcp):
             await stream.stop()
         for door in self.udp:
             door.stop()
@@ -126,5 +129,5 @@ class Doors:
         """What the plain doors have counted since the start."""
         return {
             "udp": dict(sum((door.outcomes for door in self.udp), Counter[str]())),
-            "tcp_connections": sum(door.connections.connections for door in self.tcp),
+            "tcp_connections": sum(len(door.places) for door in self.tcp),
         }

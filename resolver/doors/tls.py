@@ -11,8 +11,8 @@ from typing import Any
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from resolver.doors.certificate import Certificate, Encryption
-from resolver.doors.listening import tcp_socket
-from resolver.doors.tcp import DnsConnections, TcpDoor
+from resolver.doors.connections import StreamDoor
+from resolver.doors.tcp import DnsConnections
 from resolver.resolve import Resolver
 
 log = logging.getLogger("blockstore.resolver")
@@ -30,19 +30,13 @@ class TlsFactory(TLSMemoryBIOFactory):
 
 def open_tls(
     reactor: Any, host: str, port: int, resolver: Resolver, certificate: Certificate, **limits: Any
-) -> TcpDoor:
+) -> StreamDoor:
     """Listen on ``host`` (an IP address) and ``port`` (0: any); ``limits`` as DnsConnections has.
 
     Raises PortUnavailable.
     """
-    listening = tcp_socket(host, port, "--dot-port")
-    connections = DnsConnections(reactor, resolver, encrypted=True, **limits)
-    factory = TlsFactory(Encryption(certificate, ALPN), False, connections, reactor)
-    try:
-        # The reactor keeps a duplicate of the descriptor.
-        adopted = reactor.adoptStreamPort(listening.fileno(), listening.family, factory)
-    finally:
-        listening.close()
-    door = TcpDoor(adopted, connections)
+    inner = DnsConnections(reactor, resolver, encrypted=True, **limits)
+    factory = TlsFactory(Encryption(certificate, ALPN), False, inner, reactor)
+    door = StreamDoor(reactor, host, port, factory, inner.places, "--dot-port")
     log.info("Answering DNS over TLS on %s port %d.", door.host, door.port)
     return door

@@ -13,7 +13,7 @@ import dns.query
 import dns.rcode
 import pytest
 
-from resolver.doors.tcp import MAX_CONNECTIONS, MAX_PER_LOOPBACK
+from resolver.doors.connections import MAX_CONNECTIONS, MAX_PER_LOOPBACK
 from tests.benchmarks.fuzz_doors import DOORS, doors_under_fire
 from tests.resolver.doors.every_door import doors
 

@@ -597,6 +597,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.reading, self.written = True, bytearray()
+        self.wrappedProtocol: doh.Http2Connection
 
     def write(self, octets: bytes) -> None:
         self.written += octets
@@ -620,10 +621,11 @@ def turns(monkeypatch):
     monkeypatch.setattr(doh.TLSMemoryBIOProtocol, "write", lambda peer, octets: peer.write(octets))
     clock = Turns()
     factory = doh.HttpsFactory(lambda packet, limit, asker: packet, clock)
-    connection = factory.buildProtocol(SimpleNamespace(host="127.0.0.1"))
+    handshake = factory.buildProtocol(SimpleNamespace(host="127.0.0.1"))
     peer = Peer()
-    connection.makeConnection(peer)
-    connection.handshakeCompleted()
+    handshake.makeConnection(peer)
+    handshake.handshakeCompleted()
+    connection = peer.wrappedProtocol
     connection.dataReceived(PREFACE + frame(SETTINGS, 0, 0))
     yield SimpleNamespace(connection=connection, clock=clock, peer=peer)
     connection.connectionLost()
@@ -631,7 +633,7 @@ def turns(monkeypatch):
 
 @pytest.mark.parametrize("fields", [0, 100])
 def test_one_connection_may_cost_so_much_and_then_others_have_their_turn(turns, fields):
-    http2, octets = turns.connection._http2, block() + b"\x90" * fields
+    http2, octets = turns.connection.http2, block() + b"\x90" * fields
     turn_began = http2.spent
     turns.connection.dataReceived(b"".join(frame(HEADERS, 5, n, octets) for n in range(1, 80, 2)))
     while not turns.peer.reading:
@@ -646,11 +648,11 @@ def test_one_connection_may_cost_so_much_and_then_others_have_their_turn(turns, 
 
 
 def test_a_peer_that_does_not_read_is_not_answered_until_it_does(turns):
-    turns.connection.pause()
+    turns.connection.pauseProducing()
     turns.peer.written.clear()
     turns.connection.dataReceived(frame(PING, 0, 0, bytes(8)))
     assert (turns.peer.written, turns.peer.reading) == (b"", False)
-    turns.connection.resume()
+    turns.connection.resumeProducing()
     assert turns.peer.reading
     assert frames(bytes(turns.peer.written))[-1] == (PING, 1, 0, bytes(8))
 

@@ -222,7 +222,7 @@ def test_a_lost_connection_cancels_what_it_waited_for(world):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert world.resolver.waiting == 0
-        assert door.factory.connections == 0
+        assert len(door.factory.places) == 0
         await world.resolver.close()
 
     asyncio.run(story())
@@ -263,7 +263,7 @@ def test_an_unfinished_question_ends_the_connection_after_the_idle_time(world, s
     assert not wire.disconnecting
     door.clock.advance(0.2)
     assert wire.disconnecting
-    assert door.factory.outcomes["idle"] == 1
+    assert door.factory.places.outcomes["idle"] == 1
 
 
 def test_bytes_that_trickle_in_do_not_keep_a_connection(world):
@@ -338,17 +338,38 @@ def test_keepalive_is_told_to_those_who_ask(world):
 
 
 def test_connections_are_bounded_per_address(world):
-    door = Door(world, max_per_address=2, max_per_loopback=3)
-    hosts = ["192.0.2.1"] * 3 + ["127.0.0.1"] * 4 + ["192.0.2.2"]
-    made = [door.connect(host)[0] is not None for host in hosts]
-    assert made == [True, True, False, True, True, True, False, True]
-    assert door.factory.outcomes["too many"] == 2
+    async def story():
+        world.source.gate = asyncio.Event()
+        door = Door(world, max_per_address=2, max_per_loopback=3)
+        made = []
+        for host in ["192.0.2.1"] * 3 + ["127.0.0.1"] * 4 + ["192.0.2.2"]:
+            connection, _ = door.connect(host)
+            made.append(connection is not None)
+            if connection is not None:  # and none of them lets us wait
+                slow = dns.message.make_query("slow.bs", "TXT").to_wire()
+                connection.dataReceived(framed(slow))
+        assert made == [True, True, False, True, True, True, False, True]
+        assert door.factory.places.outcomes["too many"] == 2
+        await world.resolver.close()
+
+    asyncio.run(story())
+
+
+def test_in_a_full_share_the_one_that_lets_us_wait_longest_makes_room(world):
+    door = Door(world, max_per_address=2)
+    wires = []
+    for _ in range(3):
+        wires.append(door.connect()[1])
+        door.clock.advance(1)
+    assert [wire.aborted for wire in wires] == [True, False, False]
+    assert door.connect("192.0.2.2")[0] is not None
+    assert not wires[1].aborted
 
 
 def test_an_ipv6_client_is_counted_by_its_64(world):
     door = Door(world, max_per_address=1)
-    hosts = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"]
-    assert [door.connect(host)[0] is not None for host in hosts] == [True, False, True]
+    wires = [door.connect(host)[1] for host in ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1")]
+    assert [wire.aborted for wire in wires] == [True, False, False]
 
 
 def test_when_all_are_taken_the_longest_idle_makes_room(world):
@@ -361,7 +382,7 @@ def test_when_all_are_taken_the_longest_idle_makes_room(world):
     assert door.connect("192.0.2.9")[0] is not None
     assert door.connect("192.0.2.10")[0] is not None
     assert [wire.aborted for wire in wires] == [True, True, False]
-    assert door.factory.connections == 3
+    assert len(door.factory.places) == 3
 
 
 def test_a_closed_connection_leaves_its_place(world):
