@@ -44,6 +44,8 @@ from zonefiles.holdings import Holdings, open_holdings
 
 log = logging.getLogger("blockstore.service")
 
+MOST_AHEAD = 2 * 3600.0
+"""Seconds by which a block's time may be fast, by Bitcoin's rules; more, and a clock is wrong."""
 _OURS = ("indexer", "zonefiles", "resolver")
 
 
@@ -310,13 +312,14 @@ class Service:
     def node_status(self) -> NodeStatus:
         """What ``_status.SUFFIX`` tells."""
         status, standing = self.index.follower.status, self.index.standing()
+        age = self._clock() - self.index.snapshot().block_time
         return NodeStatus(
             self.index.network.name,
             status.state,
             standing.height,
             status.node_height,
             self.holdings.dht.peers,
-            standing.silent_for,
+            age if age < -MOST_AHEAD else standing.silent_for,
         )
 
     def figures(self) -> Json:

@@ -52,6 +52,7 @@ def figures_of(
         "index": {
             "state": status.state,
             "height": snapshot.height,
+            "block_time": snapshot.block_time,
             "target": status.target,
             "caught_up": status.caught_up,
             "began_at": snapshot.began_at,

@@ -5,11 +5,14 @@ changes anything or waits longer than a few seconds.
 """
 
 import secrets
+import shutil
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
 import click
 from click.shell_completion import get_completion_class
@@ -19,9 +22,14 @@ from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand
 from resolver.cli.which_daemon import AtPort, OwnDaemon
 from resolver.terminal import say
 
-DNS_TIMEOUT = 3.0
+DOOR_TIMEOUT = 3.0
 FEW_PEERS = 1
 NEARLY_FULL = 0.9
+LITTLE_SPACE, NO_SPACE = 2 * 2**30, 2**28
+"""Octets left on the disk: with the second a table cannot be kept in order for long."""
+ENDS_SOON = 14 * 86_400.0
+MOST_AHEAD = 2 * 3600.0
+"""Seconds by which the clock of a block's miner may be fast (Bitcoin's rule for a block's time)."""
 
 GOOD, ODD, BAD = "good", "odd", "bad"
 
@@ -40,8 +48,14 @@ class Check:
 @click.pass_obj
 def doctor(daemon: Daemon) -> None:
     """Look at everything that could be amiss, and say what to do; exit code 1 if something is."""
-    info = daemon.get("/v1/info")
-    checks = [check for examine in _EXAMINATIONS for check in examine(daemon, info)]
+    status, info = daemon.try_asking("GET", "/v1/info", None)
+    if status == 200:
+        checks = [check for examine in _EXAMINATIONS for check in examine(daemon, info)]
+    elif isinstance(info.get("error"), str):  # such as that its table is damaged
+        checks = [Check("daemon", BAD, info["error"], str(info.get("hint", "")))]
+        checks += _disk(daemon, info)
+    else:
+        daemon.refused(info)
     shown = [{key.rstrip("_"): value for key, value in asdict(c).items()} for c in checks]
     daemon.show({"checks": shown}, lambda _: _lines(checks, daemon.door.completed))
     if any(check.is_ == BAD for check in checks):
@@ -102,8 +116,44 @@ def _node(_daemon: Daemon, info: Json) -> Iterator[Check]:
             yield Check("reading", GOOD, f"{saw}; faster with {faster}" if faster else saw)
     silent = info["index"]["silent_seconds"]
     if silent and silent > 2 * 3600:
-        advice = "see whether the node has peers (`bitcoin-cli getconnectioncount`)"
+        advice = (
+            "look whether the node has peers (`bitcoin-cli getconnectioncount`), and whether the"
+            " clock of this machine is right (`date -u`)"
+        )
         yield Check("chain", ODD, f"no block for {silent / 3600:.1f} hours", advice)
+
+
+def _clock(_daemon: Daemon, info: Json) -> Iterator[Check]:
+    ahead = info["index"]["block_time"] - time.time()
+    if ahead > MOST_AHEAD:
+        yield Check(
+            "clock",
+            BAD,
+            f"the last block is {_days(ahead)} in the future by the clock of this machine, which"
+            f" says {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            "set the clock (`timedatectl set-ntp true`); without it what is old looks fresh",
+        )
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86_400:.0f} days" if seconds > 172_800 else f"{seconds / 3600:.0f} hours"
+
+
+def _disk(daemon: Daemon, _info: Json) -> Iterator[Check]:
+    folder = daemon.door.found if isinstance(daemon.door, OwnDaemon) else None
+    if folder is None or isinstance(folder, AtPort):
+        return  # it is on another machine, or nobody knows where
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        yield Check("disk", BAD, f"{folder} cannot be looked at ({error.strerror})", "check it")
+        return
+    saw = f"{free / 2**30:.1f} GiB free where {folder} is"
+    if free >= LITTLE_SPACE:
+        yield Check("disk", GOOD, saw)
+    else:
+        advice = "make room, or lower archive_max_bytes and log_max_bytes"
+        yield Check("disk", BAD if free < NO_SPACE else ODD, saw, advice)
 
 
 def _data(_daemon: Daemon, info: Json) -> Iterator[Check]:
@@ -127,15 +177,69 @@ def _dns(_daemon: Daemon, info: Json) -> Iterator[Check]:
         seconds = ask_version(host, port)
         place = f"dns {host} port {port}"
         if seconds is None:
-            advice = "see the log of blockstored, and the firewall of this machine"
-            yield Check(place, BAD, f"no answer over UDP within {DNS_TIMEOUT:g} s", advice)
+            advice = "look at the log of blockstored, and at the firewall of this machine"
+            yield Check(place, BAD, f"no answer over UDP within {DOOR_TIMEOUT:g} s", advice)
         else:
             yield Check(place, GOOD, f"answers in {seconds * 1000:.1f} ms")
 
 
+def _encrypted(_daemon: Daemon, info: Json) -> Iterator[Check]:
+    for kind in ("dot", "doh"):
+        for door in info["addresses"].get(kind, []):
+            host, port = str(door["host"]), int(door["port"])
+            place = f"{kind} {host} port {port}"
+            try:
+                left = _certificate_end(host, port) - time.time()
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", "") or error
+                advice = "look at the log of blockstored, and at the firewall of this machine"
+                yield Check(place, BAD, f"no TLS there ({why})", advice)
+                continue
+            advice = "renew tls_certificate; blockstored takes the new file by itself"
+            if left < 0:
+                yield Check(place, BAD, f"its certificate ended {_days(-left)} ago", advice)
+            elif left < ENDS_SOON:
+                yield Check(place, ODD, f"its certificate ends in {_days(left)}", advice)
+            else:
+                yield Check(place, GOOD, f"answers; its certificate is good for {_days(left)}")
+
+
+def _certificate_end(host: str, port: int) -> float:
+    """When the certificate shown at a port ends to be valid, in seconds since 1970. Raises OSError
+    and ValueError where none is shown."""
+    from cryptography import x509
+
+    context = ssl.create_default_context()
+    # Whoever vouches for it is no matter here, only that it is served and how long.
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((_reachable(host), port), DOOR_TIMEOUT) as plain,
+        context.wrap_socket(plain) as asking,
+    ):
+        shown = asking.getpeercert(binary_form=True)
+    return x509.load_der_x509_certificate(shown or b"").not_valid_after_utc.timestamp()
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def _upstreams(_daemon: Daemon, info: Json) -> Iterator[Check]:
+    forward = info.get("forward")
+    if forward is None:
+        return
+    healthy, asked = forward["healthy"], forward["upstreams"]
+    saw = f"{healthy} of {asked} resolvers of the setting forward answered when asked last"
+    advice = "ask them with dig from this machine, and name others in forward"
+    if healthy == asked:
+        yield Check("forward", GOOD, saw)
+    else:
+        yield Check("forward", ODD if healthy else BAD, saw, advice)
+
+
 def ask_version(host: str, port: int) -> float | None:
     """Seconds until a DNS server answers ``version.bind CH TXT`` over UDP; None: it does not."""
-    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    address = _reachable(host)
     query_id = secrets.token_bytes(2)
     question = b"\7version\4bind\0\0\x10\0\3"
     packet = query_id + b"\0\0\0\1\0\0\0\0\0\0" + question
@@ -143,10 +247,10 @@ def ask_version(host: str, port: int) -> float | None:
     began = time.monotonic()
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as asking:
-            asking.settimeout(DNS_TIMEOUT)
+            asking.settimeout(DOOR_TIMEOUT)
             asking.connect((address, port))
             asking.send(packet)
-            while time.monotonic() - began < DNS_TIMEOUT:
+            while time.monotonic() - began < DOOR_TIMEOUT:
                 reply = asking.recv(4096)
                 if reply[:2] == query_id and len(reply) > 2 and reply[2] & 0x80:
                     return time.monotonic() - began
@@ -188,8 +292,12 @@ _EXAMINATIONS: tuple[Callable[[Daemon, Json], Iterator[Check]], ...] = (
     _daemon,
     _index,
     _node,
+    _clock,
     _data,
+    _disk,
     _dns,
+    _encrypted,
+    _upstreams,
     _orders,
     _registrar,
 )

@@ -364,7 +364,7 @@ def status(daemon: Daemon) -> None:
         "error": info["node"]["error"],
     }
     daemon.show(short, lambda _: map(daemon.door.completed, status_lines(info["pid"], info)))
-    if not index["caught_up"] or index["stopped_at"] is not None:
+    if not index["caught_up"] or index["state"] not in ("following", "catching up"):
         sys.exit(Refusal.INDEX_BEHIND.exit_code)
 
 

@@ -45,7 +45,8 @@ class Chain(Protocol):
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
     """How this node stands. Heights are of blocks; ``block_age`` in seconds since the last block
-    was mined or, where the chain has no rhythm, since the node last answered."""
+    was mined or, where the chain has no rhythm, since the node last answered; below 0 where the
+    block is of the future, so that a clock is wrong."""
 
     network: str
     state: str
@@ -76,7 +77,7 @@ def status_record(owner: Labels, status: NodeStatus) -> RecordSet:
         ("height", status.height),
         ("node_height", unknown if status.node_height is None else status.node_height),
         ("peers", status.peers),
-        ("block_age", f"{max(0.0, status.block_age):.0f}"),
+        ("block_age", f"{status.block_age:.0f}"),
     )
     return RecordSet(owner, int(Rtype.TXT), STATUS_TTL, (_strings(facts),))
 

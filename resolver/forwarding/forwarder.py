@@ -177,7 +177,7 @@ class Forwarder:
 
     def healthy(self) -> int:
         """How many upstreams answered when they were asked last."""
-        return self._health.healthy(self._clock())
+        return self._health.healthy()
 
     async def _resolve(self, question: Question) -> Answer:
         """Ask until somebody answers or the time is over; keep what was learned. Never raises."""

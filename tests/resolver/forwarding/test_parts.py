@@ -388,8 +388,9 @@ def test_upstreams_are_asked_in_their_order_and_those_that_fail_last():
     assert health.order(0.0) == [0, 1, 2]
     health.failed(0, 0.0)
     assert health.order(0.5) == [1, 2, 0]
-    assert health.healthy(0.5) == 2
+    assert health.healthy() == 2
     assert health.order(1.0) == [0, 1, 2]
+    assert health.healthy() == 2, "it did not answer, and was not asked again"
     health.failed(0, 1.0)
     health.failed(1, 1.0)
     assert health.order(1.5) == [2, 1, 0]
