@@ -24,7 +24,10 @@ from indexer.table.table import NameTable
 from tests.indexer import fakes
 from tests.indexer.fakes import Person
 from tests.indexer.following.test_follower import ALICE, BOB, PAYER, REVEALER, World
+from tests.rings import times
 
+SPOTS = times(20, 60, 1_000)
+"""At how many places of a file something is changed."""
 NOT_COVERED = b"vTwUR!"
 """Rows that tell of refused operations too, or how the table came to be."""
 
@@ -177,7 +180,7 @@ def test_the_snapshot_of_an_import_is_the_same_file(whole: Whole, tmp_path: Path
 
 
 def test_a_file_with_any_one_bit_flipped_is_refused(whole: Whole, tmp_path: Path) -> None:
-    for at in range(0, len(whole.file), max(1, len(whole.file) // 60)):
+    for at in range(0, len(whole.file), max(1, len(whole.file) // SPOTS)):
         flipped = bytearray(whole.file)
         flipped[at] ^= 1 << at % 8
         refused(bytes(flipped), tmp_path, whole.trusted)
@@ -185,7 +188,7 @@ def test_a_file_with_any_one_bit_flipped_is_refused(whole: Whole, tmp_path: Path
 
 def test_a_lie_below_the_checksum_is_refused_too(whole: Whole, tmp_path: Path) -> None:
     payload = whole.payload
-    for at in range(0, len(payload), max(1, len(payload) // 60)):
+    for at in range(0, len(payload), max(1, len(payload) // SPOTS)):
         lie = bytearray(payload)
         lie[at] ^= 1 << at % 8
         refused(packed(whole.head, bytes(lie)), tmp_path, whole.trusted)
@@ -348,7 +351,7 @@ def test_a_height_that_the_file_does_not_have_is_refused(
 
 def test_a_bomb_is_refused_before_it_is_unpacked(whole: Whole, tmp_path: Path) -> None:
     rest = _frames(whole.payload)[0][0]
-    bomb = whole.payload[:32] + rest + write_number(MAX_ROW + 1) + bytes(64 * 2**20)
+    bomb = whole.payload[:32] + rest + write_number(MAX_ROW + 1) + bytes(8 * 2**20)
     assert f"more than {MAX_ROW} bytes" in refused(
         packed(whole.head, bomb), tmp_path, whole.trusted
     )
