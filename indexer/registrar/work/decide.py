@@ -30,11 +30,12 @@ from indexer.registrar.work.lost import (
 from indexer.registrar.work.paid import given_up
 from indexer.registrar.work.seen import Seen
 from indexer.registrar.work.underway import (
+    COINS_GONE,
     TOO_OLD,
     hold_back,
     is_stale,
+    make_anew,
     may_send,
-    pay_more,
     send,
     unsigned,
     wait_for_chain,
@@ -92,8 +93,10 @@ def _unmined(job: Job, index: int, seen: Seen) -> Action | None:
         taken_back = take_back(job, index, seen)
         if taken_back is not None:
             return taken_back
+    if seen.is_void:
+        return make_anew(job, index, COINS_GONE, seen)
     if is_stale(latest, seen):
-        return pay_more(job, index, seen.fee_rate, TOO_OLD, seen)
+        return make_anew(job, index, TOO_OLD, seen)
     if seen.of(latest).in_mempool:
         return wait_or_raise(job, index, latest, seen)
     if not waiting and not may_send(job, index, latest, seen):

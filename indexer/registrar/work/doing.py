@@ -170,10 +170,10 @@ class Doing:
                 first = self._first_coin(job, index, seen)
                 return making.make(job, index, rate, means, first)
             case Replace(index, rate):
-                return making.make_again(job, index, rate, means, _owed(job, index, seen))
+                return making.make_again(job, index, rate, means, _replaced(job, index, seen))
             case Cancel(index):
                 rate = job.steps[index].signed[-1].fee_rate + seen.relay_step
-                owed = _owed(job, index, seen)
+                owed = _replaced(job, index, seen)
                 return making.make_cancelling(job, index, rate, means, owed)
 
     def _means(self, job: Job, signer: Signer, node_height: int) -> Means:
@@ -245,6 +245,8 @@ class Doing:
             )
 
 
-def _owed(job: Job, index: int, seen: Seen) -> int:
-    """Satoshis of fees that go with what a replacement of a step takes the place of."""
-    return max((seen.of(attempt).owed for attempt in job.steps[index].signed), default=0)
+def _replaced(job: Job, index: int, seen: Seen) -> int | None:
+    """Satoshis of fees that go from the mempool with what a replacement of a step takes the place
+    of; None: nothing of the step waits there."""
+    waiting = [seen.of(attempt) for attempt in job.steps[index].signed]
+    return max((one.owed for one in waiting if one.in_mempool), default=None)

@@ -54,7 +54,7 @@ def _is_for_replacing(step: Step, later: Sequence[Step]) -> bool:
 
 def _spends(attempt: Attempt, step: Step) -> bool:
     """Whether it spends what some transaction of ``step`` paid."""
-    txids = {paying.txid for paying in step.attempts}
+    txids = {paying.txid for paying in step.tried}
     return any(coin.txid in txids for coin in attempt.unsigned.coins)
 
 

@@ -56,11 +56,12 @@ def look(
             standings[txid] = Standing(None, max(1, node_height - height + 1))
     index = current(job, standings)
     view = next_view(snapshot, snapshot.network, snapshot.height, node_height)
-    coin, flaw = CoinState.THERE, None
+    coin, is_void, flaw = CoinState.THERE, False, None
     if index is not None:
         attempts = job.steps[index].attempts
         if attempts and not any(standings[a.txid].mined for a in attempts if a.txid):
             coin = coin_state(job, index, attempts[0].first_coin, standings, node)
+            is_void = coin is CoinState.THERE and lacks_coins(job, index, standings, node)
         newest = next_view(ahead.store, snapshot.network, ahead.height, node_height)
         flaw = flaw_of(job, index, newest)
     return Seen(
@@ -72,6 +73,7 @@ def look(
         relay_step=fee.relay_step,
         standings=standings,
         coin=coin,
+        is_void=is_void,
         flaw=flaw,
         usable_until=usable_until(view),
         sent=sent,
@@ -163,9 +165,22 @@ def coin_state(
     return CoinState.GONE
 
 
-def unspent(coins: Sequence[Coin], node: Node) -> tuple[Coin, ...]:
-    """Those of these coins that are in a block, and that nothing spends, not in the mempool."""
-    calls = [("gettxout", (hash_hex(coin.txid), coin.index, True)) for coin in coins]
+def lacks_coins(job: Job, index: int, standings: Mapping[bytes, Standing], node: Node) -> bool:
+    """Whether some coin but the first is gone that the latest transaction of a step spends, which
+    waits nowhere."""
+    latest = job.steps[index].attempts[-1]
+    if latest.txid is not None and standings[latest.txid].in_mempool:
+        return False
+    others = latest.unsigned.coins[1:]
+    there = unspent(others, node, with_mempool=False)
+    states = (coin_state(job, index, coin, standings, node) for coin in others if coin not in there)
+    return any(state in (CoinState.GONE, CoinState.REPLACED) for state in states)
+
+
+def unspent(coins: Sequence[Coin], node: Node, *, with_mempool: bool = True) -> tuple[Coin, ...]:
+    """Those of these coins that are in a block, and that nothing spends, not in the mempool
+    either."""
+    calls = [("gettxout", (hash_hex(coin.txid), coin.index, with_mempool)) for coin in coins]
     replies = node.batch(calls) if calls else []
     shown = zip(coins, replies, strict=True)
     return tuple(coin for coin, reply in shown if _confirmations(reply))

@@ -6,7 +6,7 @@ it, nor two of them; no coin that another open job counts on is touched.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from indexer.bitcoin.transactions import TxOut, op_return_payload, parse_transaction
 from indexer.bitcoin.witness import virtual_size
@@ -121,19 +121,23 @@ def lacking(job: Job, index: int, fee_rate: float, means: Means) -> int:
         raise CannotPay(f"{refused}; {refused.hint}") from None
 
 
-def make_again(job: Job, index: int, fee_rate: float, means: Means, owed: int = 0) -> Attempt:
+def make_again(job: Job, index: int, fee_rate: float, means: Means, owed: int | None) -> Attempt:
     """A transaction in the place of the step's latest, at a higher rate, and with the consensus
     hash and price of now. ``owed``: satoshis of fees that go with what is replaced, those of what
-    builds upon it among them. Raises what ``make`` raises, and NoMore."""
+    builds upon it among them; None: nothing waits, so that nothing but the first coin binds it.
+    Raises what ``make`` raises, and NoMore."""
     step = job.steps[index]
     latest = (step.signed or step.attempts)[-1]
     if latest.cancels:
         return make_cancelling(job, index, fee_rate, means, owed)
     if step.kind is StepKind.FUND:
-        made = _fund(job, brought(latest), max(fee_rate, _rate_for(latest, owed)), means, latest)
+        rate = max(fee_rate, _rate_for(latest, owed or 0))
+        made = _fund(job, brought(latest), rate, means, _kept(latest.unsigned, means, owed).coins)
+    elif owed is None:
+        return _operation(job, index, fee_rate, means, latest.first_coin, None)
     else:
         made = _operation(job, index, fee_rate, means, latest.first_coin, latest, owed)
-    least = max(owed, latest.unsigned.fee) if latest.raw is not None else 0
+    least = -1 if owed is None else max(owed, latest.unsigned.fee)
     if made.unsigned.fee <= least:
         raise NoMore(made.unsigned.fee, least)
     return made
@@ -144,15 +148,25 @@ def _rate_for(latest: Attempt, owed: int) -> float:
     return owed / _size(latest.unsigned, latest.raw) + LEAST_FEE_RATE if owed else 0.0
 
 
-def make_cancelling(job: Job, index: int, fee_rate: float, means: Means, owed: int = 0) -> Attempt:
+def _kept(unsigned: Unsigned, means: Means, owed: int | None) -> Unsigned:
+    """What is replaced, without the coins that are gone meanwhile where it waits nowhere."""
+    if owed is not None:
+        return unsigned
+    first, *others = unsigned.coins
+    return replace(unsigned, coins=(first, *(coin for coin in others if coin in means.own)))
+
+
+def make_cancelling(
+    job: Job, index: int, fee_rate: float, means: Means, owed: int | None
+) -> Attempt:
     """A payment of the step's coins back to the sender. Raises what ``make`` raises."""
-    previous = job.steps[index].signed[-1].unsigned
+    previous = _kept(job.steps[index].signed[-1].unsigned, means, owed)
     unsigned = take_back(
         previous,
         job.parties.sender,
         fee_rate=fee_rate,
         script_sig_size=means.signer.script_sig_size,
-        owed=owed,
+        owed=owed or 0,
     )
     return _signed(unsigned, means, cancels=True)
 
@@ -196,10 +210,8 @@ def _fund(
     outputs: Sequence[TxOut],
     fee_rate: float,
     means: Means,
-    previous: Attempt | None = None,
+    spending: Sequence[Coin] = (),
 ) -> Attempt:
-    spending: Sequence[Coin] = () if previous is None else previous.unsigned.coins
-
     def leaves(coin: Coin) -> bool:
         return coin.script in means.senders or (coin.txid, coin.index) in means.taken
 

@@ -79,6 +79,9 @@ class Seen:
     """By txid, of every signed attempt of the job."""
     coin: CoinState = CoinState.THERE
     """Of the step's first coin."""
+    is_void: bool = False
+    """Whether the step's latest transaction can never be mined: the first coin that it spends is
+    there, and some other is not."""
     flaw: Flaw | None = None
     """Why the step would have no effect in the next block, if it were mined there."""
     usable_until: Mapping[bytes, int] = field(default_factory=dict)

@@ -34,6 +34,7 @@ RAISE = 1.25
 ORDINARY_SHARE = 0.8
 """Of the highest fee rate allowed; the rest is kept for what must not wait any longer."""
 TOO_OLD = "the consensus hash that it names grows too old"
+COINS_GONE = "a coin that it spends is gone"
 FEE_REFUSALS = ("insufficient fee", "min relay fee", "mempool min fee", "fee not met")
 """Words of nodes that refuse a transaction for its fee, in lower case."""
 COIN_REFUSALS = ("missingorspent", "missing-inputs", "missing inputs", "txn-mempool-conflict")
@@ -57,8 +58,8 @@ def unsigned(job: Job, index: int, seen: Seen) -> Action | None:
         return Fail(
             f"{seen.flaw.value}. {paid(job, seen)} Do not sign what was handed out for this job"
         )
-    if is_stale(latest, seen):
-        return Replace(index, latest.fee_rate, TOO_OLD)
+    if is_stale(latest, seen) or (seen.is_void and _may_make(seen)):
+        return Replace(index, latest.fee_rate, COINS_GONE if seen.is_void else TOO_OLD)
     for attempt in step.signed[-1:]:
         waiting = any(seen.of(other).in_mempool for other in step.signed)
         if not waiting and attempt.txid not in seen.sent and may_send(job, index, attempt, seen):
@@ -161,6 +162,18 @@ def pay_more(
             f" that max_fee_rate allows with `blockstore-cli resume {job.id}`"
         )
     return Replace(index, max(least, min(wanted, ceiling)), why)
+
+
+def make_anew(job: Job, index: int, why: str, seen: Seen) -> Action:
+    """Make once more what would have no effect, or can never be mined. Where it waits nowhere,
+    nobody asks it to pay more, and it is made even at the ceiling."""
+    step = job.steps[index]
+    action = pay_more(job, index, seen.fee_rate, why, seen)
+    waits = any(seen.of(attempt).in_mempool for attempt in step.signed)
+    made_often = len(step.signed) >= MAX_ATTEMPTS - KEPT_ATTEMPTS
+    if not isinstance(action, Wait) or waits or made_often or not _may_make(seen):
+        return action
+    return Replace(index, job.max_fee_rate, why)
 
 
 def _coins_on_their_way(job: Job, index: int, seen: Seen) -> Action | None:

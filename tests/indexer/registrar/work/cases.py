@@ -128,6 +128,7 @@ def assert_next(given: Job, when: Seen, then: Action | type | tuple[type, str]) 
     else:
         assert action == then
     assert decide(given.noted(State.NEEDS_CONSENT, "something else", 7), when) == action
-    if isinstance(action, Replace) and given.steps[action.step].signed:
+    signed = given.steps[action.step].signed if isinstance(action, Replace) else ()
+    if any(when.of(one).in_mempool for one in signed):
         before = max(a.fee_rate for a in given.steps[action.step].signed)
         assert action.fee_rate >= before + when.relay_step

@@ -16,8 +16,10 @@ from indexer.registrar.work.jobs import Attempt, State
 from indexer.registrar.work.orders import Orders
 from indexer.registrar.work.underway import PATIENCE
 from indexer.wallet.node_wallet import NodeWallet
+from indexer.wallet.payment import compose_payment
 from indexer.wallet.signers import Payment
-from tests.indexer.registrar.fakes import PAYER, POOR, World
+from tests.indexer.registrar.fakes import PAYER, POOR, World, person_key
+from tests.indexer.registrar.work.rival import waiting
 
 MONEY = 50_000_000
 
@@ -157,6 +159,61 @@ def test_more_coins_are_moved_for_a_transaction_that_its_own_cannot_raise(world:
     raised = next(s for s in world.job(job_id).steps if s.kind is StepKind.PREORDER).attempts[-1]
     assert raised.fee_rate > 100 * waiting.fee_rate
     assert replace(raised, refusal=None) == raised
+    world.run()
+    assert world.job(job_id).state is State.DONE
+    assert len(world.burnt()) == 1
+
+
+@pytest.mark.parametrize("fund", [0, 700_000])
+def test_a_coin_that_is_spent_elsewhere_is_replaced_by_another(world: World, fund: int) -> None:
+    """One that another coin stands beside, by which the transaction cannot be mined twice."""
+    sender, other = person_key("fresh 37"), person_key("fresh 38")
+    payer = other if fund else sender
+    world.node.submit(world.signer.pay([TxOut(400_000, payer.script)] * 3, 20.0).raw)
+    world.mine()
+    world.signer.purse = payer.script
+    world.client.breaks = ["before"]  # signed and written down, and never sent
+    job_id = world.begin(RegisterName("bob.id"), sender.script, fund=fund)
+    world.turn()
+    (first,) = world.job(job_id).steps[0].attempts
+    assert len(first.unsigned.coins) == 2
+    elsewhere = compose_payment(
+        [TxOut(100_000, PAYER)], first.unsigned.coins[1:], PAYER, fee_rate=20.0
+    )
+    world.node.submit(world.signer.sign(elsewhere))
+    world.mine_only(*waiting(world))
+    world.turn()
+    second = world.job(job_id).steps[0].attempts[-1]
+    assert second.first_coin == first.first_coin
+    assert first.unsigned.coins[1] not in second.unsigned.coins
+    world.run()
+    assert world.job(job_id).state is State.DONE
+    assert len(world.burnt()) == 1
+
+
+def test_a_payment_that_was_replaced_takes_nothing_of_what_it_paid_for_with_it(
+    world: World,
+) -> None:
+    """A reorganisation takes back the coins that a registration was raised with."""
+    world.client.estimate = 1
+    orders = bech32_wallet(world)
+    job_id = orders.begin(RegisterName("bob.id"), signer="own", max_total=MONEY).id
+    while len(world.job(job_id).steps) < 5:  # until coins are moved for the registration, too
+        world.turn()
+        world.mine()
+        world.client.estimate = 10
+    world.turn()
+    register = next(s for s in world.job(job_id).steps if s.kind is StepKind.REGISTER)
+    moved = world.job(job_id).steps[2].attempts[-1]
+    assert register.attempts[-1].unsigned.coins[-1].txid == moved.txid
+    for txid in waiting(world):
+        world.node.evict(txid)
+    world.node.invalidate(world.node.tip)
+    world.node.evict(moved.txid or b"")
+    other = orders.runner.books.signers["own"].pay(  # somebody else's, from the same coin
+        [TxOut(700_000, PAYER)], 50.0, spending=moved.unsigned.coins
+    )
+    world.node.submit(other.raw)
     world.run()
     assert world.job(job_id).state is State.DONE
     assert len(world.burnt()) == 1

@@ -16,7 +16,7 @@ from indexer.registrar.work.actions import (
 )
 from indexer.registrar.work.jobs import Job
 from indexer.registrar.work.seen import Seen, Standing
-from indexer.registrar.work.underway import PATIENCE
+from indexer.registrar.work.underway import PATIENCE, TOO_OLD
 from tests.indexer.registrar.work.cases import (
     ACCEPTED,
     BACK,
@@ -78,6 +78,17 @@ from tests.indexer.registrar.work.cases import (
         seen({OLD: WAITS}),
         (Wait, "may pay by itself is"),
     ),
+    (
+        "old and nowhere, at the highest fee",
+        registering(replace(OLD, fee_rate=99.5)),
+        seen(),
+        Replace(0, 100.0, TOO_OLD),
+    ),
+    # coins that are spent elsewhere
+    ("one is gone", registering(A), seen(is_void=True), (Replace, "is gone")),
+    ("one of what is signed elsewhere", registering(PAPER), seen(is_void=True), (Replace, "gone")),
+    ("one, while the node lags", registering(A), seen(is_void=True, node_is_current=False), Wait),
+    ("one of the way back", registering(A, BACK), seen(is_void=True), (Replace, "is gone")),
     # fees
     (
         "not yet raised",
