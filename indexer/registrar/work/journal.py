@@ -2,7 +2,8 @@
 
 What must stay true: when ``save`` has returned, the job is on disk as it was given, also through a
 power cut; when it fails, the former state is there; nothing that cannot be read is thrown away,
-only set aside under another name; nobody but the owner of the process may read a file.
+only set aside under another name, and so is what changed since it was written; nobody but the
+owner of the process may read a file.
 """
 
 import contextlib
@@ -11,7 +12,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 
 from indexer.networks import Network
@@ -39,6 +41,7 @@ MAX_CONTENT_BYTES = 1_000_000
 _JOB = re.compile(r"([0-9a-z]{6,32})\.json")
 _LOCK = "lock"
 _DAMAGED = ".damaged"
+_CHECKSUM = "checksum"
 
 
 class JournalError(Exception):
@@ -112,7 +115,9 @@ class Journal:
                     f"{still_open} jobs are open, and more are not taken; wait until some are "
                     "done, or abandon some"
                 )
-        document = json.dumps(job_json(job, self.network), indent=1, allow_nan=False)
+        members = job_json(job, self.network)
+        members[_CHECKSUM] = _checksum(members)
+        document = json.dumps(members, indent=1, allow_nan=False)
         if len(document) > MAX_JOB_BYTES:
             raise JournalError(f"the job {job.id} has grown too large to be written; abandon it")
         self._write(f"{job.id}.json", document.encode())
@@ -184,7 +189,12 @@ class Journal:
             content = file.read(MAX_JOB_BYTES + 1)
         if len(content) > MAX_JOB_BYTES:
             raise BadJob("it is too large for a job")
-        return read_job(json.loads(content), self.network)
+        members = json.loads(content)
+        if isinstance(members, dict):
+            stated = members.pop(_CHECKSUM, None)  # older jobs have none
+            if stated is not None and stated != _checksum(members):
+                raise BadJob("it was changed since it was written")
+        return read_job(members, self.network)
 
     def _set_aside(self, path: Path, why: str) -> None:
         aside = path.with_name(path.name + _DAMAGED)
@@ -195,7 +205,8 @@ class Journal:
         path.rename(aside)
         said = (
             f"the registrar's job in {path.name} cannot be read ({why}); it was set aside as"
-            f" {aside.name} in {self.folder}, and nothing is done for it"
+            f" {aside.name} in {self.folder}, and nothing is done for it: put a good copy of it"
+            f" back as {path.name} and start again, or order the same anew"
         )
         log.error("%s", said)
         self.set_aside.append(said)
@@ -206,6 +217,11 @@ class Journal:
             f"cannot {verb} the registrar's journal in {self.folder}: {reason}; make room on the "
             "disk or mend its permissions, then try again"
         )
+
+
+def _checksum(members: Mapping[str, object]) -> str:
+    """SHA-256 of what a file says, however it is laid out."""
+    return sha256(json.dumps(members, sort_keys=True).encode()).hexdigest()
 
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)

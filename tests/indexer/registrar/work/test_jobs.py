@@ -5,8 +5,10 @@ import json
 import math
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -37,6 +39,7 @@ from indexer.registrar.work.jobs import (
 )
 from indexer.registrar.work.journal import Journal, JournalError, TooManyJobs
 from indexer.wallet.coins import Coin, Unsigned
+from tests.indexer.registrar.fakes import DIGEST, POOR, World, fast_folder
 from tests.rings import sampled
 
 scripts = st.binary(min_size=20, max_size=20).map(p2pkh_script) | st.binary(
@@ -321,6 +324,82 @@ def test_a_damaged_file_is_named_and_set_aside_and_the_others_are_read(
     with Journal(tmp_path, SANDBOX):
         assert (tmp_path / "job00001.json.damaged2").read_bytes() == b"again"
         assert (tmp_path / "job00001.json.damaged").read_bytes() == content
+
+
+@settings(suppress_health_check=list(HealthCheck), max_examples=sampled(100), deadline=None)
+@given(st.data())
+def test_a_file_in_which_anything_was_changed_is_set_aside(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    job = some_job().with_attempt(0, some_attempt()).noted(State.RUNNING, "waiting", 1)
+    with TemporaryDirectory(dir=tmp_path) as folder:
+        with Journal(Path(folder), SANDBOX) as journal:
+            journal.save(job)
+        path = Path(folder) / f"{job.id}.json"
+        members = json.loads(path.read_bytes())
+        *way, last = data.draw(st.sampled_from(list(_places(members))))
+        inner = members
+        for key in way:
+            inner = inner[key]
+        value = data.draw(ODD.filter(lambda value: repr(value) != repr(inner[last])))
+        inner[last] = value
+        path.write_text(json.dumps(members))
+        with Journal(Path(folder), SANDBOX) as journal:
+            if (way, last, value) != ([], "checksum", None):
+                assert journal.jobs() == []
+                (said,) = journal.set_aside
+                assert f"put a good copy of it back as {path.name} and start again" in said
+
+
+ODD = (
+    st.sampled_from([math.nan, math.inf, -1, 2**70, 0, 1, True, None, "", "zz", "done", [], {}])
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=40)
+)
+
+
+def _places(value: object) -> Iterator[tuple[Any, ...]]:
+    """The way to every number and string of a document, and to whatever holds some."""
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    for key, part in inner:
+        yield (key,)
+        yield from ((key, *rest) for rest in _places(part))
+
+
+@settings(suppress_health_check=list(HealthCheck), max_examples=sampled(40), deadline=None)
+@given(st.data())
+def test_whatever_an_older_file_without_a_checksum_says_is_borne(
+    made: Path, data: st.DataObject
+) -> None:
+    with TemporaryDirectory(dir=fast_folder()) as folder, World(made, Path(folder)) as world:
+        job_id = world.begin(RegisterName("bob.id", DIGEST), POOR, fund=1_000_000)
+        for _ in range(data.draw(st.integers(0, 3))):
+            world.turn()
+            world.mine()
+        path = world.folder / "journal" / f"{job_id}.json"
+        members = json.loads(path.read_bytes())
+        del members["checksum"]
+        *way, last = data.draw(st.sampled_from(list(_places(members))))
+        inner = members
+        for key in way:
+            inner = inner[key]
+        inner[last] = data.draw(ODD)
+        path.write_text(json.dumps(members))
+        world.crash()
+        world.start()
+        for _ in range(4):
+            world.turn()
+            assert "mistake" not in (world.runner.trouble or "")
+            world.mine()
+        assert len(world.burnt()) <= 1
+        assert sum(len(step.tried) for job in world.journal.jobs() for step in job.steps) < 12
 
 
 def test_every_torn_length_of_a_file_is_set_aside_or_whole(tmp_path: Path) -> None:
