@@ -80,6 +80,7 @@ class Orders:
         ``payer``: the script that sends where the protocol leaves it open, and else that pays;
         ``fee_rate``: satoshis a byte, None for the node's estimate.
         """
+        self.payers.sender_on_chain(wish)  # a table that cannot be read is told before all else
         self.begun.refuse_second(wish)
         purse = self.payers.purse(signer)
         present = self.runner.ask_node()
@@ -109,7 +110,7 @@ class Orders:
             coins=coins,
             tip=tip,
             has_data=has_data,
-            spare=purse.spare(sender),
+            spare=purse.spare(parties.sender),
             rivals=rivals.operations,
             script_sig_size=purse.script_sig_size,
             max_datacarrier=fee.max_datacarrier,

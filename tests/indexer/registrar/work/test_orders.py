@@ -3,11 +3,14 @@
 import pytest
 
 from indexer.bitcoin.transactions import TxOut
+from indexer.protocol.rows import DamagedRow
 from indexer.registrar.planning.refusals import CannotOrder, PlanRefused, Reason
-from indexer.registrar.planning.wishes import RegisterName, UpdateName
+from indexer.registrar.planning.wishes import RegisterName, RenewName, UpdateName
 from indexer.registrar.work.jobs import State
 from indexer.registrar.work.rivals import Rivals, waiting_operations
-from tests.indexer.registrar.work.office import CONTENT, DIGEST, REGISTER, Office, Wallet
+from indexer.table.snapshot import Snapshot
+from tests.indexer.registrar.fakes import person_key
+from tests.indexer.registrar.work.office import CONTENT, DIGEST, OTHER, REGISTER, Office, Wallet
 
 
 def test_what_was_agreed_to_is_begun_and_ends_with_the_name_of_a_fresh_owner(office):
@@ -59,6 +62,33 @@ def test_what_the_chain_would_refuse_is_told_before_anything_is_paid(office):
     with pytest.raises(PlanRefused) as refused:
         office.orders.plan(UpdateName("nobody.id", DIGEST), signer="own")
     assert refused.value.reason is Reason.NAME_NOT_REGISTERED
+
+
+def test_what_is_told_of_a_damaged_table_is_the_damage(office, monkeypatch):
+    office.registered()
+    office.orders.begin(RenewName("bob.id"), signer="own", max_total=10**9)
+
+    def refuse(*_: object) -> bytes:
+        raise DamagedRow("short")
+
+    monkeypatch.setattr(Snapshot, "get", refuse)
+    with pytest.raises(DamagedRow):
+        office.orders.plan(RenewName("bob.id"), signer="own")
+
+
+def test_what_can_be_moved_is_counted_for_the_one_who_will_send(office, monkeypatch):
+    job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
+    office.world.mine()
+    office.world.runner.books.signers = {}  # nobody can sign the registration
+    office.orders.begun.abandon(job.id)
+    office.world.runner.books.signers = office.signers
+    asked = []
+    spare = office.wallet.spare
+    monkeypatch.setattr(office.wallet, "spare", lambda one: asked.append(one) or spare(one))
+    payer = person_key(OTHER).script
+    plan = office.orders.plan(REGISTER, signer="own", payer=payer).plan
+    assert plan.parties.sender == job.parties.sender != payer
+    assert asked == [job.parties.sender]
 
 
 def test_without_a_signer_nothing_is_planned(office):
