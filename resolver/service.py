@@ -265,6 +265,7 @@ class Service:
             max_fee_rate=settings.max_fee_rate,
             publish=keeping.keep_and_publish,
             verify=keeping.resolves,
+            zones=settings.zones,
             clock=self._clock,
         )
 

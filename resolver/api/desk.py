@@ -80,11 +80,13 @@ class Desk:
         max_fee_rate: float,
         publish: Callable[[bytes, bytes], Awaitable[int]],
         verify: Callable[[str, bytes | None], Awaitable[bool]],
+        zones: Mapping[str, str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``folder`` is the journal's. Raises JournalError and SignerError, each a line for people.
 
-        ``max_fee_rate`` is in satoshis a byte.
+        ``max_fee_rate`` is in satoshis a byte; ``zones`` are the DNS suffixes that are served, each
+        with its namespace.
         """
         self._signer = signing.signer
         self._renewing = renewing
@@ -106,6 +108,7 @@ class Desk:
             signers,
             publish=self._publish_and_wait,
             verify=self._verify_and_wait,
+            zones=zones,
             confirmations=confirmations,
             clock=clock,
         )

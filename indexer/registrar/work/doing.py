@@ -5,7 +5,7 @@ open job counts on is in none.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -35,7 +35,7 @@ from indexer.registrar.work.books import Books
 from indexer.registrar.work.funding import Funding, funds_before
 from indexer.registrar.work.jobs import Attempt, Job, State
 from indexer.registrar.work.making import Means, NoMore, PriceTooHigh
-from indexer.registrar.work.paid import paid
+from indexer.registrar.work.paid import hint_of_zone, paid
 from indexer.registrar.work.seen import Seen
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.coins import CannotPay, Coin, FeeTooHigh
@@ -60,12 +60,18 @@ class Doing:
     """Does what is decided. ``snapshot`` gives the index as it is."""
 
     def __init__(
-        self, books: Books, node: Node, snapshot: Callable[[], Snapshot], network: Network
+        self,
+        books: Books,
+        node: Node,
+        snapshot: Callable[[], Snapshot],
+        network: Network,
+        zones: Mapping[str, str],
     ) -> None:
         self.books = books
         self.node = node
         self.snapshot = snapshot
         self.network = network
+        self.zones = zones
         self.funding = Funding(books, node, snapshot)
 
     def do(self, job: Job, action: Action, seen: Seen, sent: set[bytes]) -> bool:
@@ -99,7 +105,8 @@ class Doing:
             case Abandon(why):
                 self.books.close(job, State.ABANDONED, why, seen)
             case Finish():
-                self.books.close(job, State.DONE, "all steps are done", seen)
+                why = f"all steps are done{hint_of_zone(job.wish, self.zones)}"
+                self.books.close(job, State.DONE, why, seen)
         return False
 
     # --- made

@@ -1,10 +1,14 @@
-"""What people are told of a job's money: what it has cost, and by when what it paid is lost.
+"""What people are told of a job's money: what it has cost, and by when what it paid is lost; and of
+what it brought, where that needs a setting to be seen.
 
 What must stay true: only what is in a block counts as paid. Pure.
 """
 
+from collections.abc import Mapping
+
 from indexer.networks import PREORDER_EXPIRE
 from indexer.registrar.planning.steps import StepKind
+from indexer.registrar.planning.wishes import ReadyNamespace, RegisterName, Wish
 from indexer.registrar.work.jobs import Job
 from indexer.registrar.work.seen import Seen
 
@@ -33,6 +37,30 @@ def deadline(job: Job, index: int, seen: Seen) -> str:
         return ""
     last = max(heights) + PREORDER_EXPIRE
     return f" It must be in block {last} at the latest, or the price that was paid is lost."
+
+
+def hint_of_zone(wish: Wish, zones: Mapping[str, str]) -> str:
+    """What is to be set so that what was opened or registered is answered over DNS, after a
+    semicolon; "" where it is. ``zones``: DNS suffixes to the namespaces that they serve."""
+    match wish:
+        case ReadyNamespace(namespace_id=namespace):
+            pass
+        case RegisterName(name=name):
+            namespace = name.partition(".")[2]
+        case _:
+            return ""
+    if namespace in zones.values():
+        return ""
+    suffix = namespace.replace("_", "-").strip("-") or "names"
+    while suffix in zones:
+        suffix += "-names"
+    wanted = ", ".join(
+        f'"{one}" = "{other}"' for one, other in (*zones.items(), (suffix, namespace))
+    )
+    return (
+        f"; names of {namespace} are refused over DNS here until a zone serves them: write"
+        f" zones = {{{wanted}}} into the settings file, and start blockstored again"
+    )
 
 
 def given_up(job: Job, seen: Seen) -> str:

@@ -77,12 +77,14 @@ class Runner:
         *,
         publish: Callable[[bytes, bytes], int],
         verify: Callable[[str, bytes | None], bool],
+        zones: Mapping[str, str],
         confirmations: int | None = None,
         clock: Callable[[], float] = time.time,
         tip_age: float | None = None,
     ) -> None:
-        """``tip_age``: seconds after which a chain without a new block is taken for one that the
-        node has not caught up with; None: as many as fit the network."""
+        """``zones``: the DNS suffixes that are served here, each with its namespace. ``tip_age``:
+        seconds after which a chain without a new block is taken for one that the node has not
+        caught up with; None: as many as fit the network."""
         self.node = node
         self.snapshot = snapshot
         self.network = network
@@ -96,7 +98,7 @@ class Runner:
         self.lock = threading.RLock()
         """Held while a job is looked at and changed; never while data is published or verified."""
         self.books = Books(journal, signers, clock)
-        self._doing = Doing(self.books, node, snapshot, network)
+        self._doing = Doing(self.books, node, snapshot, network, zones)
         self._off_chain = OffChain(self.books, self.lock, publish, verify)
         self._turning = threading.Lock()
         self._unindexed = Unindexed(node)

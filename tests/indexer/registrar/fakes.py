@@ -342,6 +342,7 @@ class World:
         self.signer = RingSigner(self.node, _WORDS)
         self.published: dict[bytes, bytes] = {}
         self.verified: list[str] = []
+        self.zones = {"bs": "id"}
         self.confirmations = network.confirmations
         self._verify = verify
         self.first_height = self.node.height
@@ -365,6 +366,7 @@ class World:
             {"purse": self.signer},
             publish=lambda digest, content: self._publish(digest, content),
             verify=self._resolve,
+            zones=self.zones,
             clock=lambda: self.now,
         )
 

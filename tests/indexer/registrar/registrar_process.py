@@ -50,6 +50,7 @@ def main(port: int, folder: Path) -> None:
             {"purse": signer},
             publish=publish,
             verify=verify,
+            zones={"bs": "id"},
         )
         print("up", flush=True)
         while runner.books.pending():

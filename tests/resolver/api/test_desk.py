@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from embit.psbt import PSBT
 from indexer.bitcoin.transactions import TxOut, script_address
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
-from indexer.registrar.planning.wishes import RegisterName
+from indexer.registrar.planning.wishes import ReadyNamespace, RegisterName, Wish
+from indexer.registrar.work.paid import hint_of_zone
 from resolver.api.desk import AutoRenew, Desk
 from resolver.api.payer import Signing
 from resolver.api.registrar import Order
 from resolver.refusals import Refusal, Refused
+from resolver.settings.types import check_zones
 from tests.indexer.registrar.fakes import BIG, CONTENT, OWNER, World, template
 
 
@@ -51,6 +54,7 @@ def desk(world: World) -> Iterator[Desk]:
         max_fee_rate=500.0,
         publish=publish,
         verify=verify,
+        zones={"bs": "id"},
         clock=lambda: world.now,
     )
     yield found
@@ -86,3 +90,31 @@ def test_an_error_of_a_wallet_points_to_the_wallet(world: World, desk: Desk) -> 
     assert refused.value.refusal is Refusal.NODE_AWAY
     assert "bitcoin-cli" in str(refused.value.hint)
     assert "status" not in str(refused.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("zones", "wish", "suffix"),
+    [
+        ({"bs": "id"}, ReadyNamespace("podcast"), "podcast"),
+        ({"bs": "id"}, RegisterName("show.podcast"), "podcast"),
+        ({"bs": "id"}, RegisterName("show.my_casts"), "my-casts"),
+        ({"bs": "id", "b.example.net": "a"}, ReadyNamespace("bs"), "bs-names"),
+        ({"bs": "id"}, ReadyNamespace("_"), "names"),
+    ],
+)
+def test_the_setting_that_a_job_ends_with_serves_what_it_opened(
+    zones: dict[str, str], wish: Wish, suffix: str
+) -> None:
+    said = hint_of_zone(wish, zones)
+    written = said[said.index("zones = ") : said.index("}") + 1]
+    found = check_zones(tomllib.loads(written)["zones"])
+    namespace = wish.subject.rpartition(".")[2]
+    assert found == zones | {suffix: namespace}
+    assert hint_of_zone(wish, found) == ""
+
+
+def test_a_name_that_no_zone_serves_is_told_how_it_is_served(world: World) -> None:
+    job_id = world.begin(RegisterName("bob.id"))
+    world.zones.clear()
+    world.run()
+    assert 'write zones = {"id" = "id"} into the settings file' in world.job(job_id).note
