@@ -39,14 +39,13 @@ class Rtype(IntEnum):
     CNAME = 5
     SOA = 6
     TXT = 16
+    KEY = 25
     AAAA = 28
     DNAME = 39
     OPT = 41
     DS = 43
     RRSIG = 46
     NSEC = 47
-    NSEC3 = 50
-    NSEC3PARAM = 51
     TKEY = 249
     TSIG = 250
     IXFR = 251
@@ -82,13 +81,5 @@ class ErrorCode(IntEnum):
 META_TYPES = frozenset(range(128, 256)) | {Rtype.OPT}
 """Types that are never data (RFC 6895 3.1): no zone file can hold a record of them."""
 
-UNSERVED_TYPES = META_TYPES | {
-    Rtype.SOA,
-    Rtype.RRSIG,
-    Rtype.NSEC,
-    Rtype.NSEC3,
-    Rtype.NSEC3PARAM,
-}
-"""Types that are not served though a zone file holds them: a name's zone file is a part of the
-served zone, whose SOA is ours, and signatures or denials made for another zone prove nothing here.
-"""
+BESIDE_CNAME = frozenset({Rtype.KEY, Rtype.RRSIG, Rtype.NSEC})
+"""Types that may stand beside a CNAME (RFC 3007 2.2, RFC 4034 2.5), which leads none of them on."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from resolver.dns.codes import IN, UNSERVED_TYPES, Rtype
+from resolver.dns.codes import BESIDE_CNAME, IN, Rtype
 from resolver.dns.zones import Labels, name_wire
 
 WILDCARD = b"*"
@@ -136,19 +136,16 @@ def _at_node(
     here: Mapping[int, StoredSet], owner: Labels, qtype: int, anchor: Labels, ttls: TtlLimits
 ) -> Outcome:
     cname = here.get(Rtype.CNAME)
-    if cname is not None and qtype != Rtype.CNAME:
+    if cname is not None and qtype != Rtype.CNAME and qtype not in BESIDE_CNAME:
         records = _record_set(cname, owner, Rtype.CNAME, anchor, ttls, first_only=True)
         if qtype == Rtype.ANY or not records.rdatas:
             return _found(records)
         return Alias((records,), lower(cname.targets(anchor)[0]))
     if qtype == Rtype.ANY:
         # RFC 8482 4.1: one RRset is enough, and always the same one.
-        served = [rtype for rtype in here if rtype not in UNSERVED_TYPES]
-        if not served:
-            return NoSuchType()
-        return _found(_record_set(here[min(served)], owner, min(served), anchor, ttls))
+        qtype = min(here, default=qtype)
     stored = here.get(qtype)
-    if stored is None or qtype in UNSERVED_TYPES:
+    if stored is None:
         return NoSuchType()
     alone = qtype in (Rtype.CNAME, Rtype.DNAME)
     return _found(_record_set(stored, owner, qtype, anchor, ttls, first_only=alone))

@@ -8,9 +8,8 @@ What must stay true:
   without data stays a node by the server's own record below it;
 - one stranger's record must not cost a server the whole zone: what not every server takes is left
   out, and the number of such records told;
-- what a zone file holds and we do not serve is left out, and so is what would be read otherwise in
-  one zone than in many: NS at the very name, which is data here and a zone cut there, and what
-  lies hidden by an alias, a DNAME or a delegation.
+- what would be read otherwise in one zone than in many is left out: NS at the very name, which is
+  data here and a zone cut there, and what lies hidden by an alias, a DNAME or a delegation.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from indexer.protocol.records import Phase
 from resolver.dns import meta
 from resolver.dns.answer import DATA_TTL, NameData, apex_answer, character_strings
 from resolver.dns.chase import TableSnapshot
-from resolver.dns.codes import UNSERVED_TYPES, Rtype
+from resolver.dns.codes import Rtype
 from resolver.dns.lookup import WILDCARD, RecordSet, StoredSet, TtlLimits, lower
 from resolver.dns.zones import APEX_TTL, Labels, Zone, name_wire
 
@@ -153,7 +152,7 @@ def _is_below(owner: Labels) -> bool:
 
 def _is_data(owner: Labels, rtype: int) -> bool:
     """Whether a set can be in the zone where it is in the zone file."""
-    if rtype in UNSERVED_TYPES or rtype == Rtype.NS:
+    if rtype == Rtype.NS:
         return False
     if rtype == Rtype.TXT and owner == (meta.ABOUT_NAME,):
         return False  # the server's own word, which no zone file can forge

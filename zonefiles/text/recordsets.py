@@ -116,8 +116,9 @@ class Growing:
 class Zonefile:
     """The record sets of one zone file, by owner relative to ``name``; never changes.
 
-    ``dropped`` counts the records left out: those outside the name, ALIAS records, which have no
-    form in DNS messages, and those whose RDATA is malformed. ``record_count`` counts those kept.
+    ``dropped`` counts the records left out: those outside the name, those that only a whole zone
+    has, ALIAS records, which have no form in DNS messages, and those whose RDATA is malformed.
+    ``record_count`` counts those kept.
     """
 
     __slots__ = ("_existing", "_owners", "dropped", "name", "record_count")

@@ -59,9 +59,17 @@ _MAX_REASON = 200
 CLASS_WORD: Final = re.compile(r"IN|CH|HS|CS|ANY|NONE|CLASS\d{1,5}")
 """A class in upper case, by its mnemonic or its number (RFC 3597 section 5)."""
 _SERVED_CLASS = re.compile(r"IN|CLASS0*1")
-# What may stand beside a CNAME: RFC 4034 section 2.5 and RFC 2535 section 3.5.
-_BESIDE_CNAME = frozenset({dns.rdatatype.RRSIG, dns.rdatatype.NSEC, dns.rdatatype.KEY})
-_SINGLE = frozenset({dns.rdatatype.CNAME, dns.rdatatype.DNAME, dns.rdatatype.SOA})
+_SINGLE = frozenset({dns.rdatatype.CNAME, dns.rdatatype.DNAME})
+# Types of a whole zone. A name's zone file is a part of one, which has its own.
+_OF_A_ZONE = frozenset(
+    {
+        dns.rdatatype.SOA,
+        dns.rdatatype.RRSIG,
+        dns.rdatatype.NSEC,
+        dns.rdatatype.NSEC3,
+        dns.rdatatype.NSEC3PARAM,
+    }
+)
 
 
 def value_hash(data: bytes) -> bytes:
@@ -94,6 +102,8 @@ def parse_zonefile(data: bytes, name: str, *, strict: bool = False) -> Zonefile:
     relative to the one before. A record without TTL takes that of $TTL, else the last one stated,
     else an hour. A record whose text is understood, and whose RDATA has not the form of its type,
     is dropped and counted; with ``strict``, for data that is still to be paid for, it is an error.
+    SOA records and those of DNSSEC's proofs are dropped and counted, for they were made for a zone
+    of their own, which this is not; so are ALIAS records, and records of owners outside the name.
     Raises ZonefileError, and nothing else, for whatever else is wrong with the data.
     """
     if len(data) > MAX_BYTES:
@@ -231,12 +241,12 @@ class _Reader:
                     raise _Unreadable(f"class {word}; only IN is served")
             else:
                 break
-        if word == "ALIAS":
+        if word == "ALIAS" or (rtype := _read_type(word)) in _OF_A_ZONE:
             self._skip_line()
             return
         if ttl is None:
             ttl = self._stated_ttl if self._default_ttl is None else self._default_ttl
-        self._keep(_read_type(word), ttl)
+        self._keep(rtype, ttl)
 
     def _skip_line(self) -> None:
         while not self._tokens.get().is_eol_or_eof():
@@ -295,12 +305,12 @@ class _Reader:
         if rtype in _SINGLE and rtype in sets and key not in sets[rtype].records:
             shown = dns.rdatatype.to_text(rtype)
             raise _Unreadable(f"a second, different {shown} record at {at}")
-        if rtype in _BESIDE_CNAME:
+        if rtype == dns.rdatatype.KEY:  # RFC 3007 section 2.2
             return
         has_cname = dns.rdatatype.CNAME in sets
         if rtype != dns.rdatatype.CNAME and has_cname:
             raise _Unreadable(f"a record beside the CNAME at {at}")
-        if rtype == dns.rdatatype.CNAME and not has_cname and sets.keys() - _BESIDE_CNAME:
+        if rtype == dns.rdatatype.CNAME and not has_cname and sets.keys() - {dns.rdatatype.KEY}:
             raise _Unreadable(f"a CNAME beside other records at {at}")
 
 

@@ -205,9 +205,18 @@ def test_any_gets_one_rrset_and_always_the_same():
 
 
 def test_an_soa_or_a_signature_in_a_zone_file_is_not_served():
-    records = "@ SOA ns. host. 1 2 3 4 5\n@ A 192.0.2.1"
+    records = "@ SOA ns. host. 1 2 3 4 5\n@ A 192.0.2.1\nsub SOA ns. host. 1 2 3 4 5"
     assert ask(records, "", Rtype.SOA) == NoSuchType()
     assert ask(records, "", Rtype.RRSIG) == NoSuchType()
+    assert ask(records, "sub", Rtype.SOA) == NoSuchNode()  # as where a transfer took the zone
+
+
+@pytest.mark.parametrize("rtype", [Rtype.RRSIG, Rtype.NSEC, Rtype.KEY])
+def test_what_may_stand_beside_an_alias_is_not_led_on_by_it(rtype):
+    assert ask("www CNAME far.example.", "www", rtype) == NoSuchType()
+    key = ask("www CNAME far.example.\nwww KEY 512 3 5 AQID", "www", Rtype.KEY)
+    assert isinstance(key, Found)
+    assert key.records.rtype == Rtype.KEY
 
 
 @pytest.mark.parametrize(

@@ -258,9 +258,17 @@ def test_what_is_wrong_is_said_with_its_line(text, line, reason):
     assert len(str(error)) < 250
 
 
-def test_a_cname_may_stand_beside_its_signature():
+def test_what_only_a_whole_zone_has_is_left_out_and_makes_no_node():
     rrsig = "RRSIG CNAME 8 2 60 20300101000000 20200101000000 1 @ AAAA"
-    zonefile = read(f"x CNAME @\nx {rrsig}\ny {rrsig}\ny CNAME @\nx CNAME @")
+    soa = "SOA ns. me. (\n1 2 3\n4 5 ) ; as in any zone"
+    zonefile = read(f"x CNAME @\nx {rrsig}\nn NSEC @ A\na.s {soa}\nz A 1.2.3.4")
+    assert (zonefile.record_count, zonefile.dropped) == (2, 3)
+    assert zonefile.rrsets((b"x",)).keys() == {CNAME}
+    assert not any(zonefile.exists(labels) for labels in [(b"n",), (b"a", b"s"), (b"s",)])
+
+
+def test_a_cname_may_stand_beside_a_key():
+    zonefile = read("x CNAME @\nx KEY 512 3 5 AQID\ny KEY 512 3 5 AQID\ny CNAME @\nx CNAME @")
     assert zonefile.record_count == 4
 
 
