@@ -19,6 +19,7 @@ from resolver.dns.codes import AA, AD, CD, QR, RA, RD, TC, Option
 from resolver.dns.lookup import RecordSet
 from resolver.dns.outline import PLAIN_ROOM
 from resolver.dns.query import Query, Short
+from resolver.dns.reply import read_name
 from resolver.dns.zones import Labels, name_wire
 
 UDP_LIMIT = 1_232
@@ -35,7 +36,9 @@ _OPT_HEAD = 11
 _header = struct.Struct("!HHHHHH")
 _type_class = struct.Struct("!HH")
 _record = struct.Struct("!HHIH")
-_pointer = struct.Struct("!H")
+_pointer = _length = struct.Struct("!H")
+# Where the name is that ends the RDATA, and that may be compressed (RFC 3597 4).
+_NAME_AT = {2: 0, 5: 0, 12: 0, 15: 2}  # NS, CNAME, PTR, MX
 _TO_QUESTION = _pointer.pack(0xC000 | _HEADER)
 
 
@@ -216,12 +219,20 @@ class _Message:
         """Append the RRset unless the packet would then be longer than ``room``."""
         octets = self.octets
         start = len(octets)
-        if start + sum([12 + len(rdata) for rdata in records.rdatas]) > room:
-            return False  # each record takes two bytes of owner at the least
+        name_at = _NAME_AT.get(records.rtype)
+        least = sum([12 + (len(rdata) if name_at is None else 2) for rdata in records.rdatas])
+        if start + least > room:
+            return False  # each name takes two bytes at the least
         for rdata in records.rdatas:
             self._write_name(records.owner)
             octets += _record.pack(records.rtype, records.rclass, records.ttl, len(rdata))
-            octets += rdata
+            if name_at is None:
+                octets += rdata
+                continue
+            at = len(octets)
+            octets += rdata[:name_at]
+            self._write_name(read_name(rdata, name_at)[0])
+            _length.pack_into(octets, at - 2, len(octets) - at)
         if len(octets) <= room:
             return True
         del octets[start:]

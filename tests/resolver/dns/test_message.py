@@ -24,6 +24,7 @@ from resolver.dns.message import (
     write_short,
 )
 from resolver.dns.query import Query, Short, read_query
+from resolver.dns.zones import name_wire
 from tests.resolver.fakes import errors
 
 QUESTION = b"\x05alice\x02bs\x00\x00\x10\x00\x01"
@@ -343,6 +344,24 @@ def test_a_long_error_text_is_cut_between_characters():
 def test_errors_need_edns():
     wire = write_reply(a_query(size=None), Answer(2, errors=(ExtendedError(0, "x"),)), UDP_LIMIT)
     assert dns.message.from_wire(wire).edns == -1
+
+
+def test_thirty_name_servers_fit_a_datagram_for_their_names_are_compressed():
+    servers = [(b"ns%d" % number, b"Cut", b"alice", b"bs") for number in range(30)]
+    cut = RecordSet((b"cut", *ALICE), 2, 300, tuple(map(name_wire, servers)))
+    addresses = [RecordSet(server, 1, 300, (b"\xc0\0\2\1",)) for server in servers]
+    exchanges = RecordSet(ALICE, 15, 300, tuple(b"\0\1" + name_wire(s) for s in servers))
+    referral = Answer(Rcode.NOERROR, authority=(cut,), glue=tuple(addresses[:20]))
+    wire = write_reply(a_query(), referral, UDP_LIMIT)
+    reply = dns.message.from_wire(wire)
+    assert not reply.flags & dns.flags.TC
+    assert len(wire) < 14 * 50 + 60 + 16 * 20
+    assert {str(record.target).lower() for record in reply.authority[0]} == {
+        f"ns{number}.cut.alice.bs." for number in range(30)
+    }
+    wire = write_reply(a_query(), Answer(Rcode.NOERROR, answer=(exchanges,)), UDP_LIMIT)
+    assert len(wire) < 30 * 22 + 60
+    assert str(dns.message.from_wire(wire).answer[0][0].exchange).lower() == "ns0.cut.alice.bs."
 
 
 def test_names_beyond_the_reach_of_a_pointer_are_written_out():
