@@ -27,22 +27,7 @@ Step: TypeAlias = TakeBack | Connect
 
 
 class ForkTooDeep(Exception):
-    """The chains part further back than blocks can be taken back.
-
-    ``fork`` is the highest block that both have, one below the index's first one where it is none;
-    None where that was not looked for.
-    """
-
-    def __init__(self, tip: int, undo_blocks: int, fork: int | None = None) -> None:
-        where, mends = "", "blockstored reindex --from HEIGHT"
-        if fork is not None:
-            where, mends = f" above block {fork}", f"blockstored reindex --from {fork + 1}"
-        super().__init__(
-            f"the node's chain parts from the index{where}, and the index at block {tip} can take"
-            f" back {undo_blocks} blocks; if the node is right, run `blockstored stop`,"
-            f" `{mends}` and `blockstored start`"
-        )
-        self.fork = fork
+    """The chains part further back than blocks can be taken back."""
 
 
 def last_shared(shares: Callable[[int], bool], first: int, top: int) -> int:
@@ -87,11 +72,11 @@ def plan(
     )
     if fork is None:
         if low > first_block or tip - first_block + 1 > undo_blocks:
-            raise ForkTooDeep(tip, undo_blocks)
+            raise ForkTooDeep
         fork = first_block - 1
     if fork == target:
         return []
     if tip - fork > undo_blocks:
-        raise ForkTooDeep(tip, undo_blocks)
+        raise ForkTooDeep
     back: list[Step] = [TakeBack(height) for height in range(tip, fork, -1)]
     return back + [Connect(height, theirs[height]) for height in range(fork + 1, target + 1)]

@@ -145,7 +145,7 @@ class Follower:
             self._checked_chain = False  # it may come back as another node
             self._say("node unavailable", str(error))
             return self._poll_interval
-        except (_Stopped, BadBlock, ForkTooDeep, TableError, DamagedRow) as error:
+        except (_Stopped, BadBlock, TableError, DamagedRow) as error:
             self._say("stopped", str(error))
             return RETRY_AFTER_STOP
         except Exception as error:  # a bug must not end the thread unseen
@@ -165,8 +165,9 @@ class Follower:
     def step(self, stop: threading.Event | None = None) -> bool:
         """Make one plan and carry it out; whether there is more to do at once.
 
-        Raises ``NodeError``, ``TableError``, ``ForkTooDeep``, or one that says why it stopped.
+        Raises ``NodeError``, ``TableError``, or one that says why it stopped.
         """
+        self._table.check_files()
         info = self._node.chain_info()
         self._check_chain(info)
         reach = info.blocks - self._confirmations + 1
@@ -276,7 +277,12 @@ class Follower:
             return plan(ours, theirs, first, undo)
         except ForkTooDeep:
             fork = last_shared(self._shares, first, top)
-            raise ForkTooDeep(tip, undo, fork) from None
+            raise _Stopped(
+                f"the node's chain parts from the index above block {fork}, and the index at block"
+                f" {tip} can take back {undo} blocks; if the node is right, run"
+                f" `blockstored stop`, `blockstored reindex --from {fork + 1}` and"
+                " `blockstored start`"
+            ) from None
 
     def _shares(self, height: int) -> bool:
         """Whether the node has our block at ``height``."""
@@ -356,8 +362,8 @@ class Follower:
         if ours is not None and expected is not None and ours != expected:
             raise _Stopped(
                 f"the consensus hash of block {height} is {ours.hex()}, but {expected.hex()} is"
-                " known to be right: the index is wrong and goes no further; stop blockstored,"
-                " run `blockstored reindex`, and if that ends here again, please report it"
+                " known to be right: the index is wrong and goes no further; stop blockstored, run"
+                " `blockstored reindex`, and if that ends here again, please report it"
             )
 
     def _count(self, block: ReadBlock) -> None:

@@ -187,7 +187,7 @@ class Index:
             # Nobody says how far the chain is: what was there before this start is still true
             # of its height, and its age is told.
             self._answers_alone = seen.height >= self.network.first_block
-        target = seen.height if status.target is None else status.target
+        target = self.table.reached if status.target is None else status.target
         ready = status.caught_up or self._answers_alone
         return Standing(
             ready and target - seen.height <= MAX_BEHIND,

@@ -24,7 +24,6 @@ log = logging.getLogger("blockstore.table")
 
 _OPTIONS = {
     "paranoid_checks": True,
-    "bloom_filter_bits": 10,
     # The system keeps the files' pages as well, for as long as it has room.
     "lru_cache_size": 24 * 1024 * 1024,
     # Rows are small and many; a large buffer and large files are merged far less often, which
@@ -165,13 +164,19 @@ class Level(Rows):
             raise _why_not_opened(path, error) from None
         super().__init__(self._db, _Health(path))
         try:
-            self._check_sizes()
+            self.check_sizes()
         except BaseException:
             self._db.close()
             raise
 
-    def _check_sizes(self) -> None:
-        """Whether each file is as long as it was written: the rest of it is checked when read."""
+    def check_sizes(self) -> None:
+        """Whether each file is as long as it was written: the rest of it is checked when read.
+
+        LevelDB maps its files, and the system ends a process that reads where a file was cut. So
+        a cut is to be met here. Raises ``TableDamaged``.
+        """
+        if self._health.damage is not None:
+            raise self._health.damage
         for number, size in self._files():
             found = [
                 file.stat().st_size

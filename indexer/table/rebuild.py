@@ -20,6 +20,7 @@ from indexer.protocol import schema
 from indexer.protocol.apply import Outcome, SpentCandidate, apply_block
 from indexer.protocol.carried import Carried, read_carried
 from indexer.protocol.rows import DamagedRow
+from indexer.table.reached import read_reached
 from indexer.table.snapshot import Snapshot
 from indexer.table.snapshot_file import (
     BadSnapshot,
@@ -29,7 +30,7 @@ from indexer.table.snapshot_file import (
     read_blocks,
     read_head,
 )
-from indexer.table.table import NameTable, TableError
+from indexer.table.table import NameTable, TableError, check_network
 
 log = logging.getLogger("blockstore.table")
 
@@ -81,9 +82,15 @@ def _replacement(folder: Path, network: Network) -> Iterator[NameTable]:
         raise
 
 
-def start_over(folder: Path) -> None:
-    """Remove the table in ``folder``; a kill leaves the whole of it or nothing of it there."""
+def start_over(folder: Path, network: Network) -> None:
+    """Remove the table in ``folder``; a kill leaves the whole of it or nothing of it there.
+
+    Raises ``TableError`` where it is known to be of another network.
+    """
     mend(folder)
+    reached = read_reached(folder)
+    if reached is not None:
+        check_network(folder, reached.network, network)
     old = _beside(folder)[2]
     if folder.exists():
         folder.rename(old)

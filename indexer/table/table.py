@@ -17,9 +17,19 @@ from indexer.protocol.apply import Outcome
 from indexer.protocol.rows import read_pairs
 from indexer.table.level import Level, TableDamaged, TableError
 from indexer.table.pages import end_of
+from indexer.table.reached import Reached, read_reached, write_reached
 from indexer.table.snapshot import Snapshot
 
 log = logging.getLogger("blockstore.table")
+
+
+def check_network(folder: Path, found: str, network: Network) -> None:
+    """Raises ``TableError`` where the index in ``folder`` is not one of ``network``."""
+    if found != network.name:
+        raise TableError(
+            f"the index in {folder} belongs to the network {found!r}, not {network.name!r};"
+            " choose another working directory or network"
+        )
 
 
 class NameTable:
@@ -31,17 +41,22 @@ class NameTable:
         self.network = network
         self._level = Level(path)
         try:
-            self._check_schema()
+            reached = read_reached(path)
+            self._check_schema(reached)
+            self._check_reached(reached)
             self._check_whole()
             self._current = Snapshot(self._level.frozen(), network)
         except BaseException:
             self._level.close()
             raise
 
-    def _check_schema(self) -> None:
+    def _check_schema(self, reached: Reached | None) -> None:
         row = self._level.get(schema.SCHEMA_KEY)
         ours = {"schema": schema.SCHEMA_VERSION, "network": self.network.name}
         if row is None:
+            if reached is not None:
+                check_network(self.path, reached.network, self.network)
+                raise self._level.damaged(f"it is empty, where it held block {reached.height}")
             if next(self._level.between(b"", None), None) is not None:
                 raise self._level.damaged("it does not say of which network and version it is")
             self._level.write([(schema.SCHEMA_KEY, json.dumps(ours).encode())], sync=True)
@@ -61,11 +76,37 @@ class NameTable:
                 f" {version}, this one knows {schema.SCHEMA_VERSION}); use that version, or move"
                 " the directory away to index anew"
             )
-        if network != self.network.name:
+        check_network(self.path, network, self.network)
+
+    def _check_reached(self, reached: Reached | None) -> None:
+        """Whether it is the index that it was, and goes as far. Raises ``TableError``."""
+        self.reached = self.network.first_block - 1
+        """The last block that the index is known to have had on the disk."""
+        if reached is None:
+            return
+        check_network(self.path, reached.network, self.network)
+        if reached.first_block != self.network.first_block:
             raise TableError(
-                f"the index in {self.path} belongs to the network {network!r}, not"
-                f" {self.network.name!r}; choose another working directory or network"
+                f"the index in {self.path} begins at block {reached.first_block}, and first_block"
+                f" says {self.network.first_block}; set first_block to {reached.first_block}, or"
+                " index anew after `blockstored reindex`"
             )
+        tip, self.reached = self.tip, reached.height
+        if tip is None and reached.height >= reached.first_block:
+            raise self._level.damaged(f"it is empty, where it held block {reached.height}")
+        if tip is not None and tip < reached.height:
+            log.error(
+                "The index in %s ends at block %d, where it had block %d before: after a power cut"
+                " the last ones are fetched again; if there was none, check the disk.",
+                self.path,
+                tip,
+                reached.height,
+            )
+
+    def _note_reached(self, height: int) -> None:
+        self.reached = height
+        reached = Reached(self.network.name, self.network.first_block, height)
+        write_reached(self.path, reached)
 
     def _check_whole(self) -> None:
         """Whether no batch is missing: the blocks are one chain, the names as many as counted.
@@ -125,6 +166,8 @@ class NameTable:
         expected = self.network.first_block if tip is None else tip + 1
         assert outcome.height == expected, f"block {outcome.height} does not follow {tip}"
         self._level.write(outcome.rows.items(), sync)
+        if sync:
+            self._note_reached(outcome.height)
 
     def undo_depth(self) -> int:
         """How many blocks, counted from the tip, can be taken back."""
@@ -149,10 +192,15 @@ class NameTable:
                 f"block {tip} can no longer be taken back; run `blockstored stop`,"
                 f" `blockstored reindex --from {tip}` and `blockstored start`"
             )
+        self._note_reached(tip - 1)
         pairs = list(read_pairs(undo))
         self._level.write([*pairs, (schema.undo_key(tip), None)], sync=True)
         names = (schema.name_of_key(key) for key, _ in pairs if key[:1] == b"N")
         return frozenset(names)
+
+    def check_files(self) -> None:
+        """Whether the files are as long as they were written. Raises ``TableDamaged``."""
+        self._level.check_sizes()
 
     # --- what readers see
 

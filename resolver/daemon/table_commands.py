@@ -253,7 +253,10 @@ def _reindex(settings: Settings, height: int | None) -> None:
     if height is None or height <= network.first_block:
         # Without opening it: a table that cannot be opened is a reason to start over.
         existed = folder.exists()
-        start_over(folder)
+        try:
+            start_over(folder, network)
+        except (TableError, OSError) as error:
+            fail(FAILED, _reason(error))
         what = "The index was given up" if existed else "There was no index"
         tell(
             f"{what}; `blockstored start` makes it from block {network.first_block} on, from the"

@@ -45,8 +45,8 @@ def test_a_node_that_is_behind_us_takes_nothing_back() -> None:
     assert steps(chain("a", "b", "c"), chain("a", "b")) == ""
 
 
-def test_a_fork_below_the_undo_is_refused_with_what_to_do() -> None:
-    with pytest.raises(ForkTooDeep, match="reindex --from"):
+def test_a_fork_below_the_undo_is_refused() -> None:
+    with pytest.raises(ForkTooDeep):
         plan(chain("b", "c", start=11), chain("x", "y", start=11), 10, 144)
     with pytest.raises(ForkTooDeep):
         plan(chain("a", "b", "c"), chain("a", "x", "y"), 10, 1)

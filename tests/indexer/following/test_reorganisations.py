@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from indexer.following.chain import last_shared
 from indexer.following.follower import Follower
-from indexer.networks import SANDBOX
+from indexer.networks import MAINNET, SANDBOX
 from indexer.node.node import ChainInfo, NodeUnavailable
 from indexer.protocol import schema
 from indexer.table.rebuild import RebuildFailed, mend, rebuild, start_over, take_back_to
-from indexer.table.table import NameTable, TableDamaged
+from indexer.table.table import NameTable, TableDamaged, TableError
 from tests.indexer import fakes
 from tests.indexer.fakes import FakeNode
 from tests.indexer.following.test_follower import _NEVER, ALICE, BOB, PAYER, World
@@ -404,6 +404,16 @@ def test_whenever_a_swap_is_killed_a_whole_table_is_found(
 def test_starting_over_leaves_nothing_of_the_table_and_all_beside_it(tmp_path: Path) -> None:
     _table(tmp_path / "index", 3)
     (tmp_path / "archive").mkdir()
-    start_over(tmp_path / "index")
-    start_over(tmp_path / "index")
+    start_over(tmp_path / "index", SANDBOX)
+    start_over(tmp_path / "index", SANDBOX)
     assert [path.name for path in tmp_path.iterdir()] == ["archive"]
+
+
+def test_an_index_of_another_network_is_not_started_over(tmp_path: Path) -> None:
+    """`reindex --from 30` of a sandbox, with mainnet meant, would be all below its first block."""
+    _table(tmp_path / "index", 3)
+    with pytest.raises(TableError, match="belongs to the network 'sandbox', not 'mainnet'"):
+        start_over(tmp_path / "index", MAINNET)
+    table = NameTable(tmp_path / "index", SANDBOX)
+    assert table.tip == 3
+    table.close()

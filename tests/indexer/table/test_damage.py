@@ -4,17 +4,18 @@ import os
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from indexer.networks import SANDBOX
+from indexer.networks import MAINNET, SANDBOX
 from indexer.protocol import schema
 from indexer.protocol.rows import read_number
 from indexer.table.level import Level
 from indexer.table.log_file import DamagedLog, torn_at
-from indexer.table.table import NameTable, TableDamaged
+from indexer.table.reached import NAME, read_reached
+from indexer.table.table import NameTable, TableDamaged, TableError
 from tests.indexer.following.crashing import Writer
 from tests.rings import times
 
@@ -262,6 +263,74 @@ def test_a_log_that_is_gone_is_refused_and_not_taken_for_an_empty_table(
         log.unlink()
     with pytest.raises(TableDamaged, match="its log is missing"):
         NameTable(folder, SANDBOX)
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "all gone"])
+def test_an_index_that_lost_its_log_is_refused_and_not_begun_again_from_block_0(
+    built: Built, copy: Callable[[Path], Path], harm: str
+) -> None:
+    folder = copy(built.logged)
+    log = only(folder, "*.log")
+    if harm == "cut":
+        os.truncate(log, 0)
+    for file in folder.iterdir() if harm != "cut" else ():
+        if file.name.endswith(".log") or (harm == "all gone" and file.name != NAME):
+            file.unlink()
+    for _ in range(2):  # what was refused does not look new the next time
+        with pytest.raises(TableDamaged, match=r"its log is missing|is empty, where it held") as no:
+            NameTable(folder, SANDBOX)
+        assert_says_what_to_do(no.value)
+
+
+def test_an_index_that_lost_its_log_is_still_of_its_network(
+    built: Built, copy: Callable[[Path], Path]
+) -> None:
+    folder = copy(built.logged)
+    os.truncate(only(folder, "*.log"), 0)
+    with pytest.raises(TableError, match="belongs to the network 'sandbox'"):
+        NameTable(folder, MAINNET)
+
+
+def test_an_index_that_ends_before_what_it_had_says_so_and_how_far_the_chain_is(
+    built: Built, copy: Callable[[Path], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with a CURRENT that names an older MANIFEST, or a log cut at a whole block."""
+    folder = copy(built.logged)
+    last = read_reached(folder)
+    assert last is not None
+    log = only(folder, "*.log")
+    os.truncate(log, log.stat().st_size * 2 // 3)
+    table = NameTable(folder, SANDBOX)
+    tip = table.tip
+    assert tip is not None
+    assert table.reached == last.height > tip
+    table.close()
+    assert f"ends at block {tip}, where it had block {last.height} before" in caplog.text
+
+
+def test_an_index_that_is_asked_to_begin_at_another_block_is_not_called_damaged(
+    built: Built, copy: Callable[[Path], Path]
+) -> None:
+    for first in (SANDBOX.first_block + 1, SANDBOX.first_block + 1000):
+        with pytest.raises(TableError, match="set first_block to 1, or") as refused:
+            NameTable(copy(built.merged), replace(SANDBOX, first_block=first))
+        assert not isinstance(refused.value, TableDamaged)
+        assert "`blockstored reindex`" in str(refused.value)
+
+
+def test_a_file_that_is_cut_under_a_running_daemon_is_met_before_it_is_read(
+    built: Built, copy: Callable[[Path], Path]
+) -> None:
+    """A read where a mapped file was cut would end the process."""
+    folder = copy(built.merged)
+    table = NameTable(folder, SANDBOX)
+    for file in folder.glob("*.ldb"):
+        os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(TableDamaged, match=r"has \d+ bytes of"):
+        table.check_files()
+    with pytest.raises(TableDamaged):
+        table.get(b"!tip")
+    table.close()
 
 
 def test_a_scan_that_meets_damage_in_its_last_block_does_not_end_early(
