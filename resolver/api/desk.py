@@ -34,6 +34,7 @@ from indexer.wallet.signers import SignerError
 from resolver.api.payer import OWN, Signers, Signing, offline_name
 from resolver.api.registrar import Order
 from resolver.refusals import Refusal, Refused
+from zonefiles.text.review import UnfitData, review
 from zonefiles.text.zonefile import MAX_BYTES, value_hash
 
 log = logging.getLogger("blockstore.registrar")
@@ -95,6 +96,7 @@ class Desk:
         self._publish = publish
         self._verify = verify
         self._clock = clock
+        self._zones = zones
         self._node = node
         signers = Signers(signing, self._node, network, self._owns_names)
         self.journal = Journal(folder, network)
@@ -252,12 +254,14 @@ class Desk:
 
         def make() -> Planned:
             wish, signer, payer = self._read(order)
+            notes = self._review(order, wish)
             return self._orders.plan(
                 wish,
                 signer=signer,
                 has_data=order.data is not None,
                 payer=payer,
                 fee_rate=order.fee_rate,
+                notes=notes,
             )
 
         planned = await self._told(make)
@@ -278,6 +282,7 @@ class Desk:
 
         def make() -> Job:
             wish, signer, payer = self._read(order)
+            self._review(order, wish)
             return self._orders.begin(
                 wish,
                 signer=signer,
@@ -355,6 +360,16 @@ class Desk:
                 "name the payer: --payer ADDRESS",
             )
         return wish, offline_name(scripts, order.redeem_scripts, self._network), payer
+
+    def _review(self, order: Order, wish: Wish) -> tuple[str, ...]:
+        """What its owner should hear of the data. Raises Refused."""
+        if order.data is None:
+            return ()
+        try:
+            return review(order.data, wish.subject, self._zones, raw=order.raw)
+        except UnfitData as unfit:
+            sentence = f"{unfit}; nothing was paid"
+            raise Refused(Refusal.BAD_DATA, sentence, unfit.hint) from None
 
     async def _told(self, ask: Callable[[], T], paid: str = "nothing was paid") -> T:
         """What ``ask`` says, in a thread; its refusals as those of the API. ``paid``: what is said

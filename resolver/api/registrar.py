@@ -46,6 +46,8 @@ class Order:
     """Legacy addresses of who signs offline, beside the payer's."""
     redeem_scripts: tuple[bytes, ...] = ()
     """Of multisig addresses among them."""
+    raw: bool = False
+    """Whether the data is meant as it is, also where it is no zone file and no JSON."""
 
 
 class Desk(Protocol):
@@ -185,6 +187,7 @@ def read_order(members: Mapping[str, Any]) -> Order:
     if isinstance(wish.get("name"), str):
         wish = {**wish, "name": chain_name(wish["name"])}
     encoded = left.pop("data_base64", None)
+    raw = left.pop("raw", False)
     fee_rate = left.pop("fee_rate", None)
     payer = left.pop("payer", None)
     signer = left.pop("signer", None)
@@ -192,6 +195,8 @@ def read_order(members: Mapping[str, Any]) -> Order:
     redeem_scripts = left.pop("redeem_scripts", [])
     if left:
         raise _bad(f"an order has no member {sorted(left)[0][:40]!r}")
+    if not isinstance(raw, bool):
+        raise _bad('"raw" is true or false')
     if signer not in (None, "offline"):
         raise _bad('"signer" is "offline", or left away')
     if payer is not None and not isinstance(payer, str):
@@ -207,6 +212,7 @@ def read_order(members: Mapping[str, Any]) -> Order:
         signer == "offline",
         tuple(_texts(scripts, "addresses")),
         tuple(map(_hex, _texts(redeem_scripts, "redeem_scripts"))),
+        raw,
     )
 
 
@@ -255,6 +261,10 @@ _WISH: s.Schema = {
 }
 _ORDER: dict[str, s.Schema] = {
     "data_base64": {"type": "string", "description": "The data that the name shall hold."},
+    "raw": {
+        "type": "boolean",
+        "description": "Take data that is neither a zone file with records nor JSON.",
+    },
     "fee_rate": {"type": "number", "minimum": 0.1, "maximum": 100_000},
     "payer": p.ADDRESS_SCHEMA,
     "signer": {"enum": ["offline"]},

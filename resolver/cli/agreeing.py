@@ -75,13 +75,22 @@ def with_data(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def wishing(
-    daemon: Daemon, wish: Mapping[str, Any], options: Options, data: bytes | None = None
+    daemon: Daemon,
+    wish: Mapping[str, Any],
+    options: Options,
+    data: bytes | None = None,
+    raw: bool = False,
 ) -> None:
-    """Show the plan of ``wish``, ask, have it begun, and stay as long as was asked for."""
+    """Show the plan of ``wish``, ask, have it begun, and stay as long as was asked for.
+
+    ``raw``: ``data`` is meant as it is, also where it is neither a zone file nor JSON.
+    """
     waiting = Waiting(daemon, options["psbt_file"], options["key_file"], options["wait"])
     body: Json = {"wish": {key: value for key, value in wish.items() if value is not None}}
     if data is not None:
         body["data_base64"] = base64.b64encode(data).decode("ascii")
+        if raw:
+            body["raw"] = True
     if options["fee_rate"] is not None:
         body["fee_rate"] = options["fee_rate"]
     if options["payer"] is not None:
@@ -152,34 +161,12 @@ def checked_data(file: Path | None, name: str, raw: bool) -> bytes | None:
 
 
 def check_data(data: bytes, name: str, raw: bool, where: str) -> None:
-    """Ends the program where ``data`` is neither a zone file of ``name`` nor JSON."""
-    from zonefiles.text.zonefile import ZonefileError, parse_zonefile
+    """Ends the program where ``data`` is neither JSON nor a zone file of ``name`` with records."""
+    from zonefiles.text.review import UnfitData, review
 
     if not data:
         fail(refusals.USAGE, f"{where} is empty", "leave it away to register without data")
-    if raw:
-        return
     try:
-        zonefile = parse_zonefile(data, whole_name(name), strict=True)
-    except ZonefileError as error:
-        try:
-            json.loads(data)
-        except (ValueError, RecursionError):
-            fail(
-                Refusal.BAD_DATA.exit_code,
-                f"{where} is neither JSON nor a zone file of {name} ({error}); nothing was paid",
-                "mend it, or give --raw if it is meant so",
-            )
-        return
-    if not zonefile.record_count:
-        fail(
-            Refusal.BAD_DATA.exit_code,
-            f"of {where} no record remains that {name} could answer with; nothing was paid",
-            f"mend it: its records are of {whole_name(name)}, or below; or give --raw",
-        )
-    if zonefile.dropped:
-        say(
-            f"blockstore-cli: {zonefile.dropped} records of {where} lie outside {name}, or cannot"
-            " be served, and are as if they were not there.",
-            err=True,
-        )
+        review(data, whole_name(name), {}, raw=raw)
+    except UnfitData as unfit:
+        fail(Refusal.BAD_DATA.exit_code, f"{where}: {unfit}; nothing was paid", unfit.hint)

@@ -27,7 +27,7 @@ def import_(
     if data is None:
         fail(refusals.USAGE, "a name is imported with its data", "give the FILE")
     wish = {"wish": "import", "name": whole_name(name), "recipient": address}
-    wishing(daemon, wish, options, data)
+    wishing(daemon, wish, options, data, raw)
 
 
 @click.command("namespace-preorder", cls=PrintingCommand)

@@ -41,7 +41,7 @@ def register(
     """
     data = checked_data(file, name, raw)
     wish = {"wish": "register", "name": whole_name(name), "owner": owner, "max_price": max_price}
-    wishing(daemon, wish, options, data)
+    wishing(daemon, wish, options, data, raw)
 
 
 @click.command(cls=PrintingCommand)
@@ -91,7 +91,7 @@ def update(
         )
     for line in difference(old, data, name):
         say(printable(line), err=True)
-    wishing(daemon, {"wish": "update", "name": name}, options, data)
+    wishing(daemon, {"wish": "update", "name": name}, options, data, raw)
 
 
 def _present_data(daemon: Daemon, name: str) -> bytes | None:
@@ -141,7 +141,7 @@ def renew(
     """Keep NAME for another lifetime, counted from now; its data may change on the way."""
     data = checked_data(file, name, raw)
     wish = {"wish": "renew", "name": whole_name(name), "max_price": max_price}
-    wishing(daemon, wish, options, data)
+    wishing(daemon, wish, options, data, raw)
 
 
 @click.command(cls=PrintingCommand)

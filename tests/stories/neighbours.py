@@ -119,7 +119,7 @@ def order(wish: Mapping[str, Any], data: bytes | None, more: Mapping[str, Any]) 
     """The body of a request."""
     body: Json = {"wish": dict(wish), **more}
     if data is not None:
-        body["data_base64"] = base64.b64encode(data).decode()
+        body |= {"data_base64": base64.b64encode(data).decode(), "raw": True}
     return body
 
 

@@ -101,6 +101,7 @@ def make_plan(
     max_fee: int | None = None,
     script_sig_size: ScriptSigSize = usual_script_sig_size,
     max_datacarrier: int | None = None,
+    notes: Sequence[str] = (),
 ) -> Plan:
     """The plan of ``wish`` as of the block of ``view``; raises ``PlanRefused``.
 
@@ -108,7 +109,8 @@ def make_plan(
     give the miner. ``coins``: the confirmed coins of the parties' scripts; ``spare``: satoshis that
     whoever signs can move to the sender from elsewhere, by a step of its own. ``rivals``: what
     others have sent and is not mined yet. ``max_datacarrier``: the most bytes of OP_RETURN scripts
-    that the node passes on, where it tells. An owner who is not known yet gets a fresh address.
+    that the node passes on, where it tells. ``notes``: what is to be known of the data, which is
+    said before all else. An owner who is not known yet gets a fresh address.
     """
     asked = parties
     if isinstance(wish, wishes.RegisterName) and parties.owner is None:
@@ -147,7 +149,7 @@ def make_plan(
         comes_back=_kept(made, parties),
         until=until,
         gone=lapsed,
-        warnings=cautions(wish, parties, view, tip),
+        warnings=(*notes, *cautions(wish, parties, view, tip)),
     )
 
 

@@ -7,7 +7,7 @@ total that was agreed to; each refusal says that nothing was paid.
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from indexer.node.failures import NodeError
@@ -74,11 +74,13 @@ class Orders:
         has_data: bool = False,
         payer: bytes | None = None,
         fee_rate: float | None = None,
+        notes: Sequence[str] = (),
     ) -> Planned:
         """What would be done for ``wish``. Raises PlanRefused, CannotOrder, SignerError, NodeError.
 
         ``payer``: the script that sends where the protocol leaves it open, and else that pays;
-        ``fee_rate``: satoshis a byte, None for the node's estimate.
+        ``fee_rate``: satoshis a byte, None for the node's estimate; ``notes``: what is to be said
+        of the data.
         """
         self.payers.sender_on_chain(wish)  # a table that cannot be read is told before all else
         self.begun.refuse_second(wish)
@@ -114,6 +116,7 @@ class Orders:
             rivals=rivals.operations,
             script_sig_size=purse.script_sig_size,
             max_datacarrier=fee.max_datacarrier,
+            notes=notes,
         )
         return Planned(plan, signer, fee, rivals.seen)
 

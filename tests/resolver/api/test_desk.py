@@ -1,9 +1,11 @@
 """The desk between the API and the registrar: who signs, and what is told where that fails."""
 
 import asyncio
+import contextlib
 import shutil
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,7 +66,7 @@ def desk(world: World) -> Iterator[Desk]:
 
 def update(*scripts: str, payer: str | None = None) -> Order:
     wish = {"wish": "update", "name": "alice.id"}
-    return Order(wish, data=CONTENT, offline=True, scripts=scripts, payer=payer)
+    return Order(wish, data=CONTENT, offline=True, scripts=scripts, payer=payer, raw=True)
 
 
 def test_who_signs_elsewhere_for_a_name_need_not_say_for_which_address(
@@ -118,3 +120,41 @@ def test_a_name_that_no_zone_serves_is_told_how_it_is_served(world: World) -> No
     world.zones.clear()
     world.run()
     assert 'write zones = {"id" = "id"} into the settings file' in world.job(job_id).note
+
+
+UNFIT = (b"www.other.example. A 192.0.2.1\n", b"; nothing\n", b"\xff")
+WISHES = ("register", "update", "renew")
+
+
+@pytest.mark.parametrize("word", WISHES)
+def test_data_that_answers_nothing_is_planned_and_begun_only_as_raw(
+    world: World, desk: Desk, word: str
+) -> None:
+    wish = {"wish": word, "name": "alice.id"}
+    for data in UNFIT:
+        order = Order(
+            wish, data=data, offline=True, scripts=(script_address(OWNER, SANDBOX) or "",)
+        )
+        for ask in (desk.plan(order), desk.begin(order, 10**6)):
+            with pytest.raises(Refused, match="nothing was paid") as refused:
+                asyncio.run(ask)
+            assert refused.value.refusal is Refusal.BAD_DATA
+            assert "--raw" in str(refused.value.hint)
+        with contextlib.suppress(Refused):  # for other reasons
+            asyncio.run(desk.plan(replace(order, raw=True)))
+
+
+def test_names_of_the_data_without_their_final_dot_are_told_in_the_plan(
+    world: World, desk: Desk
+) -> None:
+    world.node.submit(world.signer.pay([TxOut(BIG, OWNER)], 20.0).raw)
+    world.mine()
+    data = b"www.bob.bs A 192.0.2.1\nshop CNAME shop.example.com\nx.example.org. A 192.0.2.1\n"
+    payer = script_address(OWNER, SANDBOX)
+    order = Order({"wish": "register", "name": "bob.id"}, data=data, offline=True, payer=payer)
+    told = asyncio.run(desk.plan(order))
+    warnings = told["plan"]["warnings"][:3]
+    assert "www.bob.bs, without a dot at its end, is read as www.bob.bs.bob.id" in warnings[0]
+    assert "shop.example.com, to which shop CNAME points" in warnings[1]
+    assert warnings[2].endswith(": 1 record of the data")
+    assert all(f"Note: {warning}." in told["text"] for warning in warnings)

@@ -107,6 +107,7 @@ def test_an_order_is_read_whole(desk):
         "signer": "offline",
         "addresses": ["mqRNVukH8RswqfAR3YLMoR4LW6HSPLYvxD"],
         "redeem_scripts": ["51ae"],
+        "raw": True,
     }
     assert ask(desk, "POST", "/v1/registrar/plan", body).status == 200
     assert desk.told == [
@@ -120,6 +121,7 @@ def test_an_order_is_read_whole(desk):
                 True,
                 ("mqRNVukH8RswqfAR3YLMoR4LW6HSPLYvxD",),
                 (b"\x51\xae",),
+                True,
             ),
         )
     ]

@@ -180,9 +180,17 @@ def test_data_that_no_name_can_hold_is_refused(daemon, tmp_path, content, code, 
     assert daemon.asked == []
 
 
-def test_records_outside_the_name_are_told(daemon, tmp_path):
-    (tmp_path / "zone").write_bytes(ZONE + b"$ORIGIN bob.id.\n@ 60 A 192.0.2.1\n")
-    assert "lie outside alice" in run("register", "alice", str(tmp_path / "zone"), "--yes").stderr
+@pytest.mark.parametrize(
+    "command", [("register", "alice"), ("update", "alice"), ("renew", "alice")]
+)
+def test_whether_data_is_meant_as_it_is_goes_with_the_order(daemon, tmp_path, command):
+    (tmp_path / "zone").write_bytes(b"\xff")
+    assert run(*command, str(tmp_path / "zone"), "--yes", "--raw").exit_code == 0
+    assert orders(daemon)[0][1]["raw"] is True
+    assert orders(daemon)[-1][1]["raw"] is True
+    (tmp_path / "zone").write_bytes(ZONE)
+    assert run(*command, str(tmp_path / "zone"), "--yes").exit_code == 0
+    assert "raw" not in orders(daemon)[-1][1]
 
 
 def test_an_update_shows_what_changes(daemon):
