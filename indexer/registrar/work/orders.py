@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from indexer.node.failures import NodeError
+from indexer.protocol.operations import Renew
 from indexer.registrar.planning import wishes
 from indexer.registrar.planning.dates import Tip
 from indexer.registrar.planning.fees import FeeRate
@@ -104,6 +105,13 @@ class Orders:
         parties = self.payers.parties(wish, view, signer, sender, payer, richest)
         coins = [coin for coin in coins_of(purse, parties) if (coin.txid, coin.index) not in taken]
         rivals = self._rivals(view.height)
+        renewals = (one.name for one in rivals.operations if isinstance(one, Renew))
+        if isinstance(wish, wishes.RenewName) and wish.name in renewals:
+            raise CannotOrder(
+                f"a renewal of {wish.name} waits to be mined already, sent from elsewhere;"
+                " nothing was paid",
+                "wait for the next block, and see whether the name still lapses",
+            )
         plan = make_plan(
             wish,
             parties,

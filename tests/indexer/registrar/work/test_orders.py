@@ -3,10 +3,12 @@
 import pytest
 
 from indexer.bitcoin.transactions import TxOut
+from indexer.networks import SANDBOX
 from indexer.protocol.rows import DamagedRow
 from indexer.registrar.planning.refusals import CannotOrder, PlanRefused, Reason
 from indexer.registrar.planning.wishes import RegisterName, RenewName, UpdateName
 from indexer.registrar.work.jobs import State
+from indexer.registrar.work.journal import Journal
 from indexer.registrar.work.rivals import Rivals, waiting_operations
 from indexer.table.snapshot import Snapshot
 from tests.indexer.registrar.fakes import person_key
@@ -107,17 +109,29 @@ def test_a_name_that_somebody_else_is_registering_now_is_told_before_it_is_paid(
     world.turn()
     world.mine()
     world.turn()  # the registration of eve.id waits in the mempool, and says its name
-    journal = world.journal
-    (job,) = journal.jobs()
+    (job,) = world.journal.jobs()
     found = waiting_operations(world.client, world.network, world.node.height + 1, ours=())
     assert found.seen
     assert [one.name for one in found.operations] == ["eve.id"]
     ours = {a.txid for a in job.attempts() if a.txid}
     assert waiting_operations(world.client, world.network, 1, ours) == Rivals((), True)
-    del journal._jobs[job.id]  # whoever sent it is somebody else now
+    with Journal(world.folder / "another", SANDBOX) as journal:
+        world.runner.books.journal = journal  # whoever sent it is somebody else now
     with pytest.raises(PlanRefused) as refused:
         office.orders.plan(RegisterName("eve.id"), signer="own")
     assert refused.value.reason is Reason.BEING_REGISTERED
+
+
+def test_a_name_that_another_daemon_renews_just_now_is_not_renewed_again(office):
+    office.registered()
+    other = Office(office.world)
+    with Journal(office.world.folder / "another", SANDBOX) as journal:
+        other.world.runner.books.journal = journal
+        renewed = other.orders.begin(RenewName("bob.id"), signer="own", max_total=10**9)
+        other.world.runner.books.journal = office.world.journal
+    assert list(renewed.attempts())
+    with pytest.raises(CannotOrder, match=r"a renewal of bob\.id waits to be mined already"):
+        office.orders.begin(RenewName("bob.id"), signer="own", max_total=10**9)
 
 
 def test_a_mempool_that_is_too_large_is_not_looked_through(office, monkeypatch):
