@@ -72,6 +72,7 @@ class Service:
         self._started = clock()
         self._closing = contextlib.AsyncExitStack()
         self._staleness = StalenessLimits(settings.stale_after, settings.refuse_after)
+        self._proxies = [ipaddress.ip_network(prefix) for prefix in settings.trusted_proxies]
         self._rates = Rates(
             alike=settings.rate_limit,
             computed=settings.rate_computed,
@@ -240,6 +241,7 @@ class Service:
             idle=settings.tcp_idle_timeout,
             connections=settings.tcp_connections,
             per_address=settings.tcp_connections_per_address,
+            proxies=dict.fromkeys(settings.proxy_protocol, self._proxies),
         )
         self._closing.push_async_callback(self.doors.stop)
         self.doors.open(settings.listen, settings.dns_port, self._rates, encryption)
@@ -290,7 +292,8 @@ class Service:
             names=settings.api_names,
             working_dir=settings.working_dir,
             token_file=settings.api_token_file if settings.api_pay_over_tcp else None,
-            proxies=[ipaddress.ip_network(prefix) for prefix in settings.trusted_proxies],
+            proxies=self._proxies,
+            proxy_headers="api" in settings.proxy_protocol,
         )
 
     # While it runs

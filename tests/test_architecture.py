@@ -79,7 +79,7 @@ PURE_ROOMS = {
     " rpc_methods schemas shapes value values walks",
     "resolver/cli": "verified",
     "resolver/dns": EVERYTHING,
-    "resolver/doors": "doh_json doh_pages forwarded_for http2 http_values",
+    "resolver/doors": "doh_json doh_pages http2 http_values proxies",
     "resolver/forwarding": "cache delegation health onward query said special_use upstreams",
     "resolver/process": "places",
     "resolver/refusals": EVERYTHING,

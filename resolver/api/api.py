@@ -34,13 +34,17 @@ class Api:
         working_dir: Path,
         token_file: Path | None,
         proxies: Collection[Network] = (),
+        proxy_headers: bool = False,
     ) -> None:
         """``begin`` answers DNS over HTTP; whoever shows the token of ``token_file`` may pay over
-        TCP (None: nobody); ``proxies`` are believed whom they ask for. Raises TokenError."""
+        TCP (None: nobody); ``proxies`` are believed whom they ask for, and have to send PROXY
+        headers with ``proxy_headers``. Raises TokenError."""
         pages = Pages(behind)
         self._exports = Exports(behind.snapshot)
         lets_in = nobody if token_file is None else Token.on_file(token_file).lets_in
-        self._tcp = ApiDoor(pages, host, port, names, begin, self._exports, lets_in, proxies)
+        self._tcp = ApiDoor(
+            pages, host, port, names, begin, self._exports, lets_in, proxies, proxy_headers
+        )
         self._own = SocketDoor(pages, working_dir, os.environ, self._exports)
         self._wanted_port = port
         self.host = host

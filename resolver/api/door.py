@@ -17,6 +17,7 @@ from resolver.api.export import SNAPSHOT_PATH, Exports
 from resolver.api.pages import MAX_BODY, Page, Pages, refusal_page
 from resolver.api.values import JSON
 from resolver.dns.asker import UNKNOWN, Asker, Network
+from resolver.doors.connections import BehindProxies
 from resolver.doors.doh import answer_request
 from resolver.doors.doh_pages import Begin, is_doh
 from resolver.doors.http_values import HttpReply
@@ -206,9 +207,11 @@ class ApiDoor:
         exports: Exports | None = None,
         lets_in: LetsIn = nobody,
         proxies: Collection[Network] = (),
+        proxy_headers: bool = False,
     ) -> None:
         self.host = host
         self._proxies = proxies
+        self._proxy_headers = proxy_headers
         self._wanted_port = port
         self._pages = pages
         self._names = tuple(names)
@@ -238,7 +241,10 @@ class ApiDoor:
             self._lets_in,
             self._proxies,
         )
-        self._listening = reactor.listenTCP(self._wanted_port, self._factory, interface=self.host)
+        factory: Any = self._factory
+        if self._proxy_headers:
+            factory = BehindProxies(factory, self._factory.places)
+        self._listening = reactor.listenTCP(self._wanted_port, factory, interface=self.host)
 
     async def stop(self) -> None:
         """Close the door and what is still connected."""

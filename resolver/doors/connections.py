@@ -15,8 +15,14 @@ from collections import Counter, defaultdict
 from collections.abc import Collection
 from typing import Any, Protocol
 
+from twisted.internet import protocol
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from zope.interface import implementer
+
 from resolver.dns.asker import Network, is_within
 from resolver.doors.listening import tcp_socket
+from resolver.doors.proxies import BadHeader, read_header
 
 IDLE = 10.0
 MAX_CONNECTIONS = 512
@@ -110,9 +116,9 @@ class Places:
         return len(self._taken)
 
     def take(self, client: Client, host: str) -> Place | None:
-        """A place for ``client``, who comes from ``host`` (an IP address; empty: from this machine
-        by a Unix socket). None: there is no room."""
-        address, loopback = peer_key(host) if host else ("", True)
+        """A place for ``client``, who comes from ``host`` (an IP address). None: there is no
+        room."""
+        address, loopback = peer_key(host)
         most = self._most if is_within(host, self.proxies) else self._most_of_one[loopback]
         if len(self._shares[address]) >= most:
             room = self._make_room(self._shares[address])
@@ -149,13 +155,92 @@ class Places:
         return True
 
 
+class BehindProxies(protocol.Factory):
+    """Makes the connections of ``inner``; those from a proxy of ``places`` have to begin with a
+    PROXY header, and are then those of the client that it names."""
+
+    noisy = False
+
+    def __init__(self, inner: Any, places: Places) -> None:
+        self.inner = inner
+        self.places = places
+
+    def buildProtocol(self, addr: Any) -> Any:
+        if not is_within(addr.host, self.places.proxies):
+            return self.inner.buildProtocol(addr)
+        begun = _Proxied(self, addr)
+        place = self.places.take(begun, addr.host)
+        if place is None:
+            return None
+        begun.place = place
+        return begun
+
+
+@implementer(IHalfCloseableProtocol)
+class _Proxied(protocol.Protocol):
+    """A proxy's connection until its header is here."""
+
+    place: Place
+
+    def __init__(self, behind: BehindProxies, addr: Any) -> None:
+        self._behind = behind
+        self._addr = addr
+        self._received = bytearray()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._received += data
+        try:
+            header = read_header(self._received)
+        except BadHeader:
+            self.cut_off()
+            return
+        if header is None:
+            return
+        self.place.leave()
+        addr = self._addr
+        if header.client is not None:
+            kind = IPv6Address if ":" in header.client else IPv4Address
+            addr = kind("TCP", header.client, 0)
+        inner = self._behind.inner.buildProtocol(addr)
+        if inner is None:
+            self.cut_off()
+            return
+        self.transport.protocol = inner
+        inner.makeConnection(self.transport)
+        if len(self._received) > header.length:
+            inner.dataReceived(bytes(self._received[header.length :]))
+
+    def readConnectionLost(self) -> None:
+        self.cut_off()
+
+    def writeConnectionLost(self) -> None:
+        self.cut_off()
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.place.leave()
+
+    # Client, as its place knows it
+
+    def is_owed(self) -> bool:
+        return False
+
+    def time_out(self) -> None:
+        self.cut_off()
+
+    def cut_off(self) -> None:
+        self.transport.abortConnection()
+
+
 class StreamDoor:
     """One listening address, until ``stop``. ``factory`` makes its connections, which ``places``
-    bounds; ``flag`` is what chooses another port. Raises PortUnavailable."""
+    bounds; the proxies of ``places`` have to send PROXY headers. ``flag`` is what chooses another
+    port. Raises PortUnavailable."""
 
     def __init__(
         self, reactor: Any, host: str, port: int, factory: Any, places: Places, flag: str
     ) -> None:
+        if places.proxies:
+            factory = BehindProxies(factory, places)
         listening = tcp_socket(host, port, flag)
         try:
             # The reactor keeps a duplicate of the descriptor.

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from resolver.dns.asker import Asker
 from resolver.doors.certificate import Certificate, Encryption
-from resolver.doors.connections import Place, StreamDoor
+from resolver.doors.connections import StreamDoor
 from resolver.doors.doh_pages import MAX_MESSAGE, Begin, answer, error_reply, too_large
 from resolver.doors.http2 import Asked, Http2
 from resolver.doors.http_values import HttpReply, HttpRequest
@@ -39,7 +39,7 @@ class HttpsRequest(BoundedRequest):
         return error_reply(413, str(too_large()))
 
     def process(self) -> None:
-        asker = Asker(self.getClientAddress().host, encrypted=True)
+        asker = Asker(self.channel.peer, encrypted=True)
         answer_request(self, asker, self.channel.factory.begin)
 
 
@@ -68,9 +68,8 @@ def answer_request(request: BoundedRequest, asker: Asker, begin: Begin) -> None:
 class Handshake(Protocol):
     """A connection until its handshake settles what it speaks (ALPN)."""
 
-    def __init__(self, channel: BoundedChannel, host: str) -> None:
+    def __init__(self, channel: BoundedChannel) -> None:
         self._channel = channel
-        self._host = host
 
     def connectionMade(self) -> None:
         self._channel.transport = self.transport  # by which its place cuts it off
@@ -79,7 +78,7 @@ class Handshake(Protocol):
     def handshakeCompleted(self) -> None:
         chosen: Protocol = self._channel
         if self.transport.negotiatedProtocol == H2:
-            chosen = Http2Connection(self._channel.factory, self._channel.place, self._host)
+            chosen = Http2Connection(self._channel)
         self.transport.wrappedProtocol = chosen
         chosen.makeConnection(self.transport)
 
@@ -91,15 +90,15 @@ class Handshake(Protocol):
 class Http2Connection(Protocol):
     """One connection that speaks HTTP/2."""
 
-    def __init__(self, factory: "HttpsFactory", place: Place, host: str) -> None:
-        self._factory = factory
-        self._place = place
-        self._asker = Asker(host, encrypted=True)
+    def __init__(self, channel: BoundedChannel) -> None:
+        self._factory = channel.factory
+        self._place = channel.place
+        self._asker = Asker(channel.peer, encrypted=True)
         self.http2 = Http2(MAX_MESSAGE)
         self._tasks: dict[int, asyncio.Task[HttpReply]] = {}
         self._paused = False
         self._next_turn: Any = None
-        place.client = self
+        self._place.client = self
 
     def connectionMade(self) -> None:
         self._place.progress()
@@ -208,7 +207,7 @@ class HttpsFactory(BoundedFactory):
 
     def buildProtocol(self, addr: Any) -> Any:
         channel = super().buildProtocol(addr)
-        return None if channel is None else Handshake(channel, addr.host)
+        return None if channel is None else Handshake(channel)
 
 
 def open_https(

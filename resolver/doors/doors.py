@@ -10,11 +10,13 @@ import contextlib
 import ipaddress
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
+from resolver.dns.asker import Network
 from resolver.dns.rates import Rates, ReplyRates
 from resolver.doors.certificate import Certificate
 from resolver.doors.connections import StreamDoor
@@ -44,9 +46,17 @@ class Doors:
     """Opened by ``open``, closed by ``stop``."""
 
     def __init__(
-        self, resolver: Resolver, *, idle: float, connections: int, per_address: int
+        self,
+        resolver: Resolver,
+        *,
+        idle: float,
+        connections: int,
+        per_address: int,
+        proxies: Mapping[str, Collection[Network]] = MappingProxyType({}),
     ) -> None:
-        """``idle`` is in seconds; so many ``connections`` may each TCP door have."""
+        """``idle`` is in seconds; so many ``connections`` may each TCP door have. ``proxies`` have
+        to send PROXY headers at the doors ``dns``, ``dot`` and ``doh``."""
+        self._proxies = proxies
         self._resolver = resolver
         self._connections = connections
         self._limits: dict[str, Any] = {
@@ -80,11 +90,19 @@ class Doors:
 
     def _open_plain(self, reactor: Any, host: str, port: int, rates: Rates) -> None:
         """UDP and TCP on one port; a port of the system's choice must be free for both."""
+        proxies = self._proxies.get("dns", ())
         for left in reversed(range(PORT_TRIES if port == 0 else 1)):
-            tcp = open_tcp(reactor, host, port, self._resolver, **self._limits)
+            tcp = open_tcp(reactor, host, port, self._resolver, proxies=proxies, **self._limits)
             self.tcp.append(tcp)  # also a spare one, to be closed with the others
             try:
-                udp = open_udp(reactor, host, tcp.port, self._resolver, rates=ReplyRates(rates))
+                udp = open_udp(
+                    reactor,
+                    host,
+                    tcp.port,
+                    self._resolver,
+                    rates=ReplyRates(rates),
+                    proxies=proxies,
+                )
             except PortUnavailable:
                 if not left:
                     raise
@@ -98,13 +116,13 @@ class Doors:
         resolver, limits = self._resolver, self._limits
         for host in hosts:
             if wanted.dot_port != "off":
-                port = wanted.dot_port
-                self.tls.append(open_tls(reactor, host, port, resolver, certificate, **limits))
+                more = {"proxies": self._proxies.get("dot", ()), **limits}
+                place = reactor, host, wanted.dot_port
+                self.tls.append(open_tls(*place, resolver, certificate, **more))
             if wanted.doh_port != "off":
-                port = wanted.doh_port
-                self.https.append(
-                    open_https(reactor, host, port, resolver.begin, certificate, **limits)
-                )
+                more = {"proxies": self._proxies.get("doh", ()), **limits}
+                place = reactor, host, wanted.doh_port
+                self.https.append(open_https(*place, resolver.begin, certificate, **more))
 
     async def stop(self) -> None:
         """Close the doors and forget the certificate."""

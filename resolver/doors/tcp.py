@@ -21,6 +21,7 @@ from zope.interface import implementer
 from resolver.dns.asker import Asker
 from resolver.dns.message import STREAM_LIMIT
 from resolver.doors.connections import Place, Places, StreamDoor
+from resolver.doors.proxies import SIGNATURE
 from resolver.resolve import LaterReply, Reply, Resolver
 
 log = logging.getLogger("blockstore.resolver")
@@ -126,7 +127,7 @@ class DnsConnection(Protocol):
         left = BURST
         while self._has_room() and len(self._buffer) - taken >= 2:
             length = int.from_bytes(self._buffer[taken : taken + 2], "big")
-            if length < SMALLEST_MESSAGE:
+            if length < SMALLEST_MESSAGE or self._buffer.startswith(SIGNATURE, taken):
                 self.cut_off()
                 return
             if len(self._buffer) - taken - 2 < length:

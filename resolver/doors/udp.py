@@ -25,19 +25,20 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
-from resolver.dns.asker import Asker
+from resolver.dns.asker import Asker, Network, is_within
 from resolver.dns.message import UDP_LIMIT
 from resolver.dns.rates import ReplyRates, Verdict
-from resolver.doors.datagrams import DatagramBatch, batch_over, is_link_local
+from resolver.doors.datagrams import Control, DatagramBatch, batch_over, is_link_local
 from resolver.doors.listening import udp_socket
-from resolver.resolve import Reply, Resolver
+from resolver.doors.proxies import BadHeader, read_header
+from resolver.resolve import LaterReply, Reply, Resolver
 
 log = logging.getLogger("blockstore.resolver")
 
@@ -46,18 +47,26 @@ MAX_QUERY = 4_096
 """Bytes read of one datagram. No question needs more; the rest of a longer one is cut off, so
 that it reads as broken and is refused as such."""
 
-Peer = tuple[Any, ...]
-"""What the kernel says of the sender: the address first."""
-Source = list[tuple[int, int, bytes]] | None
-"""The control messages that say which address a reply leaves from."""
+CONTROL_OCTETS = 128
 
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)  # named from Python 3.12 on
 _pktinfo4 = struct.Struct("=I4s4s")
 
 
+class Way(NamedTuple):
+    """Whose question it is, and the way back."""
+
+    client: str
+    """The address of who asks, behind a proxy where there is one."""
+    peer: tuple[Any, ...]
+    """What the kernel says of the sender: the address first."""
+    source: Sequence[Control] = ()
+    """The control messages that say which address the reply leaves from."""
+
+
 @implementer(IReadDescriptor)
 class UdpDoor:
-    """One bound address. ``open_udp`` makes it."""
+    """One bound address; ``proxies`` have to send PROXY headers. ``open_udp`` makes it."""
 
     def __init__(
         self,
@@ -66,12 +75,14 @@ class UdpDoor:
         resolver: Resolver,
         *,
         rates: ReplyRates | None = None,
+        proxies: Collection[Network] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reactor = reactor
         self._socket = bound
         self._resolver = resolver
         self._rates = rates
+        self._proxies = proxies
         self._clock = clock
         self._under_way: set[asyncio.Task[Reply]] = set()
         address = bound.getsockname()
@@ -81,6 +92,7 @@ class UdpDoor:
             sys.platform == "linux"
             and ipaddress.ip_address(self.host.partition("%")[0]).is_unspecified
         )
+        self._control_octets = CONTROL_OCTETS if self._wildcard else 0
         if self._wildcard:
             _ask_for_destination(bound)
         self._batch = batch_over(bound, BURST, MAX_QUERY, UDP_LIMIT, destinations=self._wildcard)
@@ -119,12 +131,10 @@ class UdpDoor:
 
     def doRead(self) -> None:
         """Take what has come, up to ``BURST`` datagrams."""
-        if self._batch is not None:
-            self._read_batch(self._batch)
-        elif self._wildcard:
-            self._read_with_destination()
+        if self._batch is None:
+            self._read_singly()
         else:
-            self._read_one_by_one()
+            self._read_batch(self._batch)
 
     def _read_batch(self, batch: DatagramBatch) -> None:
         """All with one call of the kernel, and one more for the replies that were at hand."""
@@ -134,24 +144,23 @@ class UdpDoor:
         replies: list[bytes] = []
         try:
             for number, packet in enumerate(packets):
-                host = batch.host(number)
-                reply = ready(packet, UDP_LIMIT, host)
+                client = batch.host(number)
+                if self._proxies:
+                    packet, client = self._behind_proxy(packet, client)
+                reply = ready(packet, UDP_LIMIT, client)
                 if reply is not None:
                     at_once += 1
-                    if not limited or host.startswith("127."):
+                    if not limited or client.startswith("127."):
                         replies.append(reply)
                         continue
                 # Those before it do not wait for what takes longer.
                 self._send_batch(batch, first, replies)
                 replies = []
                 first = number + 1
-                peer, source = batch.peer(number), None
+                way = Way(client, batch.peer(number))
                 if self._wildcard:
-                    source = [_as_source(*item) for item in batch.controls(number)]
-                if reply is None:
-                    self._answer(packet, peer, source)
-                else:
-                    self._send_within_rate(packet, reply, peer, source)
+                    way = way._replace(source=_as_source(batch.controls(number)))
+                self._answer(packet, reply, way)
         finally:
             self._send_batch(batch, first, replies)
             self.outcomes["received"] += len(packets)
@@ -163,102 +172,73 @@ class UdpDoor:
             self.outcomes["sent"] += sent
             self.outcomes["unsent"] += len(replies) - sent
 
-    def _read_one_by_one(self) -> None:
-        """The same where the kernel has no such call."""
-        receive, send, ready = self._socket.recvfrom, self._socket.sendto, self._resolver.ready
-        limited = self._rates is not None
-        received = at_once = sent = 0
-        try:
-            for _ in range(BURST):
-                try:
-                    packet, peer = receive(MAX_QUERY)
-                except BlockingIOError:
-                    return
-                except OSError:
-                    continue  # an ICMP error for an earlier reply; the next may be fine
-                received += 1
-                reply = ready(packet, UDP_LIMIT, peer[0])
-                if reply is None:
-                    self._answer(packet, peer, None)
-                    continue
-                at_once += 1
-                if limited and not peer[0].startswith("127."):
-                    self._send_within_rate(packet, reply, peer, None)
-                    continue
-                try:
-                    send(reply, peer)
-                    sent += 1
-                except OSError:
-                    self.outcomes["unsent"] += 1
-        finally:
-            outcomes = self.outcomes
-            outcomes["received"] += received
-            outcomes["from memory"] += at_once
-            outcomes["sent"] += sent
-
-    def _read_with_destination(self) -> None:
-        """The same where each reply must be told which address to leave from."""
+    def _read_singly(self) -> None:
+        """The same where the kernel takes no batches."""
         for _ in range(BURST):
             try:
-                packet, ancillary, _, peer = self._socket.recvmsg(MAX_QUERY, 128)
+                packet, controls, _, peer = self._socket.recvmsg(MAX_QUERY, self._control_octets)
             except BlockingIOError:
                 return
             except OSError:
-                continue
+                continue  # an ICMP error for an earlier reply; the next may be fine
             self.outcomes["received"] += 1
-            source = [_as_source(*item) for item in ancillary]
-            reply = self._resolver.ready(packet, UDP_LIMIT, peer[0])
-            if reply is None:
-                self._answer(packet, peer, source)
-            else:
-                self.outcomes["from memory"] += 1
-                self._send_within_rate(packet, reply, peer, source)
+            packet, client = self._behind_proxy(packet, peer[0])
+            reply = self._resolver.ready(packet, UDP_LIMIT, client)
+            self.outcomes["from memory"] += reply is not None
+            self._answer(packet, reply, Way(client, peer, _as_source(controls)))
 
-    def _answer(self, packet: bytes, peer: Peer, source: Source) -> None:
-        """The long way: what the cache does not have."""
-        reply = self._resolver.begin(packet, UDP_LIMIT, Asker(peer[0]))
+    def _behind_proxy(self, packet: bytes, host: str) -> tuple[bytes, str]:
+        """The packet and who sent it: where ``host`` is a proxy of ours, what follows its header,
+        or nothing."""
+        if not self._proxies or not is_within(host, self._proxies):
+            return packet, host
+        try:
+            header = read_header(packet)
+        except BadHeader:
+            header = None
+        if header is None:
+            return b"", host
+        return packet[header.length :], header.client or host
+
+    def _answer(self, packet: bytes, reply: Reply | LaterReply, way: Way) -> None:
+        """Send what the cache had, or go the long way."""
         if reply is None:
-            return
+            reply = self._resolver.begin(packet, UDP_LIMIT, Asker(way.client))
         if isinstance(reply, bytes):
-            self._send_within_rate(packet, reply, peer, source)
-        else:
+            self._send_within_rate(packet, reply, way)
+        elif reply is not None:
             task = asyncio.ensure_future(reply)
             self._under_way.add(task)
-            task.add_done_callback(partial(self._ended, packet, peer, source))
+            task.add_done_callback(partial(self._ended, packet, way))
 
-    def _send_within_rate(self, packet: bytes, reply: bytes, peer: Peer, source: Source) -> None:
+    def _send_within_rate(self, packet: bytes, reply: bytes, way: Way) -> None:
         """Send the reply, or what the rate limit leaves of it."""
         if self._rates is not None:
-            verdict = self._rates.judge(peer[0], packet, reply, self._clock())
+            verdict = self._rates.judge(way.client, packet, reply, self._clock())
             if verdict is not Verdict.SEND:
-                instead = self._resolver.turned_away(packet, peer[0])
+                instead = self._resolver.turned_away(packet, way.client)
                 if instead is not None:
                     if verdict is Verdict.DROP or not instead:
                         self.outcomes["dropped"] += 1
                         return
                     self.outcomes["slipped"] += 1
                     reply = instead
-        self._send(reply, peer, source)
-
-    def _send(self, reply: bytes, peer: Peer, source: Source) -> None:
         try:
-            if source is None:
-                self._socket.sendto(reply, peer)
+            if way.source:
+                self._socket.sendmsg([reply], way.source, 0, way.peer)
             else:
-                self._socket.sendmsg([reply], source, 0, peer)
+                self._socket.sendto(reply, way.peer)
             self.outcomes["sent"] += 1
         except OSError:
             self.outcomes["unsent"] += 1  # full buffer or unreachable peer: UDP may lose it
 
-    def _ended(
-        self, packet: bytes, peer: Peer, source: Source, task: "asyncio.Task[Reply]"
-    ) -> None:
+    def _ended(self, packet: bytes, way: Way, task: "asyncio.Task[Reply]") -> None:
         self._under_way.discard(task)
         if task.cancelled() or self._socket.fileno() < 0:
             return
         reply = task.result()
         if reply is not None:
-            self._send_within_rate(packet, reply, peer, source)
+            self._send_within_rate(packet, reply, way)
 
 
 def open_udp(
@@ -268,12 +248,13 @@ def open_udp(
     resolver: Resolver,
     *,
     rates: ReplyRates | None = None,
+    proxies: Collection[Network] = (),
 ) -> UdpDoor:
     """Bind ``host`` (an IP address) and ``port`` (0: any) and start to answer.
 
     Raises PortUnavailable.
     """
-    door = UdpDoor(reactor, udp_socket(host, port), resolver, rates=rates)
+    door = UdpDoor(reactor, udp_socket(host, port), resolver, rates=rates, proxies=proxies)
     door.start()
     log.info("Answering DNS over UDP on %s port %d.", door.host, door.port)
     return door
@@ -286,11 +267,15 @@ def _ask_for_destination(bound: socket.socket) -> None:
         bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
 
 
-def _as_source(level: int, kind: int, octets: bytes) -> tuple[int, int, bytes]:
-    """The control message that sends from where a datagram came to (ip(7), ipv6(7))."""
-    if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
-        _, local, _ = _pktinfo4.unpack(octets)
-        return level, kind, _pktinfo4.pack(0, local, b"\0\0\0\0")
+def _as_source(controls: Sequence[Control]) -> list[Control]:
+    """The control messages that send from where a datagram came to (ip(7), ipv6(7))."""
+    return [(level, kind, _anywhere(level, kind, octets)) for level, kind, octets in controls]
+
+
+def _anywhere(level: int, kind: int, octets: bytes) -> bytes:
+    """What says where a datagram came to, without the interface, where it may be another."""
+    if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
+        return _pktinfo4.pack(0, _pktinfo4.unpack(octets)[1], b"\0\0\0\0")
     if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) and not is_link_local(octets):
-        return level, kind, octets[:16] + bytes(4)
-    return level, kind, octets
+        return octets[:16] + bytes(4)
+    return octets

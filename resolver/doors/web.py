@@ -14,8 +14,8 @@ from twisted.internet.protocol import Factory
 from twisted.web import http
 
 from resolver.doors.connections import Place, Places
-from resolver.doors.forwarded_for import client_address
 from resolver.doors.http_values import HttpReply
+from resolver.doors.proxies import client_address
 
 log = logging.getLogger("blockstore.api")
 
@@ -36,9 +36,8 @@ class BoundedRequest(http.Request):
     @property
     def asker_address(self) -> str | None:
         """The address of who asks, behind the proxies of the settings; None: it is not known."""
-        peer = getattr(self.getClientAddress(), "host", "127.0.0.1")  # or a Unix socket
         forwarded = self.requestHeaders.getRawHeaders("x-forwarded-for") or []
-        return client_address(peer, forwarded, self.channel.factory.places.proxies)
+        return client_address(self.channel.peer, forwarded, self.channel.factory.places.proxies)
 
     @property
     def is_local(self) -> bool:
@@ -88,6 +87,8 @@ class BoundedChannel(http.HTTPChannel):
     totalHeadersSize = 8192
     maxHeaders = 64
     place: Place
+    peer = "127.0.0.1"
+    """The address (text) that it comes from; over a Unix socket this machine's."""
     unreadable = HttpReply(400, "text/plain", b"This is not HTTP/1.1.\n")
     line_too_long = HttpReply(414, "text/plain", b"The request has too long a line.\n")
     _ended = _answering = _unread = False
@@ -174,7 +175,9 @@ class BoundedFactory(Factory):
     def buildProtocol(self, addr: Any) -> BoundedChannel | None:
         """A connection, or None to have it closed at once."""
         channel: BoundedChannel = super().buildProtocol(addr)
-        place = self.places.take(channel, getattr(addr, "host", ""))
+        if hasattr(addr, "host"):
+            channel.peer = addr.host
+        place = self.places.take(channel, channel.peer)
         if place is None:
             return None
         channel.place = place

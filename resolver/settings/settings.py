@@ -265,6 +265,8 @@ def _clashes(settings: Settings) -> Iterator[tuple[str, tuple[str, ...], str]]:
             ("forward",),
             "it is for resolvers asked over TLS, tls://ADDRESS#NAME in forward",
         )
+    if settings.proxy_protocol and not settings.trusted_proxies:
+        yield "proxy_protocol", ("trusted_proxies",), "it needs the proxies, trusted_proxies"
     if settings.signer == "key-file" and settings.key_file is None:
         yield "signer", ("key_file",), "it needs the keys, key_file"
     if settings.key_passphrase_file is not None and settings.key_file is None:

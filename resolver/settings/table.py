@@ -88,6 +88,7 @@ MANY = (
     "allow_forward",
     "transfer_to",
     "trusted_proxies",
+    "proxy_protocol",
     "auto_renew",
 )
 """Settings that hold several values."""
@@ -301,8 +302,17 @@ class Settings(BaseModel):
         tuple[str, ...], BeforeValidator(split_list), AfterValidator(check_prefixes)
     ] = _setting(
         (),
-        "Address prefixes of proxies before the API's port, whose X-Forwarded-For is believed.",
+        "Address prefixes of proxies that are believed for whom they ask: on the API's port by"
+        " X-Forwarded-For, and by PROXY headers where `proxy_protocol` says so.",
         max_length=256,
+    )
+    proxy_protocol: Annotated[
+        tuple[Literal["dns", "dot", "doh", "api"], ...], BeforeValidator(split_list)
+    ] = _setting(
+        (),
+        "Doors at which the `trusted_proxies` have to begin each connection (and datagram) with a"
+        " PROXY header, version 2: dns, dot, doh, api.",
+        max_length=4,
     )
     api_pay_over_tcp: bool = _setting(
         False,

@@ -154,10 +154,11 @@ class Line:
     def getsockname(self) -> tuple[str, int]:
         return ("192.0.2.53", 53)
 
-    def recvfrom(self, size: int) -> tuple[bytes, tuple[str, int]]:
+    def recvmsg(self, size: int, room: int) -> tuple[bytes, list, int, tuple[str, int]]:
         if not self.packets:
             raise BlockingIOError
-        return self.packets.pop(0)
+        packet, peer = self.packets.pop(0)
+        return packet, [], 0, peer
 
     def sendto(self, reply: bytes, peer: tuple[str, int]) -> None:
         self.sent.append((reply, peer))

@@ -3,7 +3,8 @@
 Takes one argument, JSON: ``certificate`` and ``key`` (paths), ``reload`` (read them again that
 often, in seconds), ``limits`` (of TLS connections), ``forward`` (the port of another server on
 127.0.0.1 that is asked for all other names), ``keeping`` (whether replies are kept), ``giving``
-(whether this machine may have whole zones). Prints the ports as JSON and runs until its standard
+(whether this machine may have whole zones), ``proxies`` (prefixes of those who have to send PROXY
+headers). Prints the ports as JSON and runs until its standard
 input closes. ``doors`` starts it.
 """
 
@@ -94,25 +95,34 @@ def main() -> None:
     world.name("slow.id", "over the network", lies="network")
     world.name("lost.id", "nowhere", lies="nowhere")
 
+    behind = {"proxies": [ipaddress.ip_network(prefix) for prefix in options.get("proxies", ())]}
+
     async def live() -> None:
         ports: dict[str, int] = {}
         for _ in range(20):
-            udp = open_udp(reactor, "127.0.0.1", 0, world.resolver)
+            udp = open_udp(reactor, "127.0.0.1", 0, world.resolver, **behind)
             try:
-                open_tcp(reactor, "127.0.0.1", udp.port, world.resolver)
+                open_tcp(reactor, "127.0.0.1", udp.port, world.resolver, **behind)
                 break
             except PortUnavailable:  # somebody has this number for TCP
                 udp.stop()
         ports["dns"] = udp.port
-        api = ApiDoor(ApiWorld().pages(), "127.0.0.1", 0, begin=world.resolver.begin)
+        api = ApiDoor(
+            ApiWorld().pages(),
+            "127.0.0.1",
+            0,
+            begin=world.resolver.begin,
+            proxy_headers=bool(behind["proxies"]),
+            **behind,
+        )
         api.start()
         ports["api"] = api.port
         if "certificate" in options:
             certificate = Certificate(Path(options["certificate"]), Path(options["key"]))
             place = reactor, "127.0.0.1", 0
-            limits = options.get("limits", {})
+            limits = {**behind, **options.get("limits", {})}
             ports["dot"] = open_tls(*place, world.resolver, certificate, **limits).port
-            ports["doh"] = open_https(*place, world.resolver.begin, certificate).port
+            ports["doh"] = open_https(*place, world.resolver.begin, certificate, **behind).port
         print(json.dumps(ports), flush=True)
         while "reload" in options:
             await asyncio.sleep(options["reload"])

@@ -4,6 +4,7 @@ import asyncio
 import select
 import socket
 import sys
+from ipaddress import ip_network
 
 import dns.message
 import dns.rcode
@@ -11,6 +12,7 @@ import pytest
 
 from resolver.doors.listening import PortUnavailable, allow_open_files, make_room, udp_socket
 from resolver.doors.udp import BURST, open_udp
+from tests.resolver.doors.proxy_headers import LOCAL, SIGNATURE, Hears, proxied
 from tests.resolver.fakes import World, errors
 
 
@@ -49,10 +51,10 @@ def arrived(door) -> None:
 
 
 @pytest.fixture(params=["in batches", "one by one"])
-def door(world, request):
+def door(world, request, monkeypatch):
+    if request.param == "one by one":  # as on a system that has no such calls
+        monkeypatch.setattr("resolver.doors.udp.batch_over", lambda *_, **__: None)
     door = open_udp(Readers(), "127.0.0.1", 0, world.resolver)
-    if request.param == "one by one":
-        door._batch = None  # as on a system that has no such calls
     yield door
     door.stop()
 
@@ -212,4 +214,29 @@ def test_a_wildcard_door_answers_from_the_address_that_was_asked(world, client):
         arrived(door)
         door.doRead()
         assert client.recvfrom(65_535)[1] == (address, door.port)
+    door.stop()
+
+
+@pytest.mark.parametrize("in_batches", [True, False])
+def test_a_proxy_has_to_say_for_whom_it_asks(client, monkeypatch, in_batches):
+    if not in_batches:
+        monkeypatch.setattr("resolver.doors.udp.batch_over", lambda *_, **__: None)
+    resolver, proxies = Hears(), [ip_network("127.0.0.2/32")]
+    door = open_udp(Readers(), "127.0.0.1", 0, resolver, proxies=proxies)  # type: ignore[arg-type]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as proxy:
+        proxy.bind(("127.0.0.2", 0))
+        proxy.settimeout(5)
+        asked, header = QUERY.to_wire(), proxied("192.0.2.7", transport=2)
+        for packet in (asked, b"", header[:20], header, proxied("::1", command=0x22) + asked):
+            proxy.sendto(packet, ("127.0.0.1", door.port))  # and none of these is answered
+        proxy.sendto(proxied("2001:db8::7", transport=2, tlv=50) + asked, ("127.0.0.1", door.port))
+        proxy.sendto(LOCAL + asked, ("127.0.0.1", door.port))
+        client.sendto(header + asked, ("127.0.0.1", door.port))
+        while door.outcomes["received"] < 8:
+            arrived(door)
+            door.doRead()
+        assert [proxy.recv(99)[12:] for _ in range(2)] == [b"2001:db8::7", b"127.0.0.2"]
+    # What is no proxy of ours is not believed: its header is read as a question, and is none.
+    assert resolver.askers == ["2001:db8::7", "127.0.0.2", "127.0.0.1"]
+    assert client.recv(99)[:12] == SIGNATURE
     door.stop()
