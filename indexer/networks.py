@@ -89,6 +89,8 @@ class Network:
     """Whether a block 20 minutes after the last one needs the least work only."""
     bip94: bool = False
     """Whether a new target is reckoned from the period's first block, as on testnet4."""
+    least_versions: tuple[tuple[int, int], ...] = ()
+    """From which height on a header's version is at least what (BIP 34, 66 and 65)."""
     known_blocks: Mapping[int, str] = field(default_factory=dict)
     """Hashes in display hex of blocks that are known to be buried deep. A chain that ends below
     the last of them is not all there is, and one with another block there is not this one."""
@@ -149,6 +151,7 @@ MAINNET = Network(
     checkpoints={420518: bytes.fromhex("106d4648661d49e16d103b071e26617e")},
     easiest_bits=0x1D00FFFF,
     retargets=True,
+    least_versions=((227_931, 2), (363_725, 3), (388_381, 4)),
     known_blocks={
         383616: "00000000000000000aab6a2b34e979b09ca185584bd1aecf204f24d150ff55e9",
         540107: "00000000000000000021868c2cefc52a480d173c849412fe81c4e5ab806f94ab",
@@ -172,6 +175,7 @@ TESTNET = Network(
     easiest_bits=0x1D00FFFF,
     retargets=True,
     easy_when_late=True,
+    least_versions=((21_111, 2), (330_776, 3), (581_885, 4)),
     known_blocks={928828: "00000000000cee3a01a2821fe68eaa06000e8c744320efca8fcff9c4b9cf76c2"},
 )
 
@@ -182,6 +186,7 @@ TESTNET4 = replace(
     genesis_hash="00000000da84f2bafbbc53dee25a72ae507ff4914b867c565be350b0da8bf043",
     first_block=100_000,
     bip94=True,
+    least_versions=((1, 4),),
     known_blocks={},
 )
 
@@ -193,6 +198,7 @@ SIGNET = replace(
     first_block=250_000,
     easiest_bits=0x1E0377AE,
     easy_when_late=False,
+    least_versions=((1, 4),),
     known_blocks={},
 )
 

@@ -1,7 +1,8 @@
-"""The work that the header of a block has to show, by the rules of its chain.
+"""What the header of a block has to show by the rules of its chain: work, a time, a version.
 
-The rules are those of Bitcoin Core's pow.cpp, and of BIP 94 for testnet4. What must stay true: no
-header passes that shows less work than its chain's limit.
+The rules are those of Bitcoin Core's pow.cpp and ContextualCheckBlockHeader, and of BIP 94 for
+testnet4. What must stay true: no header passes that shows less work than its chain's limit. What a
+header cannot show is left out: a signet's signatures stand in the blocks.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,11 @@ SPACING = 600
 TIMESPAN = PERIOD * SPACING
 MAX_TIME_WARP = 600
 """Seconds by which the first block of a period may be older than the one before it (BIP 94)."""
+
+MAX_FUTURE = 2 * 3600
+"""Seconds by which a block may be ahead of the clock of whoever checks it."""
+MEDIAN_OF = 11
+"""Blocks before one, the median of whose times it has to be above (BIP 113 has the median too)."""
 
 Earlier = Callable[[int], Header]
 """The header at a height of the same chain."""
@@ -68,4 +74,29 @@ def flaw_of_work(network: Network, height: int, header: Header, earlier: Earlier
     is_first = network.bip94 and height % PERIOD == 0
     if is_first and header.time < earlier(height - 1).time - MAX_TIME_WARP:
         return "its time is more than ten minutes before that of the block before it (BIP 94)"
+    return None
+
+
+def flaw_of_header(
+    network: Network, height: int, header: Header, earlier: Earlier, now: float
+) -> str | None:
+    """Why the header cannot stand at ``height`` of this chain at unix time ``now``, in words.
+
+    Asks for up to eleven headers before it, on networks that change their target; on others, as
+    regtest, only its work is looked at.
+    """
+    flaw = flaw_of_work(network, height, header, earlier)
+    if flaw or not network.retargets or height == 0:
+        return flaw
+    before = sorted(earlier(at).time for at in range(max(0, height - MEDIAN_OF), height))
+    if header.time <= before[len(before) // 2]:
+        return "its time is not above the median of the eleven blocks before it"
+    if header.time > now + MAX_FUTURE:
+        ahead = (header.time - now) / 3600
+        return (
+            f"its time is {ahead:.1f} hours ahead of this machine's clock; if that is slow, set it"
+        )
+    least = max((least for since, least in network.least_versions if height >= since), default=None)
+    if least is not None and header.version < least:
+        return f"its version is {header.version}, where {least} is the least (BIP 34, 65 and 66)"
     return None

@@ -98,7 +98,7 @@ class Follower:
         self._on_blocks = on_blocks
         self._clock = clock
         self._checked_chain = False
-        self._headers = HeaderChain(node, network, lambda at: table.get(header_key(at)))
+        self._headers = HeaderChain(node, network, lambda at: table.get(header_key(at)), clock)
         self._reader = Reader(node, network.magic, lanes)
         self._meter = Meter()
         self._told_progress = self._looked = 0.0
@@ -176,7 +176,7 @@ class Follower:
         self._note(info, target)
         done = False
         try:
-            done = self._carry_out(self._plan(reach), stop)
+            done = self._carry_out(self._plan(info, reach), stop)
         finally:
             # What was connected before a plan broke off is shown too, unless the plan was a
             # reorganisation that has not come as far as readers have seen.
@@ -231,16 +231,17 @@ class Follower:
 
     def _check_chain(self, info: ChainInfo) -> None:
         """Refuse a node that follows another chain than the index, and an index gone wrong."""
+        if info.chain != self._network.node_chain:
+            self._checked_chain = False
+            raise _Stopped(
+                f"the node follows the chain {info.chain!r}, but the network {self._network.name}"
+                f" lives on {self._network.node_chain!r}; change node_url or network"
+            )
         if self._checked_chain:
             return
         seen = self._table.snapshot()
         for height in self._network.checkpoints:
             self._check_published(height, seen.consensus_hash(height))
-        if info.chain != self._network.node_chain:
-            raise _Stopped(
-                f"the node follows the chain {info.chain!r}, but the network {self._network.name}"
-                f" lives on {self._network.node_chain!r}; change node_url or network"
-            )
         genesis = hash_hex(self._node.block_hash(0))
         if self._network.genesis_hash and genesis != self._network.genesis_hash:
             raise _Stopped(
@@ -249,7 +250,7 @@ class Follower:
             )
         self._checked_chain = True
 
-    def _plan(self, reach: int) -> list[Step]:
+    def _plan(self, info: ChainInfo, reach: int) -> list[Step]:
         """The next steps, at most ``BLOCKS_A_PLAN`` connects."""
         first = self._network.first_block
         tip = self._table.tip
@@ -265,6 +266,8 @@ class Follower:
         theirs = self._theirs(range(top, min(reach, tip + BLOCKS_A_PLAN) + 1))
         undo = UNDO_BLOCKS
         if ours[top] != theirs[top]:
+            self._checked_chain = False  # another node may have come in the place of ours, unseen
+            self._check_chain(info)
             # Fewer where blocks were taken back before: their successors' undo reaches no deeper.
             undo = self._table.undo_depth()
             low = max(first, tip - undo)

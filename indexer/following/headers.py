@@ -1,4 +1,4 @@
-"""Headers of the node's chain against ours: linked to it, and with the work that its rules ask for.
+"""Headers of the node's chain against ours: linked to it, and as the rules of the chain ask for.
 
 What must stay true: no block is believed for what a node says of it; what is remembered here is
 one chain, whose highest header below what is asked about is in the table.
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from indexer.bitcoin.headers import Header, hash_hex, parse_header
-from indexer.bitcoin.work import PERIOD, flaw_of_work
+from indexer.bitcoin.work import PERIOD, flaw_of_header
 from indexer.following.reading import BadBlock
 from indexer.networks import Network
 
@@ -27,25 +27,30 @@ class HeaderChain:
     """Our chain of headers, which others are held against. ``ours``: the header row of a height."""
 
     def __init__(
-        self, node: HeaderSource, network: Network, ours: Callable[[int], bytes | None]
+        self,
+        node: HeaderSource,
+        network: Network,
+        ours: Callable[[int], bytes | None],
+        clock: Callable[[], float],
     ) -> None:
         self._node = node
         self._network = network
         self._ours = ours
+        self._clock = clock
         self._known: dict[int, Header] = {}
         self._top = -1
 
     def is_followed_by(self, first: int, headers: Sequence[Header]) -> bool:
         """Whether these, from height ``first`` on, are a chain that grows from our block below.
 
-        Raises BadBlock for a header without the work that it needs.
+        Raises BadBlock for a header that its chain cannot have.
         """
         parent = self._parent(first - 1)
         for height, header in enumerate(headers, start=first):
             if parent is not None and header.previous_hash != parent.hash:
                 self._known.clear()  # the node may have turned round below our first block
                 return False
-            flaw = flaw_of_work(self._network, height, header, self._earlier)
+            flaw = flaw_of_header(self._network, height, header, self._earlier, self._clock())
             known = self._network.known_blocks.get(height)
             if known is not None and hash_hex(header.hash) != known:
                 flaw = f"the block there is known to be {known}"

@@ -20,6 +20,7 @@ from indexer.bitcoin.work import (
     SPACING,
     TIMESPAN,
     bits_of_target,
+    flaw_of_header,
     flaw_of_work,
     required_bits,
 )
@@ -153,6 +154,51 @@ def test_a_target_changes_by_a_factor_of_four_at_most(start, end, bits, network)
     target = target_of_bits(required_bits(network, 4032, end, earlier))
     before = target_of_bits(bits)
     assert before // 4 * 0.9999 <= target <= min(4 * before, target_of_bits(LIMIT))
+
+
+def eleven_before(height: int, times: list[int], bits: int = EASY):
+    """The headers at the eleven heights before ``height``, with these times."""
+    return {height - 11 + n: header(time, bits) for n, time in enumerate(times)}.__getitem__
+
+
+def test_a_block_is_younger_than_the_median_of_the_eleven_before_it() -> None:
+    times = [900, 100, 200, 300, 400, 500, 600, 700, 800, 950, 50]  # median 500
+    earlier = eleven_before(5001, times)
+    for time, fits in ((500, False), (501, True), (0, False)):
+        flaw = flaw_of_header(TOY, 5001, mined(time, EASY), earlier, now=1000.0)
+        assert (flaw is None) is fits, flaw
+        assert fits or "median" in str(flaw)
+        still = replace(REGTEST, easiest_bits=EASY)
+        assert flaw_of_header(still, 5001, mined(time, EASY), {}.__getitem__, 1000.0) is None
+
+
+def test_a_block_from_more_than_two_hours_ahead_of_our_clock_is_not_taken_yet() -> None:
+    earlier = eleven_before(5001, list(range(11)))
+    for ahead, fits in ((7200, True), (7201, False), (55 * 365 * 86400, False)):
+        flaw = flaw_of_header(TOY, 5001, mined(1000 + ahead, EASY), earlier, now=1000.0)
+        assert (flaw is None) is fits, flaw
+        assert fits or "ahead of this machine's clock" in str(flaw)
+
+
+@pytest.mark.parametrize(
+    ("network", "height", "least"),
+    [
+        (MAINNET, 373601, 3),
+        (MAINNET, 388380, 3),
+        (MAINNET, 388381, 4),
+        (TESTNET, 581884, 3),
+        (TESTNET, 581885, 4),
+        (TESTNET4, 100_001, 4),
+        (SIGNET, 250_001, 4),
+    ],
+)
+def test_a_version_that_its_height_no_longer_allows_is_refused(network, height, least) -> None:
+    toy = replace(network, easiest_bits=EASY, easy_when_late=False)
+    earlier = eleven_before(height, list(range(100, 111)))
+    for version, fits in ((least - 1, False), (least, True), (0x20000000, True), (-1, False)):
+        versioned = replace(mined(600, EASY), version=version)
+        flaw = flaw_of_header(toy, height, versioned, earlier, now=1000.0)
+        assert (flaw is None) is fits, flaw
 
 
 @pytest.mark.data

@@ -450,6 +450,31 @@ def test_a_node_on_another_chain_is_refused(tmp_path: Path) -> None:
     assert world.table.tip is None
 
 
+def test_a_node_that_becomes_one_of_another_chain_between_two_questions_is_refused(
+    world: World,
+) -> None:
+    """It was started anew with other settings, and no call to it had failed."""
+    for _ in range(3):
+        world.mine()
+    before = world.rows()
+    world.node.chain = "main"
+    world.follower._round(_NEVER)
+    assert "'main'" in (world.follower.status.last_error or "")
+    world.node.chain = world.network.node_chain
+    own = world.node.blocks
+    other = FakeNode(world.network)
+    other.blocks[0] = (bytes(32), b"")
+    for _ in range(5):
+        other.mine(salt=9)
+    world.node.blocks = other.blocks
+    world.follower._round(_NEVER)
+    assert "first block is 0000" in (world.follower.status.last_error or "")
+    assert world.rows() == before
+    world.node.blocks = own
+    world.mine()
+    assert world.follower.status.state == "following"
+
+
 def test_a_checkpoint_that_does_not_match_stops_before_it_is_written(tmp_path: Path) -> None:
     from dataclasses import replace
 
