@@ -20,7 +20,9 @@ BYTES_A_BATCH = 2 * 1024 * 1024  # raw blocks asked of the node at once
 BLOCKS_A_BATCH = 16  # so that not too much comes where blocks grow all of a sudden
 AHEAD = 2
 MIN_STEPS = 40
-"""So few blocks are read where they are applied: starting lanes would take longer."""
+MIN_BYTES = 4 * 2**20
+"""Fewer blocks, or bytes, are read where they are applied: starting lanes would take longer, and
+threads that have little to wait for stand in each other's way."""
 FIRST_BLOCK_BYTES = 1_000_000.0
 
 Batch = list[ReadBlock | BadBlock]
@@ -70,7 +72,8 @@ class Reader:
 
     def blocks(self, steps: Sequence[Connect]) -> Generator[ReadBlock, None, None]:
         """The blocks of ``steps`` in order; raises BadBlock in its place, and the node's errors."""
-        if self._make_lanes is None or len(steps) < MIN_STEPS:
+        little = len(steps) < MIN_STEPS or len(steps) * self._block_bytes < MIN_BYTES
+        if self._make_lanes is None or little:
             self.rest()
             at = 0
             while at < len(steps):

@@ -18,14 +18,14 @@ from indexer.bitcoin.transactions import (
     is_coinbase_input,
     merkle_root,
     serialize_transaction,
-    target_of_bits,
 )
 from indexer.bitcoin.witness import RESERVED, commitment_script, has_witness, split, stripped
 from indexer.sandbox.coins import Coin
 from indexer.sandbox.policy import Rejected, check_transaction, is_final
 
 REGTEST_BITS = 0x207FFFFF
-REGTEST_TARGET = 0x7FFFFF << 232
+REGTEST_WORK = 2
+"""What one block adds to the work of its chain."""
 HALVING_INTERVAL = 150
 COIN = 100_000_000
 BLOCK_VERSION = 0x20000000
@@ -56,28 +56,25 @@ class BlockNode:
     header: Header
     raw: bytes
     transactions: tuple[Transaction, ...]
+    raws: Sequence[bytes]
+    """The bytes of each transaction, with its witness."""
     previous: "BlockNode | None"
     height: int
     work: int
     arrival: int
-    median_time: int
-    """Median of the times of this block and the ten before it."""
+    times: tuple[int, ...]
+    """Of this block and the ten before it."""
     failed: bool = False
     undo: list[list[Coin]] = field(default_factory=list)
 
     @property
-    def raws(self) -> list[bytes]:
-        """The bytes of its transactions, with their witnesses."""
-        plain = [serialize(transaction) for transaction in self.transactions]
-        start = HEADER_BYTES + len(compact_size(len(plain)))
-        if start + sum(map(len, plain)) == len(self.raw):
-            return plain
-        return split(self.raw[start:], len(plain))
+    def median_time(self) -> int:
+        """The median time past (BIP 113)."""
+        return sorted(self.times)[len(self.times) // 2]
 
     def raw_of(self, transaction: Transaction) -> bytes:
         """The bytes of one of its transactions, with its witness."""
-        plain = serialize(transaction)
-        return plain if plain in self.raw else self.raws[self.transactions.index(transaction)]
+        return self.raws[self.transactions.index(transaction)]
 
     @property
     def hash(self) -> bytes:
@@ -189,7 +186,6 @@ def place_block(
     height = previous.height + 1
     if not transactions[0].inputs[0].script_sig.startswith(height_push(height)):
         raise BlockRejected("bad-cb-height")
-    size = HEADER_BYTES + len(compact_size(len(transactions)))
     for place, transaction in enumerate(transactions):
         try:
             check_transaction(transaction)
@@ -199,28 +195,24 @@ def place_block(
             raise BlockRejected("bad-cb-multiple")
         if not is_final(transaction, height, previous.median_time):
             raise BlockRejected("bad-txns-nonfinal")
-        size += len(serialize(transaction))
-    if size != len(raw):
-        start = HEADER_BYTES + len(compact_size(len(transactions)))
-        committed = commitment_script(_wtxid_root(split(raw[start:], len(transactions))[1:]))
+    raws = raws_of(raw, transactions)
+    if any(map(has_witness, raws)):
+        committed = commitment_script(_wtxid_root(raws[1:]))
         scripts = [output.script for output in transactions[0].outputs]
         if committed not in scripts:
             expected = any(script[:6] == committed[:6] for script in scripts)
             raise BlockRejected("bad-witness-merkle-match" if expected else "unexpected-witness")
-    times = [header.time]
-    ancestor: BlockNode | None = previous
-    while ancestor is not None and len(times) < MEDIAN_SPAN:
-        times.append(ancestor.header.time)
-        ancestor = ancestor.previous
-    times.sort()
-    work = previous.work + (1 << 256) // (target_of_bits(header.bits) + 1)
-    return BlockNode(
-        header,
-        raw,
-        transactions,
-        previous,
-        height,
-        work,
-        arrival,
-        times[len(times) // 2],
-    )
+    times = (*previous.times, header.time)[-MEDIAN_SPAN:]
+    work = previous.work + REGTEST_WORK
+    return BlockNode(header, raw, transactions, raws, previous, height, work, arrival, times)
+
+
+def raws_of(block: bytes, transactions: Sequence[Transaction]) -> Sequence[bytes]:
+    """The bytes of each transaction of a raw block, with its witness."""
+    start = HEADER_BYTES + len(compact_size(len(transactions)))
+    if len(transactions) == 1:
+        return [block[start:]]
+    plain = [serialize(transaction) for transaction in transactions]
+    if start + sum(map(len, plain)) == len(block):
+        return plain
+    return split(block[start:], len(transactions))

@@ -18,11 +18,13 @@ from indexer.bitcoin.transactions import (
 from indexer.sandbox.blocks import (
     GENESIS_BLOCK,
     MAX_BLOCK_SIZE,
+    REGTEST_WORK,
     BlockNode,
     BlockRejected,
     coinbase,
     mine,
     place_block,
+    raws_of,
     subsidy,
 )
 from indexer.sandbox.coins import (
@@ -74,10 +76,15 @@ class SandboxChain:
         self._index: dict[bytes, BlockNode] = {}
         self._active: list[BlockNode] = []
         self._where: dict[bytes, BlockNode] = {}
+        self.size = len(GENESIS_BLOCK)
+        """Bytes of all known blocks."""
         self.coins = CoinSet()
         self.mempool = Mempool(limits or Limits())
         header, transactions = parse_block(GENESIS_BLOCK)
-        genesis = BlockNode(header, GENESIS_BLOCK, transactions, None, 0, 2, 0, header.time)
+        raws = raws_of(GENESIS_BLOCK, transactions)
+        genesis = BlockNode(
+            header, GENESIS_BLOCK, transactions, raws, None, 0, REGTEST_WORK, 0, (header.time,)
+        )
         self._index[genesis.hash] = genesis
         self._active.append(genesis)  # its coinbase was never spendable and is no coin
 
@@ -258,6 +265,7 @@ class SandboxChain:
             raise BlockRejected("prev-blk-not-found")
         block = place_block(header, transactions, raw, previous, len(self._index), now)
         self._index[block.hash] = block
+        self.size += len(raw)
         self.keep(BLOCK, raw)
         if block.previous is self.tip:
             try:
@@ -276,12 +284,11 @@ class SandboxChain:
         """Make ``block``, a child of the tip, the tip; BlockRejected, and then nothing changed."""
         undo: list[list[Coin]] = []
         transactions, height = block.transactions, block.height
-        raws = [] if trusted else block.raws
         allowed = subsidy(height)
         try:
             for place, transaction in enumerate(transactions):
                 if place:
-                    shown = None if trusted else raws[place]
+                    shown = None if trusted else block.raws[place]
                     allowed += self._check_spending(transaction, height, shown)
                 undo.append(self.coins.apply(transaction, height, place == 0))
             if sum(output.value for output in transactions[0].outputs) > allowed:
@@ -402,8 +409,3 @@ class SandboxChain:
             for index, output in enumerate(entry.transaction.outputs)
             if output.script == script
         ]
-
-    @property
-    def size(self) -> int:
-        """Bytes of all known blocks."""
-        return sum(len(block.raw) for block in self._index.values())

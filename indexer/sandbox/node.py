@@ -90,6 +90,7 @@ class SandboxNode:
             limits=limits,
             datacarrier=lambda: self.switches.max_datacarrier,
         )
+        self._told_tip = self._chain.tip
         self._file: ChainFile | None = None
         self._server: _Server | None = None
         self._serving: Thread | None = None
@@ -330,7 +331,9 @@ class SandboxNode:
         """After whatever may have changed the chain, with the lock held."""
         if self._file is not None:
             self._file.flush()
-        self._new_tip.notify_all()
+        if self._chain.tip is not self._told_tip:  # to be woken costs whoever waits a turn
+            self._told_tip = self._chain.tip
+            self._new_tip.notify_all()
 
     def _close_file(self) -> None:
         if self._file is not None:

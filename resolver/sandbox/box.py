@@ -95,6 +95,7 @@ class Sandbox:
             changes = {
                 "dht_bootstrap": (bootstrap, *self._settings.dht_bootstrap),
                 "poll_interval": min(POLL_INTERVAL, self._settings.poll_interval),
+                "catch_up_processes": 0,  # so small blocks are read before one has started
             }
             bitcoin = BitcoinNode(self._node.url)
             self.service = Service(self._settings.model_copy(update=changes), node=bitcoin)

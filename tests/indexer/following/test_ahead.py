@@ -122,6 +122,30 @@ def test_a_short_plan_needs_no_lanes() -> None:
         assert [block.header.hash for block in reader.blocks(plan)] == hashes
 
 
+def test_blocks_that_turned_out_tiny_need_no_lanes() -> None:
+    asked: list[int] = []
+    with SandboxNode() as sandbox:
+        node = BitcoinNode(sandbox.url)
+
+        class Lane(OwnLane):
+            def read(self, part: Sequence[Connect]) -> Batch:
+                asked.append(part[0].height)
+                return super().read(part)
+
+        def make() -> list[Lane]:
+            return [Lane(node, b"id")]
+
+        hashes = sandbox.generate(400, Purse(sandbox).script)
+        plan = [Connect(height, block_hash) for height, block_hash in enumerate(hashes, 1)]
+        reader = Reader(node, b"id", make)
+        for part in (plan[:200], plan[200:]):
+            read = [block.header.hash for block in reader.blocks(part)]
+            assert read == [step.block_hash for step in part]
+    # Of the first ones nobody knew that they would be tiny.
+    assert 1 in asked
+    assert max(asked) <= 200
+
+
 def _take(seen: list[int], reader: Reader, count: int) -> None:
     """Take blocks one by one, so that what came before a failure is seen."""
     for block in reader.blocks(steps(count)):
@@ -195,7 +219,8 @@ def test_failures_arrive_as_what_they_are(sandbox) -> None:
         lane.close()
 
 
-def test_a_process_that_was_killed_is_replaced(sandbox, tmp_path) -> None:
+def test_a_process_that_was_killed_is_replaced(sandbox, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("indexer.following.ahead.MIN_BYTES", 0)  # the sandbox's blocks are tiny
     node = BitcoinNode(sandbox.url)
     made: list[LaneProcess] = []
 
