@@ -282,6 +282,7 @@ class Service:
             figures=self.figures,
             query_timeout=settings.query_timeout,
             staleness=self._staleness,
+            zones=settings.zones,
             desk=self.desk,
         )
         return Api(

@@ -75,8 +75,8 @@ PURE_ROOMS = {
     "indexer/wallet": "coins key_text keys payment psbt signers",
     "zonefiles/dht": "messages",
     "zonefiles/text": EVERYTHING,
-    "resolver/api": "calendar chain lists names openapi parameters registrar route_table routes rpc"
-    " rpc_methods schemas shapes value values walks",
+    "resolver/api": "calendar chain chain_names lists names openapi parameters registrar"
+    " route_table routes rpc rpc_methods schemas shapes value values walks",
     "resolver/cli": "verified",
     "resolver/dns": EVERYTHING,
     "resolver/doors": "doh_json doh_pages http2 http_values proxies",

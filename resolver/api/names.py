@@ -296,7 +296,7 @@ def ping(_asked: Asked) -> Told:
 def info(asked: Asked) -> Told:
     """What the node says of itself; to pages that came from elsewhere what the document names, and
     nothing of this machine, its peers and its doors."""
-    figures = asked.behind.figures()
+    figures = {**asked.behind.figures(), "zones": dict(asked.behind.zones)}
     if asked.of_other_origin:
         public = SCHEMAS["Info"]["properties"]
         return Told({key: figures[key] for key in figures if key in public})

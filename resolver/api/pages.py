@@ -117,7 +117,7 @@ class Pages:
     ) -> Page:
         mark = self._staleness()
         try:
-            arguments = read_arguments(route, texts, query)
+            arguments = read_arguments(route, texts, query, self.behind.zones)
             names = tuple(one.name for one in route.query)
             seen = self.behind.snapshot()
             asked = Asked(

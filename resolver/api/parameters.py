@@ -8,10 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from indexer.protocol.names import BadName, check_namespace
+from resolver.api.chain_names import chain_name, namespace_id
 from resolver.api.routes import Parameter
-from resolver.api.value import chain_name
-from resolver.refusals import Refusal, Refused
 
 MAX_HEIGHT = 2**32 - 2
 MAX_PAGE = 100_000
@@ -60,17 +58,6 @@ def _hex(name: str, size: int, about: str) -> Parameter:
     return Parameter(name, about, {"type": "string", "pattern": f"^[0-9a-fA-F]{{{size}}}$"}, read)
 
 
-def _read_name(text: str) -> str:
-    return chain_name(text)
-
-
-def _read_namespace(text: str) -> str:
-    try:
-        return check_namespace(text)
-    except BadName as error:
-        raise Refused(Refusal.BAD_NAME, str(error)) from None
-
-
 def _read_address(text: str) -> str:
     if not (text.isascii() and text.isalnum() and 25 <= len(text) <= 36):
         raise ValueError("the address is no base58 address of 25 to 36 characters")
@@ -103,14 +90,8 @@ def _read_place(text: str) -> str:
     return text
 
 
-_OF_CHAIN = r"[a-z0-9_-]{1,35}(\.[a-z0-9_-]{1,19})?"
-_OF_DNS = r"[A-Za-z0-9_-]{1,35}(\.[A-Za-z0-9_-]{1,19})?\.|[A-Za-z0-9_-]{1,34}\.[Bb][Ss]"
-NAME_SCHEMA = {
-    "type": "string",
-    "pattern": f"^{_OF_CHAIN}$",
-    "maxLength": 37,
-}
-NAMESPACE_SCHEMA = {"type": "string", "pattern": "^[a-z0-9_-]{1,19}$"}
+_AS_TYPED = r"^[A-Za-z0-9_-]{1,34}(\.[A-Za-z0-9_-]{1,19})?\.?$"
+NAMESPACE_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,19}$"}
 ADDRESS_SCHEMA = {"type": "string", "pattern": "^[1-9A-HJ-NP-Za-km-z]{25,36}$"}
 DID_SCHEMA = {
     "type": "string",
@@ -119,13 +100,15 @@ DID_SCHEMA = {
 
 NAME = Parameter(
     "name",
-    "A name on the chain, or as DNS has it (`alice.bs`); a bare label is in the namespace id.",
-    {**NAME_SCHEMA, "pattern": f"^({_OF_CHAIN}|{_OF_DNS})$"},
-    _read_name,
+    "A name on the chain, or as DNS has it (`Alice.BS.`, by any suffix of the setting `zones`);"
+    " a bare label is in the namespace id.",
+    {"type": "string", "pattern": _AS_TYPED, "maxLength": 37},
+    chain_name,
     example="alice.id",
+    of_zones=True,
 )
 NAMESPACE = Parameter(
-    "namespace", "The id of a namespace.", NAMESPACE_SCHEMA, _read_namespace, example="id"
+    "namespace", "The id of a namespace.", NAMESPACE_SCHEMA, namespace_id, example="id"
 )
 ADDRESS = Parameter("address", "A p2pkh or p2sh address.", ADDRESS_SCHEMA, _read_address)
 DID = Parameter("did", "did:stack:v0:ADDRESS-NUMBER.", DID_SCHEMA, _read_did)
@@ -184,7 +167,7 @@ EXPIRING = Parameter(
 )
 DAYS = _number("days", "How far the calendar looks ahead.", least=1, most=MAX_DAYS)
 OWNER = Parameter("address", "Only names of this owner.", ADDRESS_SCHEMA, _read_address)
-WITHIN = Parameter("namespace", "Only names in this namespace.", NAMESPACE_SCHEMA, _read_namespace)
+WITHIN = Parameter("namespace", "Only names in this namespace.", NAMESPACE_SCHEMA, namespace_id)
 OFFSET = _number("offset", "How many to leave out.", most=MAX_PAGE * 100, default=0)
 COUNT = _number("count", "How many to give, 100 at most.", most=100, default=100)
 STATE_HEIGHT = _number("height", "Of the state that is proven.", most=MAX_HEIGHT)

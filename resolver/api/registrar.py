@@ -17,10 +17,10 @@ from indexer.table.pages import PAGE
 from indexer.table.snapshot import Snapshot
 from resolver.api import parameters as p
 from resolver.api import schemas as s
+from resolver.api.chain_names import Zones, chain_name, namespace_id
 from resolver.api.lists import within
 from resolver.api.routes import Body, Parameter, Route
 from resolver.api.shapes import about
-from resolver.api.value import chain_name
 from resolver.api.values import Asked, Json, Told
 from resolver.refusals import Refusal, Refused
 
@@ -81,7 +81,7 @@ def _desk(asked: Asked) -> Desk:
 
 async def plan(asked: Asked) -> Told:
     """What would be done for a wish, and what it costs. Nothing is signed or kept."""
-    return Told(await _desk(asked).plan(read_order(_members(asked.body))))
+    return Told(await _desk(asked).plan(read_order(_members(asked.body), asked.behind.zones)))
 
 
 async def begin(asked: Asked) -> Told:
@@ -90,7 +90,7 @@ async def begin(asked: Asked) -> Told:
     most = members.pop("max_total", None)
     if not isinstance(most, int) or isinstance(most, bool) or not 0 <= most <= MAX_PAID:
         raise _bad("max_total is the total of the plan that was agreed to, in satoshis")
-    return Told(await _desk(asked).begin(read_order(members), most))
+    return Told(await _desk(asked).begin(read_order(members, asked.behind.zones), most))
 
 
 async def jobs(asked: Asked) -> Told:
@@ -178,14 +178,16 @@ def _members(body: bytes) -> dict[str, Any]:
     return found
 
 
-def read_order(members: Mapping[str, Any]) -> Order:
+def read_order(members: Mapping[str, Any], zones: Zones) -> Order:
     """The order in the body of a request. Raises ``Refused``."""
     left = dict(members)
     wish = left.pop("wish", None)
     if not isinstance(wish, dict):
         raise _bad('"wish" is an object, such as {"wish": "register", "name": "alice.id"}')
     if isinstance(wish.get("name"), str):
-        wish = {**wish, "name": chain_name(wish["name"])}
+        wish = {**wish, "name": chain_name(wish["name"], zones)}
+    if isinstance(wish.get("namespace_id"), str):
+        wish = {**wish, "namespace_id": namespace_id(wish["namespace_id"])}
     encoded = left.pop("data_base64", None)
     raw = left.pop("raw", False)
     fee_rate = left.pop("fee_rate", None)
@@ -304,7 +306,7 @@ _JOB: s.Schema = s.shape(
     history=s.listed(s.shape(time=s.COUNT, says=s.TEXT)),
 )
 _END: s.Schema = s.shape(
-    name=p.NAME_SCHEMA,
+    name=s.NAME,
     address=p.ADDRESS_SCHEMA,
     phase={"enum": ["live", "grace"]},
     expire_block=s.DEADLINE,

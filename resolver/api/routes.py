@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+from resolver.api.chain_names import Zones
 from resolver.api.values import JSON, Asked, Told
 from resolver.refusals import Refusal, Refused
 
@@ -29,9 +30,11 @@ class Parameter:
     name: str
     about: str
     schema: Schema
-    read: Callable[[str], Any]
+    read: Callable[..., Any]
     default: Any = None
     example: str | None = None
+    of_zones: bool = False
+    """Whether ``read`` takes the zones too, for its text may be a name of DNS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +141,13 @@ class Routes:
         }
 
 
-def read_arguments(route: Route, texts: Mapping[str, str], query: str) -> dict[str, Any]:
+def read_arguments(
+    route: Route, texts: Mapping[str, str], query: str, zones: Zones
+) -> dict[str, Any]:
     """The values of every parameter of ``route``. Raises ``Refused``."""
-    values = {one.name: read_value(one, _decoded(texts[one.name])) for one in route.parameters}
+    values = {
+        one.name: read_value(one, _decoded(texts[one.name]), zones) for one in route.parameters
+    }
     given = read_query(query)
     known = {one.name for one in route.query}
     for name in given:
@@ -152,7 +159,8 @@ def read_arguments(route: Route, texts: Mapping[str, str], query: str) -> dict[s
                 f"its parameters: {takes}; see /v1/openapi.json",
             )
     for one in route.query:
-        values[one.name] = read_value(one, given[one.name]) if one.name in given else one.default
+        text = given.get(one.name)
+        values[one.name] = one.default if text is None else read_value(one, text, zones)
     return values
 
 
@@ -182,9 +190,9 @@ def _decoded(text: str) -> str:
     return unquote_to_bytes(text).decode("utf-8", "surrogateescape")
 
 
-def read_value(parameter: Parameter, text: str) -> Any:
+def read_value(parameter: Parameter, text: str, zones: Zones) -> Any:
     """The value that ``text`` gives a parameter. Raises ``Refused``."""
     try:
-        return parameter.read(text)
+        return parameter.read(text, zones) if parameter.of_zones else parameter.read(text)
     except ValueError as error:
         raise Refused(Refusal.BAD_REQUEST, str(error)) from None

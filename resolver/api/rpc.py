@@ -12,6 +12,7 @@ from math import isfinite
 from types import NoneType
 from typing import Any
 
+from resolver.api.chain_names import Zones
 from resolver.api.routes import Parameter, Schema, read_value
 from resolver.api.values import Asked, Json, Told
 from resolver.refusals import Refusal, Refused
@@ -38,18 +39,18 @@ class Argument:
     default: Any = None
     most: int = 0
 
-    def read(self, value: Any) -> Any:
+    def read(self, value: Any, zones: Zones) -> Any:
         """What was given, checked as in a path. Raises ``Refused``."""
         if self.most:
             if not isinstance(value, list) or len(value) > self.most:
                 raise bad_request(f"{self.name} is no list of at most {self.most}")
-            return [self._one(item) for item in value]
-        return self._one(value)
+            return [self._one(item, zones) for item in value]
+        return self._one(value, zones)
 
-    def _one(self, value: Any) -> Any:
+    def _one(self, value: Any, zones: Zones) -> Any:
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise bad_request(f"{self.name} is neither text nor a whole number")
-        return read_value(self.parameter, str(value))
+        return read_value(self.parameter, str(value), zones)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Methods:
         if method is None:
             return _error(call, METHOD_NOT_FOUND, f"there is no method {name[:60]!r}", _SEE)
         try:
-            values = _read(method, given or [])
+            values = _read(method, given or [], asked.behind.zones)
         except Refused as refused:
             return _error(call, INVALID_PARAMS, refused.sentence, refused.hint)
         try:
@@ -133,7 +134,7 @@ class Methods:
         return _result(call, result)
 
 
-def _read(method: Method, given: list[Any] | Json) -> list[Any]:
+def _read(method: Method, given: list[Any] | Json, zones: Zones) -> list[Any]:
     """The values of the arguments of ``method``. Raises ``Refused``."""
     names = [one.name for one in method.arguments]
     if isinstance(given, list):
@@ -146,7 +147,7 @@ def _read(method: Method, given: list[Any] | Json) -> list[Any]:
     values = []
     for one in method.arguments:
         if given.get(one.name) is not None:
-            values.append(one.read(given[one.name]))
+            values.append(one.read(given[one.name], zones))
         elif one.optional:
             values.append(one.default)
         else:

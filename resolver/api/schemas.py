@@ -237,6 +237,11 @@ SCHEMAS: dict[str, Schema] = {
             "zonefile_count": COUNT,
             "network": TEXT,
             "names": COUNT,
+            "zones": {
+                "type": "object",
+                "description": "DNS suffixes that are served, and the namespace of each.",
+                "additionalProperties": NAMESPACE,
+            },
         },
         "required": ["last_block_processed", "server_alive"],
     },

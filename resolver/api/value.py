@@ -4,18 +4,13 @@ The decision is the same for the HTTP API and the command line as it is for DNS:
 has no data; only data whose hash is on the chain is ever given.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from indexer.protocol.names import is_name, parse_name
 from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Phase
+from resolver.api.chain_names import DEFAULT_NAMESPACE
 from resolver.dns.chase import Freshness
 from resolver.refusals import NoNamespace, Refusal, Refused
-
-DEFAULT_NAMESPACE = "id"
-ZONES: Mapping[str, str] = {"bs": "id"}
-"""DNS suffixes and the namespaces that they stand for, as the setting ``zones`` has them."""
 
 
 class NameView(Protocol):
@@ -60,52 +55,6 @@ class Value:
     value_hash: bytes
     source: str
     height: int
-
-
-def chain_name(text: str, zones: Mapping[str, str] = ZONES) -> str:
-    """The chain name that ``text`` means, a name of the chain or of DNS. Raises Refused.
-
-    A bare label is in the namespace ``id``. In a name of DNS, which ends in a dot or in one of
-    ``zones``, case does not matter (RFC 4343), and the suffix stands for its namespace.
-    """
-    name = text.removesuffix(".")
-    in_dns = name.lower()
-    suffixes = sorted(zones, key=len, reverse=True)
-    suffix = next((one for one in suffixes if in_dns.endswith(f".{one}")), None)
-    if suffix is not None:
-        name = f"{in_dns.removesuffix(suffix)}{zones[suffix]}"
-    elif name != text:
-        name = in_dns
-    if "." not in name:
-        name = f"{name}.{DEFAULT_NAMESPACE}"
-    try:
-        parse_name(name)
-    except ValueError as error:
-        raise _no_name(text, name, str(error)) from None
-    return name
-
-
-def _no_name(text: str, name: str, flaw: str) -> Refused:
-    """Why ``name``, which ``text`` would mean, is none; and what was meant, where that is plain."""
-    inner = ".".join(name.split(".")[-2:])
-    if name.count(".") > 1 and is_name(inner):
-        return Refused(
-            Refusal.BAD_NAME,
-            f"{text!r} has more than one dot: it would be a label inside {inner}, and no name of"
-            " its own",
-            f"ask for {inner}; what is inside it stands in its data",
-        )
-    try:
-        a_label = "" if name.isascii() else name.lower().encode("idna").decode("ascii")
-    except UnicodeError:
-        a_label = ""
-    if is_name(a_label):
-        return Refused(
-            Refusal.BAD_NAME,
-            f"{text!r} is not written in letters that the chain knows",
-            f"write {a_label}, as DNS does (RFC 5890)",
-        )
-    return Refused(Refusal.BAD_NAME, flaw)
 
 
 def require_fresh(freshness: Freshness, refuse_after: float) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from indexer.bitcoin.scripts import address_script
 from indexer.table.snapshot import Snapshot
+from resolver.api.chain_names import Zones
 from resolver.api.value import Fetch, require_fresh
 from resolver.api.walks import Walks
 from resolver.dns.chase import Freshness, StalenessLimits
@@ -36,6 +37,7 @@ class Behind:
     figures: Callable[[], Json]
     query_timeout: float = 3.0
     staleness: StalenessLimits = field(default_factory=StalenessLimits)
+    zones: Zones = field(default_factory=dict)
     desk: Any = None
     """Takes orders (``rest_registrar.Desk``); None: nothing is registered here."""
 

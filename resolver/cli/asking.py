@@ -167,11 +167,11 @@ def fail(exit_code: int, sentence: str, hint: str) -> NoReturn:
 
 def whole_name(name: str) -> str:
     """The chain name that is meant; ends the program where none is."""
-    from resolver.api.value import chain_name
+    from resolver.api.chain_names import chain_name
     from resolver.refusals import Refused
 
     try:
-        return chain_name(name)
+        return chain_name(name, {"bs": "id"})
     except Refused as refused:
         fail(refused.refusal.exit_code, refused.sentence, refused.hint)
 

@@ -22,6 +22,7 @@ from tests.resolver.fakes import BLOCK_TIME, name_record
 from zonefiles.text.zonefile import value_hash
 
 HEIGHT = 1000
+ZONES = {"bs": "id", "podcast.example.net": "podcast"}
 TOKEN = "Bearer right"
 """What lets a program pay over the port."""
 SWIFT = b'{"name":{"formatted": "Taylor Swift"}}'
@@ -136,6 +137,7 @@ class World:
                 publish=self.publish,
                 figures=self.figures,
                 query_timeout=1.0,
+                zones=ZONES,
             )
         )
 

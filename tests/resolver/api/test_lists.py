@@ -118,7 +118,7 @@ def test_a_namespace_has_a_page_of_its_own(door: Door) -> None:
         ("/v1/names?expiring=0", Refusal.BAD_REQUEST),
         ("/v1/names?expiring=9&all=true", Refusal.BAD_REQUEST),
         ("/v1/names?expiring=9&address=1111111111111111111114oLvT2", Refusal.BAD_REQUEST),
-        ("/v1/names?expiring=9&namespace=I", Refusal.BAD_NAME),
+        ("/v1/names?expiring=9&namespace=i.d", Refusal.BAD_NAME),
         ("/v1/names?after=%c3%a9", Refusal.BAD_REQUEST),
         ("/v1/namespaces/ix/name_count", Refusal.NOT_ON_CHAIN),
         ("/v1/namespaces/ix", Refusal.NOT_ON_CHAIN),

@@ -216,7 +216,7 @@ def test_notifications_alone_are_answered_with_nothing(told: Ledger, body: Any) 
         ({"id": 1, "method": "__init__"}, METHOD_NOT_FOUND),
         ({"id": 1, "method": "ping", "params": [1]}, INVALID_PARAMS),
         ({"id": 1, "method": "lookup"}, INVALID_PARAMS),
-        ({"id": 1, "method": "lookup", "params": ["A.id"]}, INVALID_PARAMS),
+        ({"id": 1, "method": "lookup", "params": ["a b.id"]}, INVALID_PARAMS),
         ({"id": 1, "method": "lookup", "params": {"nome": "a.id"}}, INVALID_PARAMS),
         ({"id": 1, "method": "get_consensus_at", "params": [True]}, INVALID_PARAMS),
         ({"id": 1, "method": "get_consensus_at", "params": [1.5]}, INVALID_PARAMS),

@@ -1,13 +1,10 @@
 """The data of a name, or the one reason why there is none; in order of precedence."""
 
 import asyncio
-import contextlib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from resolver.api.value import chain_name, find_value, require_live
+from resolver.api.value import find_value, require_live
 from resolver.refusals import NoNamespace, Refusal, Refused
 from tests.resolver.api.fakes import SWIFT, HasNot, World
 from zonefiles.sources import Missing, MissingReason
@@ -80,70 +77,6 @@ def test_a_node_that_is_too_busy_to_ask_says_so_and_blames_nobody():
     found = refused("nowhere.id", world=world)
     assert found.sentence.startswith("too many look-ups are under way")
     assert "blockstore-cli put" not in found.hint
-
-
-@pytest.mark.parametrize(
-    ("text", "name"), [("alice", "alice.id"), ("alice.id", "alice.id"), ("a.podcast", "a.podcast")]
-)
-def test_a_bare_label_is_in_the_namespace_id(text, name):
-    assert chain_name(text) == name
-
-
-@pytest.mark.parametrize("text", ["", ".", ".id", "A", "a.b.c", "ä", "a b", "x" * 38])
-def test_text_that_is_no_name_is_refused_with_a_reason(text):
-    with pytest.raises(Refused) as caught:
-        chain_name(text)
-    assert caught.value.refusal is Refusal.BAD_NAME
-    assert caught.value.sentence
-
-
-@pytest.mark.parametrize(
-    ("typed", "meant"),
-    [
-        ("webhost", "webhost.id"),
-        ("webhost.id", "webhost.id"),
-        ("webhost.bs", "webhost.id"),
-        ("WebHost.BS.", "webhost.id"),
-        ("WebHost.ID.", "webhost.id"),
-        ("webhost.podcast.", "webhost.podcast"),
-        ("episode.podcast.example.net", "episode.podcast"),
-    ],
-)
-def test_a_name_is_taken_as_the_chain_has_it_and_as_dns_has_it(typed, meant):
-    assert chain_name(typed, {"bs": "id", "podcast.example.net": "podcast"}) == meant
-
-
-def test_a_suffix_that_is_no_zone_stays_a_namespace():
-    assert chain_name("webhost.bs", {}) == "webhost.bs"
-
-
-@pytest.mark.parametrize(
-    ("typed", "says"),
-    [
-        ("www.webhost.bs", "a label inside webhost.id"),
-        ("www.webhost.id.", "a label inside webhost.id"),
-        ("bücher", "xn--bcher-kva.id"),
-        ("bücher.bs", "xn--bcher-kva.id"),
-        ("WebHost.id", "upper case"),
-        ("", "nothing before its dot"),
-        (".", "nothing before its dot"),
-        (".bs", "nothing before its dot"),
-        ("a..bs", "more than one dot"),
-        ("\udcff.bs", "may hold only"),
-    ],
-)
-def test_what_is_no_name_is_told_what_it_would_be(typed, says):
-    with pytest.raises(Refused) as raised:
-        chain_name(typed)
-    assert raised.value.refusal is Refusal.BAD_NAME
-    assert says in f"{raised.value.sentence} {raised.value.hint}"
-
-
-@given(st.text(max_size=60))
-def test_any_text_is_a_chain_name_or_refused(typed):
-    with contextlib.suppress(Refused):
-        name = chain_name(typed)
-        assert chain_name(name) == name or name.endswith(".bs")
 
 
 def test_a_name_in_a_namespace_that_does_not_exist_is_never_free():

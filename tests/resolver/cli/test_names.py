@@ -64,7 +64,7 @@ def test_data_that_is_no_text_is_printed_in_base64_or_raw(port):
         ("empty", 7, "no data"),
         ("nowhere", 8, "none of the 3 sources"),
         ("lied", 9, "none with the hash"),
-        ("UPPER", 12, "upper case"),
+        ("UPPER", 4, "upper.id is not registered"),
         ("a/../b", 12, "more than one dot"),
         ("a%2fb", 12, "may hold only"),
         ("a.b.c", 12, "more than one dot"),
