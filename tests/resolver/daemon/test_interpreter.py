@@ -4,6 +4,8 @@ import gc
 import subprocess
 import sys
 
+from resolver.daemon.interpreter import YOUNG_OBJECTS
+
 
 def test_what_is_there_at_the_start_is_never_looked_at_again():
     """In a process of its own: the settings are the whole interpreter's."""
@@ -33,4 +35,4 @@ def test_rubbish_in_circles_is_still_found():
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["True"]
-    assert gc.get_threshold()[0] == 700, "nothing is set in the tests' own process"
+    assert gc.get_threshold()[0] < YOUNG_OBJECTS, "nothing is set in the tests' own process"

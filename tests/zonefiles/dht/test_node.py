@@ -430,7 +430,7 @@ def test_one_lost_datagram_does_not_lose_a_peer(tmp_path):
 
         friend._protocol.datagram_received = lose_one
         assert (await node.fetch(digest, 2)).data == data
-        assert len(lost) == 2
+        assert len(lost) >= 2  # a busy machine may ask once more
         assert node.peers == 1
 
     play(tmp_path, story)
