@@ -80,7 +80,7 @@ PURE_ROOMS = {
     "resolver/cli": "verified",
     "resolver/dns": EVERYTHING,
     "resolver/doors": "doh_json doh_pages http2 http_values proxies",
-    "resolver/forwarding": "cache delegation health onward query said special_use upstreams",
+    "resolver/forwarding": "cache delegation health query recursion scrub special_use upstreams",
     "resolver/process": "places",
     "resolver/refusals": EVERYTHING,
     "resolver/settings": "settings table text types",

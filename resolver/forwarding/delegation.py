@@ -88,15 +88,15 @@ def end_of(sets: tuple[RecordSet, ...], at: Labels) -> Labels:
 
 
 def aliases(sets: tuple[RecordSet, ...], at: Labels) -> Iterator[tuple[Labels, Labels]]:
-    """Each alias of the chain that begins at ``at``, and what it leads to, all in lower case: as
-    far as ``MAX_CHAIN``, and no circle twice."""
+    """Each alias of the chain that begins at ``at``, and what it leads to, all in lower case: one
+    more than ``MAX_CHAIN`` at most, and no circle twice."""
     targets = {
         lower(records.owner): name
         for records in sets
         if records.rtype == Rtype.CNAME
         for name in _names(records)[:1]
     }
-    for _ in range(MAX_CHAIN):
+    for _ in range(MAX_CHAIN + 1):
         target = targets.pop(at, None)
         if target is None:
             return

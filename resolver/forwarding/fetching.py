@@ -19,8 +19,8 @@ from resolver.dns.asked import Asked, Later
 from resolver.dns.chase import Delivery, Overloaded, Unavailable, Wanted
 from resolver.dns.contents import Contents
 from resolver.dns.rates import Cost
-from resolver.forwarding.onward import Answering
 from resolver.forwarding.query import Question
+from resolver.forwarding.recursion import Answering
 from zonefiles.sources import Found, Missing, MissingReason
 
 MAX_ORIGINS = 1_024

@@ -23,15 +23,15 @@ from pathlib import Path
 
 from resolver.dns.answer import Answer, ExtendedError
 from resolver.dns.asker import Network, is_public, is_within
-from resolver.dns.codes import AA, ErrorCode, Rcode, Rtype
+from resolver.dns.codes import AA, RA, ErrorCode, Rcode, Rtype
 from resolver.dns.rates import Buckets
-from resolver.dns.reply import Reply, least_ttl
+from resolver.dns.reply import Reply
 from resolver.dns.zones import name_text
 from resolver.forwarding.cache import ForwardCache
 from resolver.forwarding.health import Health
 from resolver.forwarding.plain import LEAST_STREAM_WAIT, Plain
 from resolver.forwarding.query import Question
-from resolver.forwarding.said import as_answer
+from resolver.forwarding.scrub import as_answer
 from resolver.forwarding.special_use import kept_answer
 from resolver.forwarding.tls import CertificateRefused, NoReply, TlsUpstream, client_context
 from resolver.forwarding.upstreams import Upstream
@@ -189,10 +189,10 @@ class Forwarder:
             log.debug("The failure came from here.", exc_info=error)
             reply = None
         now = self._clock()
-        if reply is not None and reply.rcode in _ANSWERS:
-            refers = bool(question.servers)
-            answer = as_answer(reply, trust_ad=self._trust_ad and not refers, refers=refers)
-            self._cache.put(question, answer, least_ttl(reply) or 0, now)
+        refers = bool(question.servers)
+        if reply is not None and reply.rcode in _ANSWERS and (refers or not _is_lame(reply)):
+            answer, ttl = as_answer(reply, trust_ad=self._trust_ad and not refers, refers=refers)
+            self._cache.put(question, answer, ttl, now)
             return self._cache.get(question, now) or answer
         self.outcomes["failed"] += 1
         self._cache.refresh_failed(question, now)
@@ -231,7 +231,7 @@ class Forwarder:
                     self._health.failed(number, self._clock())
                     continue
                 self._health.answered(number, self._clock() - began)
-                if reply.rcode in _ANSWERS:
+                if reply.rcode in _ANSWERS and not _is_lame(reply):
                     return reply
                 # It is the name that failed, not the upstream: another may know better.
                 refusal = reply
@@ -339,8 +339,17 @@ def _failure(code: ErrorCode, text: str) -> Answer:
     return Answer(Rcode.SERVFAIL, errors=(ExtendedError(code, text),), forwarded=True)
 
 
+def _is_lame(reply: Reply) -> bool:
+    """Whether a server that is no resolver says whom to ask instead."""
+    said = {records.rtype for records in reply.authority}
+    helps = reply.flags & (RA | AA) or reply.answer or reply.rcode != Rcode.NOERROR
+    return not helps and Rtype.NS in said and Rtype.SOA not in said
+
+
 def _refused(reply: Reply, question: Question) -> Answer:
     """What somebody said that is no answer; their own reasons are passed on."""
+    if _is_lame(reply):
+        return _failure(ErrorCode.OTHER, "the upstream resolver does not look names up for us")
     try:
         name = Rcode(reply.rcode).name
     except ValueError:

@@ -14,8 +14,9 @@ from resolver.dns.message import UDP_LIMIT
 from resolver.dns.reply import BadReply, Reply, read_reply
 from resolver.dns.zones import Labels, name_wire
 
-NO_EDNS = (Rcode.FORMERR, Rcode.NOTIMP)
-"""How servers that do not know EDNS answer a question with OPT (RFC 6891 7)."""
+NO_EDNS = (Rcode.FORMERR, Rcode.NOTIMP, Rcode.BADVERS)
+"""How servers that do not know EDNS, or not its version 0, answer a question with OPT (RFC 6891 7,
+6.1.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Verdict(Enum):
 
     UNRELATED = "another ID or question, or no reply at all: somebody may be guessing"
     OTHER_CASE = "the right reply but for upper and lower case: ask over TCP, or in small letters"
-    BROKEN = "the right header with nothing readable behind it"
+    BROKEN = "the right header with nothing readable behind it, or not all of it"
 
 
 def random_octets_needed(question: Question) -> int:
@@ -123,9 +124,10 @@ def match(packet: bytes, sent: Sent, *, stream: bool = False) -> Reply | Verdict
         return Verdict.OTHER_CASE
     try:
         # Length octets of labels lie below the letters, so lowering leaves them alone.
-        return read_reply(packet[:12] + known.lower() + packet[end:])
+        reply = read_reply(packet[:12] + known.lower() + packet[end:])
     except BadReply:
         return Verdict.BROKEN
+    return Verdict.BROKEN if stream and reply.truncated else reply  # a stream has room for all
 
 
 def _without_question(packet: bytes) -> Reply | Verdict:

@@ -16,8 +16,8 @@ from resolver.dns.chase import Chase, Facts, Freshness, StalenessLimits, TableSn
 from resolver.dns.codes import CD, CH, IN, RD, Rcode, Rtype
 from resolver.dns.lookup import TtlLimits, lower
 from resolver.dns.zones import Labels, NotOurs, Zones
-from resolver.forwarding.onward import Answering, Sides, answering, prohibited, without_going_on
 from resolver.forwarding.query import Question
+from resolver.forwarding.recursion import Answering, Sides, answering, prohibited, without_going_on
 from resolver.transfers.transfers import Transfers
 
 _TRANSFERS = (Rtype.AXFR, Rtype.IXFR)

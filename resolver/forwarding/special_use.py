@@ -18,6 +18,7 @@ TTL = 10_800  # RFC 6303 3
 NOBODY = (b"nobody", b"invalid")
 LOCALHOST = (b"localhost",)
 
+_HOME = (b"home", b"arpa")
 _LOOPBACK = {int(Rtype.A): b"\x7f\0\0\1", int(Rtype.AAAA): bytes(15) + b"\1"}
 _PTR = 12
 
@@ -96,6 +97,8 @@ def kept_answer(labels: Labels, qtype: int) -> Answer | None:
             return _found(labels, qtype, _LOOPBACK[qtype])
         return _negative(Rcode.NOERROR, zone)
     lowered = lower(labels)
+    if (lowered, qtype) == (_HOME, Rtype.DS):
+        return None  # RFC 8375 4: by it whoever validates learns that what is below is unsigned
     pointer = _POINTERS.get(lowered)
     if pointer is not None and qtype in (_PTR, Rtype.ANY):
         return _found(labels, _PTR, name_wire(pointer))

@@ -73,9 +73,13 @@ ATTACKS: dict[str, tuple[bytes, Callable[[int], bytes]]] = {
         OPEN, lambda n: frame(SETTINGS, 0, 0, b"".join(
             setting(1_000 + (n * 100 + at) % 60_000, 1) for at in range(100)))),
     "priority": (OPEN, lambda n: frame(PRIORITY, 0, 1, bytes(5))),
+    "priority of many": (OPEN, lambda n: frame(PRIORITY, 0, 2 * n + 1, bytes(5))),
     "window": (OPEN, lambda n: window(0, 1)),
     "window, replies waiting": (SHUT, lambda n: window(0, 1)),
     "a stream's window, replies waiting": (SHUT, lambda n: window(2 * (n % 100) + 1, 1)),
+    "streams that stall": (SHUT[:15], lambda n: _request(n)),
+    "streams with tiny windows": (
+        frame(SETTINGS, 0, 0, setting(4, 1)), lambda n: _request(n) + window(1_001 + 2 * n, 1)),
     "rapid reset": (OPEN, lambda n: _request(n) + _reset(n)),
     "rapid reset, unfinished": (OPEN, lambda n: _request(n, flags=4) + _reset(n)),
     "rapid reset, windows shut": (SHUT[:15], lambda n: _request(n) + _reset(n)),

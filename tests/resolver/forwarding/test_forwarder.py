@@ -199,7 +199,7 @@ def test_one_that_answers_in_another_case_and_has_no_tcp_is_asked_in_small_lette
     run(story())
 
 
-@pytest.mark.parametrize("how", ["FORMERR", "NOTIMP", "FORMERR without question"])
+@pytest.mark.parametrize("how", ["FORMERR", "NOTIMP", "BADVERS", "FORMERR without question"])
 def test_one_that_does_not_know_edns_is_asked_without_it(how):
     async def story():
         async with upstream() as (authority, forwarder):
@@ -208,8 +208,8 @@ def test_one_that_does_not_know_edns_is_asked_without_it(how):
                 if authority.asked[-1].edns < 0:
                     return reply
                 reply.answer.clear()
+                reply.use_edns(0 if how == "BADVERS" else False)
                 reply.set_rcode(getattr(dns.rcode, how.split()[0]))
-                reply.use_edns(False)
                 if "without" in how:
                     return reply.to_wire()[:4] + bytes(8)
                 return reply
@@ -218,6 +218,62 @@ def test_one_that_does_not_know_edns_is_asked_without_it(how):
             assert addresses(await forwarder.answer(question("www.example.org"))) == ["192.0.2.1"]
             assert [query.edns for query in authority.asked] == [0, -1]
             assert forwarder.healthy() == 1
+
+    run(story())
+
+
+def test_an_opt_that_nobody_asked_for_is_borne():
+    async def story():
+        async with upstream() as (authority, forwarder):
+
+            def new(reply):
+                if authority.asked[-1].edns >= 0:
+                    reply.answer.clear()
+                    reply.set_rcode(dns.rcode.FORMERR)
+                reply.use_edns(0, options=[dns.edns.GenericOption(65_001, b"x")])
+                return reply
+
+            authority.twist = new
+            assert addresses(await forwarder.answer(question("www.example.org"))) == ["192.0.2.1"]
+
+    run(story())
+
+
+@pytest.mark.parametrize("tcp", ["refused", "cut too"])
+def test_a_reply_that_is_cut_wherever_it_is_asked_is_a_failure_and_the_next_is_asked(tcp):
+    async def story():
+        async with serving() as broken, upstream(("127.0.0.1", broken.port)) as (good, forwarder):
+
+            def cut(reply):
+                reply.flags |= dns.flags.TC
+                return reply
+
+            broken.add("www.example.org", 60, "A", "192.0.2.66")
+            broken.twist = broken.stream_twist = cut
+            if tcp == "refused":
+                broken.stop_listening()
+            assert addresses(await forwarder.answer(question("www.example.org"))) == ["192.0.2.1"]
+            assert len(good.asked) == 1
+
+    run(story())
+
+
+def test_one_that_looks_nothing_up_for_us_is_passed_over():
+    async def story():
+        async with serving() as lame, upstream(("127.0.0.1", lame.port)) as (good, forwarder):
+
+            def refer(reply):
+                reply.flags &= ~(dns.flags.RA | dns.flags.AA)
+                reply.set_rcode(dns.rcode.NOERROR)
+                reply.authority = [dns.rrset.from_text("org.", 60, "IN", "NS", "ns.org.")]
+                return reply
+
+            lame.twist = refer
+            assert addresses(await forwarder.answer(question("www.example.org"))) == ["192.0.2.1"]
+            good.twist = refer
+            answer = await forwarder.answer(question("nosuch.example.org"))
+            assert answer.rcode == Rcode.SERVFAIL
+            assert "does not look names up" in answer.errors[0].text
 
     run(story())
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from resolver.dns.answer import Answer
 from resolver.dns.codes import Rcode
 from resolver.dns.lookup import RecordSet
-from resolver.dns.reply import Reply, least_ttl, read_reply
+from resolver.dns.reply import Reply, read_reply
 from resolver.forwarding.cache import (
     FAILURE_TTL,
     MOST_NEGATIVE_TTL,
@@ -24,7 +24,6 @@ from resolver.forwarding.cache import (
     ForwardCache,
 )
 from resolver.forwarding.health import LEAST_WAIT, LONGEST_PAUSE, MOST_WAIT, Health
-from resolver.forwarding.onward import cut_at_ours
 from resolver.forwarding.query import (
     Question,
     Verdict,
@@ -33,7 +32,8 @@ from resolver.forwarding.query import (
     random_octets_needed,
     throw_case,
 )
-from resolver.forwarding.said import as_answer
+from resolver.forwarding.recursion import cut_at_ours
+from resolver.forwarding.scrub import as_answer
 from resolver.forwarding.special_use import kept_answer, kept_zone
 
 
@@ -123,6 +123,14 @@ def test_what_differs_in_id_question_or_kind_is_another_matter():
     assert isinstance(match(refused, asked), Reply)
 
 
+def test_a_reply_on_a_stream_that_is_cut_is_no_reply():
+    question = sent()
+    reply = reply_to(question.packet, "www.example.com. 60 A 192.0.2.1")
+    reply.flags |= dns.flags.TC
+    assert match(reply.to_wire(), question).truncated
+    assert match(reply.to_wire(), question, stream=True) is Verdict.BROKEN
+
+
 def test_the_right_reply_in_another_case_is_asked_for_again_over_tcp():
     asked = sent()
     lowered = reply_to(asked.packet).to_wire()
@@ -151,7 +159,7 @@ def test_any_packet_is_the_reply_or_not(octets):
 
 def answer_of(*records: str, qname: str = "a.example", rtype: str = "A") -> Answer:
     query = dns.message.make_query(qname, rtype)
-    return as_answer(read_reply(reply_to(query.to_wire(), *records).to_wire()), trust_ad=True)
+    return as_answer(read_reply(reply_to(query.to_wire(), *records).to_wire()), trust_ad=True)[0]
 
 
 def test_records_that_nobody_asked_for_are_dropped():
@@ -177,7 +185,7 @@ def test_a_dname_above_the_name_is_a_part_of_the_answer():
 def test_ad_is_believed_only_where_it_is_to_be(trust, seen):
     message = reply_to(dns.message.make_query("a.example", "A").to_wire())
     message.flags |= dns.flags.AD
-    assert as_answer(read_reply(message.to_wire()), trust_ad=trust).authenticated is seen
+    assert as_answer(read_reply(message.to_wire()), trust_ad=trust)[0].authenticated is seen
 
 
 def ours(name: tuple[bytes, ...]) -> bool:
@@ -206,12 +214,39 @@ def texts(sets) -> list[tuple[str, int, int]]:
     return [(b".".join(part.owner).decode(), part.rtype, part.ttl) for part in sets]
 
 
-@pytest.mark.parametrize("length", [2, 17])
+@pytest.mark.parametrize("length", [2, 16, 17])
 def test_a_chain_that_does_not_end_is_a_failure(length):
     chain = [f"n{n}.example. 60 CNAME n{(n + 1) % length}.example." for n in range(length)]
     answer = answer_of(*chain, qname="n0.example")
     assert (answer.rcode, answer.answer) == (Rcode.SERVFAIL, ())
     assert "the chain of aliases" in answer.errors[0].text
+
+
+@pytest.mark.parametrize(("length", "records"), [(16, 17), (17, 0)])
+def test_a_chain_is_followed_as_far_as_sixteen_aliases(length, records):
+    chain = [f"n{n}.example. 60 CNAME n{n + 1}.example." for n in range(length)]
+    answer = answer_of(*chain, f"n{length}.example. 60 A 192.0.2.1", qname="n0.example")
+    assert len(answer.answer) == records
+
+
+@pytest.mark.parametrize("target", ["new.example.", "new.bs."])
+def test_a_dname_that_came_without_its_alias_is_followed(target):
+    new = f"www.{target}"
+    answer = answer_of(
+        f"old.example. 60 DNAME {target}", f"{new} 60 A 192.0.2.1", qname="www.old.example"
+    )
+    assert texts(answer.answer) == [
+        ("old.example", 39, 60), ("www.old.example", 5, 60), (new[:-1], 1, 60),
+    ]  # fmt: skip
+    cut, onward = cut_at_ours(answer, Question(labels("www.old.example"), 1), ours)
+    assert onward == (labels(new[:-1]) if "bs" in target else None)
+    assert len(cut.answer) == (2 if onward else 3)
+
+
+def test_a_dname_that_makes_too_long_a_name_is_not_followed():
+    long = ".".join(["x" * 60] * 3)
+    answer = answer_of(f"old.example. 60 DNAME {long}.example.", qname=f"{long}.old.example")
+    assert answer.answer == ()
 
 
 @given(st.permutations(range(6)))
@@ -254,12 +289,12 @@ def test_of_authority_and_additional_nothing_is_taken_about_names_outside_the_qu
         f"webhost.bs. 60 RRSIG NSEC {SIGNED} bs. AAAA",
     )
     message.additional = section("webhost.bs. 60 A 192.0.2.66", "b.example. 60 A 192.0.2.66")
-    answer = as_answer(read_reply(message.to_wire()), trust_ad=False)
+    answer, _ = as_answer(read_reply(message.to_wire()), trust_ad=False)
     assert texts(answer.authority) == [
         ("b.example", 6, 50), ("z.b.example", 47, 50), ("z.b.example", 46, 50),
     ]  # fmt: skip
     assert answer.additional == ()
-    referral = as_answer(read_reply(message.to_wire()), trust_ad=False, refers=True)
+    referral, _ = as_answer(read_reply(message.to_wire()), trust_ad=False, refers=True)
     assert ("b.example", 2, 50) in texts(referral.authority)
 
 
@@ -268,11 +303,22 @@ def test_a_denial_says_how_long_it_is_good_for_and_counts_down(ttl, minimum, lea
     message = reply_to(dns.message.make_query("a.example", "A").to_wire())
     message.set_rcode(3)
     message.authority = section(f"example. {ttl} SOA a. b. 1 2 3 4 {minimum}")
-    reply = read_reply(message.to_wire())
     cache = ForwardCache(1 << 20)
-    cache.put(WWW, as_answer(reply, trust_ad=False), least_ttl(reply), 0.0)
+    cache.put(WWW, *as_answer(read_reply(message.to_wire()), trust_ad=False), 0.0)
     assert [cache.get(WWW, now).authority[0].ttl for now in (0.0, 25.0)] == [least, least - 25]
     assert cache.get(WWW, least) is None
+
+
+def test_how_long_an_answer_is_kept_is_said_by_what_is_taken_of_it():
+    message = reply_to(dns.message.make_query("a.example", "A").to_wire())
+    message.authority = section("bs. 9 SOA a. b. 1 2 3 4 9", "example. 300 SOA a. b. 1 2 3 4 60")
+    assert as_answer(read_reply(message.to_wire()), trust_ad=False)[1] == 60
+    message.answer = section("z.example. 0 A 192.0.2.1", "a.example. 50 A 192.0.2.1")
+    assert as_answer(read_reply(message.to_wire()), trust_ad=False)[1] == 50
+    message.answer = section("a.example. 50 CNAME b.example.")
+    message.set_rcode(3)
+    answer, ttl = as_answer(read_reply(message.to_wire()), trust_ad=False)
+    assert (ttl, texts(answer.authority)) == (50, [("example", 6, 60)])
 
 
 # The cache
@@ -442,6 +488,11 @@ def test_a_name_that_means_something_elsewhere_is_not_there(name):
 )  # fmt: skip
 def test_other_names_may_be_asked_of_others(name):
     assert kept_answer(labels(name), 1) is None
+
+
+def test_who_validates_is_told_by_the_parent_that_home_arpa_is_unsigned():
+    assert kept_answer(labels("Home.arpa"), 43) is None
+    assert kept_answer(labels("nas.home.arpa"), 43).rcode == Rcode.NXDOMAIN
 
 
 @pytest.mark.parametrize("name", ["localhost", "LocalHost", "www.localhost"])

@@ -16,39 +16,69 @@ from resolver.dns.answer import Answer, unfinished_chain
 from resolver.dns.chase import MAX_CHAIN
 from resolver.dns.codes import AD, Rtype
 from resolver.dns.lookup import RecordSet, lower
-from resolver.dns.reply import BadReply, Reply, denial_ttl, first_name
-from resolver.dns.zones import Labels
-from resolver.forwarding.delegation import aliases
+from resolver.dns.reply import BadReply, Reply, denial_ttl, first_name, least_ttl
+from resolver.dns.zones import Labels, name_wire
+from resolver.forwarding.delegation import aliases, end_of, is_within
 
 _SIGNER = 18  # octets of RRSIG before the signer's name (RFC 4034 3.1)
 _NSEC, _NSEC3 = 47, 50
+_MOST_OCTETS = 255
 
 
-def as_answer(reply: Reply, *, trust_ad: bool, refers: bool = False) -> Answer:
-    """What an upstream said; with ``refers`` what the server of a delegation did, whose word for
-    further servers counts. A chain that does not end is a failure, not half an answer."""
+def as_answer(reply: Reply, *, trust_ad: bool, refers: bool = False) -> tuple[Answer, int]:
+    """What an upstream said, and for how many seconds it may be kept; with ``refers`` what the
+    server of a delegation did, whose word for further servers counts. A chain that does not end is
+    a failure, not half an answer."""
     at = lower(reply.qname)
     names = [at]
     if reply.qtype not in (Rtype.CNAME, Rtype.ANY):
+        reply = replace(reply, answer=_with_aliases(reply.answer, at))
         names += (target for _, target in aliases(reply.answer, at))
-    if len(names) > MAX_CHAIN or names[-1] in names[:-1]:
-        circle = names[-1] in names[:-1]
-        return replace(unfinished_chain((), names[-1], circle=circle, whole=True), forwarded=True)
-    answer = tuple(dict.fromkeys(_in_order(reply, names)))
+    circle = names[-1] in names[:-1]
+    if circle or len(names) > MAX_CHAIN + 1:
+        failure = unfinished_chain((), names[-1], circle=circle, whole=True)
+        return replace(failure, forwarded=True), 0
     above = {name[cut:] for name in names for cut in range(len(name) + 1)}
-    authority = tuple(_believed(reply.authority, above, refers))
+    reply = replace(
+        reply,
+        answer=tuple(dict.fromkeys(_in_order(reply, names))),
+        authority=tuple(_believed(reply.authority, above, refers)),
+        additional=reply.additional if refers else (),
+    )
     denied = denial_ttl(reply)
+    authority = reply.authority
     if denied is not None:
         authority = tuple(replace(part, ttl=min(part.ttl, denied)) for part in authority)
-    return Answer(
+    answer = Answer(
         reply.rcode,
-        answer=answer,
+        answer=reply.answer,
         authority=authority,
-        additional=reply.additional if refers else (),
+        additional=reply.additional,
         errors=reply.errors,
         authenticated=trust_ad and bool(reply.flags & AD),
         forwarded=True,
     )
+    return answer, least_ttl(reply) or 0
+
+
+def _with_aliases(sets: tuple[RecordSet, ...], at: Labels) -> tuple[RecordSet, ...]:
+    """``sets`` with the alias that a DNAME makes of a name where it came without (RFC 6672 3.1)."""
+    for _ in range(MAX_CHAIN + 1):
+        at = end_of(sets, at)
+        for records in sets:
+            above = lower(records.owner)
+            if records.rtype == Rtype.DNAME and above != at and is_within(at, above):
+                break
+        else:
+            return sets
+        try:
+            target = at[: len(at) - len(above)] + first_name(records.rdatas[0])
+        except BadReply:
+            return sets
+        if len(name_wire(target)) > _MOST_OCTETS:
+            return sets
+        sets += (RecordSet(at, int(Rtype.CNAME), records.ttl, (name_wire(target),)),)
+    return sets
 
 
 def kind_of(records: RecordSet) -> int:

@@ -31,7 +31,7 @@ from resolver.forwarding.delegation import (
     within_cut,
 )
 from resolver.forwarding.query import Question
-from resolver.forwarding.said import kind_of
+from resolver.forwarding.scrub import kind_of
 
 MAX_TURNS = MAX_CHAIN // 2 + 2
 """Each can be one alias on either side, or lead to the address of a name server."""
