@@ -35,15 +35,31 @@ class Api:
         token_file: Path | None,
         proxies: Collection[Network] = (),
         proxy_headers: bool = False,
+        connections: int,
+        connections_per_address: int,
+        request_time: float,
     ) -> None:
         """``begin`` answers DNS over HTTP; whoever shows the token of ``token_file`` may pay over
         TCP (None: nobody); ``proxies`` are believed whom they ask for, and have to send PROXY
-        headers with ``proxy_headers``. Raises TokenError."""
+        headers with ``proxy_headers``. Addresses of this machine together have three quarters of
+        the ``connections``; a whole request has ``request_time`` seconds. Raises TokenError."""
         pages = Pages(behind)
         self._exports = Exports(behind.snapshot)
         lets_in = nobody if token_file is None else Token.on_file(token_file).lets_in
         self._tcp = ApiDoor(
-            pages, host, port, names, begin, self._exports, lets_in, proxies, proxy_headers
+            pages,
+            host,
+            port,
+            names,
+            begin=begin,
+            exports=self._exports,
+            lets_in=lets_in,
+            proxies=proxies,
+            proxy_headers=proxy_headers,
+            max_connections=connections,
+            max_per_address=connections_per_address,
+            max_per_loopback=connections * 3 // 4,
+            idle=request_time,
         )
         self._own = SocketDoor(pages, working_dir, os.environ, self._exports)
         self._wanted_port = port

@@ -9,14 +9,14 @@ import asyncio
 import ipaddress
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 from resolver.api.export import SNAPSHOT_PATH, Exports
 from resolver.api.pages import MAX_BODY, Page, Pages, refusal_page
 from resolver.api.values import JSON
-from resolver.dns.asker import UNKNOWN, Asker, Network
+from resolver.dns.asker import UNKNOWN, Asker
 from resolver.doors.connections import BehindProxies
 from resolver.doors.doh import answer_request
 from resolver.doors.doh_pages import Begin, is_doh
@@ -165,7 +165,7 @@ def nobody(_authorization: str) -> bool:
 class ApiFactory(BoundedFactory):
     """Makes connections; what they may ask is in ``pages``, under which names in ``hosts``.
     ``begin`` answers DNS packets; without it there is no DNS over HTTP. ``exports`` gives the
-    snapshot of the index; without it there is none."""
+    snapshot of the index; without it there is none. ``limits`` are those of ``Places``."""
 
     is_own = False
     """Whether nobody but the daemon's own user can connect."""
@@ -175,18 +175,14 @@ class ApiFactory(BoundedFactory):
         pages: Pages,
         hosts: HostNames,
         reactor: Any,
+        *,
         begin: Begin | None = None,
         exports: Exports | None = None,
         lets_in: LetsIn = nobody,
-        proxies: Collection[Network] = (),
+        **limits: Any,
     ) -> None:
-        super().__init__(
-            _Request,
-            reactor,
-            max_per_address=MOST_OF_ONE,
-            max_per_loopback=MOST_OF_LOOPBACK,
-            proxies=proxies,
-        )
+        shares = {"max_per_address": MOST_OF_ONE, "max_per_loopback": MOST_OF_LOOPBACK}
+        super().__init__(_Request, reactor, **{**shares, **limits})
         self.pages = pages
         self.hosts = hosts
         self.begin = begin
@@ -203,21 +199,17 @@ class ApiDoor:
         host: str,
         port: int,
         names: Iterable[str] = (),
-        begin: Begin | None = None,
-        exports: Exports | None = None,
-        lets_in: LetsIn = nobody,
-        proxies: Collection[Network] = (),
+        *,
         proxy_headers: bool = False,
+        **options: Any,
     ) -> None:
-        self.host = host
-        self._proxies = proxies
+        """Whether proxies have to send PROXY headers; ``options`` are those of ``ApiFactory``."""
         self._proxy_headers = proxy_headers
+        self.host = host
         self._wanted_port = port
         self._pages = pages
-        self._names = tuple(names)
-        self._begin = begin
-        self._exports = exports
-        self._lets_in = lets_in
+        self._hosts = HostNames(host, names)
+        self._options = options
         self._listening: Any = None
         self._factory: ApiFactory | None = None
 
@@ -231,16 +223,7 @@ class ApiDoor:
         """Listen. Raises OSError or twisted's CannotListenError."""
         from twisted.internet import reactor
 
-        hosts = HostNames(self.host, self._names)
-        self._factory = ApiFactory(
-            self._pages,
-            hosts,
-            reactor,
-            self._begin,
-            self._exports,
-            self._lets_in,
-            self._proxies,
-        )
+        self._factory = ApiFactory(self._pages, self._hosts, reactor, **self._options)
         factory: Any = self._factory
         if self._proxy_headers:
             factory = BehindProxies(factory, self._factory.places)

@@ -178,6 +178,19 @@ class Settings(BaseModel):
     api_names: Names = _setting(
         (), "Host names the HTTP API answers to beside loopback ones.", max_length=64
     )
+    api_connections: int = _setting(
+        200, "Connections to the port of the HTTP API at once.", ge=4, le=512
+    )
+    api_connections_per_address: int = _setting(
+        50, "Those of them from one address; from this machine three quarters.", ge=1, le=512
+    )
+    api_request_time: Duration = _setting(
+        20.0,
+        "How long a whole request to the HTTP API may take to come.",
+        shown="20 s",
+        ge=1,
+        le=600,
+    )
     dht_host: Ipv4 = _setting("127.0.0.1", "IPv4 address of the DHT node.")
     dht_port: Port = _setting(6265, "UDP port of the DHT node; 0 takes a free one.")
     dht_bootstrap: Annotated[tuple[HostPort, ...], BeforeValidator(split_list)] = _setting(
