@@ -53,7 +53,7 @@ def once_each(job: dict[str, Any]) -> bool:
     [
         (21, "register taken.alps", "taken.alps belongs to", "choose another name"),
         (21, "register a.nowhere", "there is no namespace nowhere", "spelling"),
-        (12, "register Upper.alps", "upper case", ""),
+        (12, "register up+per.alps", "may hold only", ""),
         (2, f"transfer taken.alps {ELSEWHERE}", f"{ELSEWHERE} is an address of another", "check"),
         (2, f"register a.alps --owner {ELSEWHERE}", "address of another network", "check"),
         (2, f"register a.alps --payer {ELSEWHERE}", "address of another network", "check"),

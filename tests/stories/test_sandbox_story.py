@@ -152,7 +152,7 @@ def test_the_command_line_prints_exactly_the_data(box: Box) -> None:
         ("revoked", 6, "revoked.id was revoked by its owner"),
         ("empty", 7, "empty.id is registered and has no data yet"),
         ("nowhere", 8, "of nowhere.id within"),
-        ("UPPER", 12, "upper case is not allowed"),
+        ("up+per", 12, "may hold only"),
     ],
 )
 def test_each_failed_lookup_has_its_own_message_next_step_and_exit_code(
