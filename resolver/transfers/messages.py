@@ -3,15 +3,17 @@
 What must stay true:
 - the whole is of one snapshot, between two equal SOA records; making it is cut into pieces, so that
   whoever drives it can let others have their turn;
-- a server that was given the zone answers as we do for every name whose data is here. What we
-  cannot answer for it must not deny: a name whose data is missing is delegated back to us, one
-  without data stays a node by the server's own record below it;
+- a server that was given the zone answers as we do for every name whose data is here. What it
+  cannot answer it must not deny: a name whose data is missing, or holds more in one place than
+  every server takes, is delegated back to us, one without data stays a node by the server's own
+  record below it;
 - one stranger's record must not cost a server the whole zone: what not every server takes is left
   out, and the number of such records told;
 - what would be read otherwise in one zone than in many is left out: NS at the very name, which is
   data here and a zone cut there, and what lies hidden by an alias, a DNAME or a delegation.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -26,6 +28,9 @@ from resolver.dns.zones import APEX_TTL, Labels, Zone, name_wire
 NAMES_A_PIECE = 8
 MESSAGE_OCTETS = 16_000
 """About how much a message holds: as far as a compression pointer reaches (RFC 5936 3.4)."""
+
+MAX_TOGETHER = 100
+"""Records of an RRset, and RRsets of a node: BIND refuses a zone with more in one place."""
 
 _ADDRESSES = (int(Rtype.A), int(Rtype.AAAA))
 
@@ -88,10 +93,8 @@ def _names(
                 yield [meta.about_record(owner, record, status, table, spacing, "nobody")]
                 continue
             data = read(record.value_hash, name)
-            if data is None:
-                yield [_back_to_us(zone, anchor)]
-            else:
-                yield sets_of(data, anchor, ttls, takes)
+            sets = [] if data is None else sets_of(data, anchor, ttls, takes)
+            yield sets if sets and _are_few(sets) else [_back_to_us(zone, anchor)]
         if not page.next:
             return
         after = page.next
@@ -142,6 +145,13 @@ def sets_of(held: NameData, anchor: Labels, ttls: TtlLimits, takes: Takes) -> li
     if int(Rtype.TXT) not in apex and int(Rtype.CNAME) not in apex:
         sets.append(text)
     return sets
+
+
+def _are_few(sets: list[RecordSet]) -> bool:
+    """Whether no RRset and no node is larger than every server takes."""
+    types = Counter(records.owner for records in sets)
+    most = max(len(records.rdatas) for records in sets)
+    return max(most, *types.values()) <= MAX_TOGETHER
 
 
 def _is_below(owner: Labels) -> bool:

@@ -16,7 +16,8 @@ from zonefiles.text.zonefile import ZonefileError, parse_zonefile
 
 A, NS, CNAME, SOA, MX, TXT, AAAA, SRV, DNAME, DS = 1, 2, 5, 6, 15, 16, 28, 33, 39, 43
 RRSIG, NSEC, HTTPS, ANY, UNKNOWN = 46, 47, 65, 255, 65280
-ALWAYS = (A, AAAA, TXT, NS, CNAME, DNAME, MX, SOA, DS, SRV, RRSIG, NSEC, HTTPS, ANY, UNKNOWN)
+OTHERS = (MX, SOA, DS, SRV, RRSIG, NSEC, HTTPS, ANY, UNKNOWN)
+ALWAYS = (A, AAAA, TXT, NS, CNAME, DNAME, *OTHERS)
 
 
 class Question(NamedTuple):

@@ -89,6 +89,7 @@ options {{
     lock-file none;
     recursion no;
     minimal-responses yes;
+    zero-no-soa-ttl no;
     dnssec-validation no;
 }};
 controls {{ }};

@@ -53,7 +53,8 @@ def _repeated(line: str) -> Iterator[str]:
     if found is None:
         yield line
     else:
-        yield from (found[2].replace("{}", str(number)) for number in range(int(found[1])))
+        for number in range(int(found[1])):
+            yield found[2].replace("{}", str(number)).replace("{:03}", f"{number:03}")
 
 
 def _generic(line: str, label: str) -> str:

@@ -4,8 +4,8 @@ Takes one argument, JSON: ``certificate`` and ``key`` (paths), ``reload`` (read 
 often, in seconds), ``limits`` (of TLS connections), ``forward`` (the port of another server on
 127.0.0.1 that is asked for all other names), ``keeping`` (whether replies are kept), ``giving``
 (whether this machine may have whole zones), ``proxies`` (prefixes of those who have to send PROXY
-headers). Prints the ports as JSON and runs until its standard
-input closes. ``doors`` starts it.
+headers), ``nasty`` (whether the names of ``beside/`` are there too). Prints the ports as JSON and
+runs until its standard input closes. ``doors`` starts it.
 """
 
 import asyncio
@@ -72,6 +72,7 @@ def main() -> None:
     from resolver.forwarding.upstreams import Upstream
     from resolver.transfers.transfers import Transfers
     from tests.resolver.api.fakes import World as ApiWorld
+    from tests.resolver.beside.zones import nasty_names
     from tests.resolver.fakes import FakeSource, World
 
     logging.basicConfig(level=logging.WARNING)
@@ -94,6 +95,8 @@ def main() -> None:
     world.name("big.id", bytes(range(32, 127)) * 400)
     world.name("slow.id", "over the network", lies="network")
     world.name("lost.id", "nowhere", lies="nowhere")
+    for name in nasty_names() if options.get("nasty") else ():
+        world.name(f"{name.label}.id", name.data)
 
     behind = {"proxies": [ipaddress.ip_network(prefix) for prefix in options.get("proxies", ())]}
 

@@ -143,6 +143,17 @@ def test_a_record_that_some_server_does_not_take_is_left_out_and_counted(world):
     assert world.ask("odd.bs", "TYPE3").answer[0][0].to_wire() == bytes.fromhex(md.split()[-1])
 
 
+@pytest.mark.parametrize("form", ["set A 10.0.0.{}", "node TYPE{} \\# 0"], ids=["records", "types"])
+def test_a_name_with_more_in_one_place_than_every_server_takes_is_sent_back_to_us(world, form):
+    for name, most in (("fits.id", 100), ("large.id", 101)):
+        lines = [form.format(number + 65_300 * form.count("TYPE")) for number in range(most)]
+        world.zonefile(name, "\n".join([*lines, "www A 192.0.2.9"]))
+    zone = taken_over(*ask(world))
+    assert at(zone, "www.fits", "A") == ["192.0.2.9"]
+    assert at(zone, "large", "NS") == ["localhost."]
+    assert zone.get_node("www.large") is None
+
+
 def test_every_set_of_the_zone_is_what_we_answer(world):
     zone = taken_over(*ask(world))
     compared = 0
