@@ -149,6 +149,12 @@ class _Frozen(Rows):
             self._read[key] = row
         return row
 
+    def __del__(self) -> None:
+        # plyvel lets go of a snapshot through its database, also where the collector has taken
+        # the two apart already: that reads through None and ends the process (Python 3.13).
+        # Finalizers run before anything is taken apart.
+        self._source = None
+
 
 class Level(Rows):
     """The database in directory ``path``, made where there is none. Raises ``TableError``."""

@@ -3,6 +3,8 @@
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,6 +67,26 @@ def copy(tmp_path: Path) -> Callable[[Path], Path]:
         return Path(shutil.copytree(folder, tmp_path / "names"))
 
     return copied
+
+
+def test_a_table_that_nobody_closed_is_collected_with_its_snapshot(tmp_path: Path) -> None:
+    """In a process of its own, for what it could do is end the process."""
+    script = (
+        "import gc, sys\n"
+        "from pathlib import Path\n"
+        "from indexer.table.level import Level\n"
+        "class Holder: pass\n"
+        "for n in range(10):\n"
+        "    holder = Holder()\n"
+        "    holder.me, holder.level = holder, Level(Path(sys.argv[1], str(n)))\n"
+        "    holder.rows = holder.level.frozen()\n"
+        "    del holder\n"
+        "    gc.collect()\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def only(folder: Path, pattern: str) -> Path:
