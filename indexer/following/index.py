@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from indexer.bitcoin.work import MAX_FUTURE
 from indexer.following.block_files import MESSAGE_START, BlockFiles, BlockFilesError
 from indexer.following.follower import Follower
 from indexer.following.lane_process import make_lanes
@@ -183,7 +184,11 @@ class Index:
             # Test chains have no rhythm. On the others the last indexed block is as old as its
             # confirmations, and only blocks that came while we looked are of a known age.
             silent_for = max(silent_for, now - max(block_is_from, self._last_block_came))
-        if status.target is None and status.state == "node unavailable":
+        if seen.block_time - now > MAX_FUTURE and self.network.node_chain != "regtest":
+            # By this clock nothing has an age, and no new block would be taken.
+            silent_for = max(silent_for, seen.block_time - now)
+        says_nothing = status.target is None and status.state == "node unavailable"
+        if says_nothing or (status.node_lacks_blocks and seen.height >= (status.target or 0)):
             # Nobody says how far the chain is: what was there before this start is still true
             # of its height, and its age is told.
             self._answers_alone = seen.height >= self.network.first_block

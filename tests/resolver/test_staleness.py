@@ -220,6 +220,45 @@ def test_after_a_restart_without_the_node_the_age_of_the_last_block_is_told(
     house.index.close()
 
 
+def test_after_a_restart_beside_a_node_that_begins_anew_answers_are_as_old_as_the_last_block(
+    tmp_path: Path,
+) -> None:
+    """It downloads the chain again, and knows less of it than the index does."""
+    house = House(tmp_path / "index", rhythm=True)
+    node = house.world.node
+    node.blocks, node.initial_download = node.blocks[:3], True
+    for later, rcode, codes in TIMES:
+        house.clock.now = house.world.seen.block_time + later
+        house.restart(tmp_path / "index")
+        assert house.said() == (rcode, codes)
+    house.index.close()
+
+
+def test_an_index_that_was_never_caught_up_answers_nothing_beside_a_node_that_begins_anew(
+    tmp_path: Path,
+) -> None:
+    house = House(tmp_path / "index", rhythm=True)
+    house.world.node.initial_download = True
+    house.world.node.mine()
+    house.clock.now += 1000 * HOUR
+    house.restart(tmp_path / "index")
+    assert house.said() == ("SERVFAIL", [NOT_READY])
+    house.index.close()
+
+
+@pytest.mark.parametrize(("years", "rcode", "codes"), [(0, "NOERROR", []), (55, "SERVFAIL", [14])])
+@pytest.mark.parametrize("down", [True, False])
+def test_by_a_clock_that_is_behind_the_last_block_nothing_is_said_to_be_fresh(
+    tmp_path: Path, down: bool, years: int, rcode: str, codes: list[int]
+) -> None:
+    house = House(tmp_path / "index", rhythm=True)
+    house.world.node.down = down
+    house.clock.now = house.world.seen.block_time - years * 365 * 24 * HOUR
+    house.restart(tmp_path / "index")
+    assert house.said() == (rcode, codes)
+    house.index.close()
+
+
 def test_answers_go_on_while_the_node_that_came_back_is_caught_up_with(tmp_path: Path) -> None:
     house = House(tmp_path / "index", rhythm=True)
     house.world.node.down = True
