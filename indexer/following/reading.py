@@ -13,7 +13,7 @@ from indexer.bitcoin.transactions import CorruptBlock, Header, ScannedBlock, has
 from indexer.following.chain import Connect
 from indexer.node.spent_outputs import Outpoint, Spending
 from indexer.protocol.apply import SpentCandidate
-from indexer.protocol.payloads import COINBASE_TXID
+from indexer.protocol.envelope import COINBASE_TXID
 
 
 class BlockSource(Protocol):

@@ -12,7 +12,7 @@ from indexer.bitcoin.transactions import Candidate, Transaction
 from indexer.networks import Network
 from indexer.protocol import consensus, schema
 from indexer.protocol.carried import Carried, write_carried
-from indexer.protocol.flaws import Flaw
+from indexer.protocol.flaws import Flaw, Refused
 from indexer.protocol.namespace_rules import (
     judge_import,
     judge_namespace_preorder,
@@ -41,7 +41,6 @@ from indexer.protocol.records import NameRecord
 from indexer.protocol.rows import write_pairs
 from indexer.protocol.rules import (
     Effect,
-    Refused,
     Rule,
     judge_announce,
     judge_preorder,

@@ -71,3 +71,16 @@ class Flaw(Enum):
     )
     SENT_TO_ITSELF = "the name was transferred to the address that owns it already"
     NOT_AN_ANNOUNCER = "the sender owns none of the names whose announcements are taken"
+
+
+class Refused(Exception):
+    """How a reader or a rule says no; who asked it turns this into the flaw."""
+
+    def __init__(self, flaw: Flaw) -> None:
+        self.flaw = flaw
+
+
+def require(condition: bool, flaw: Flaw) -> None:
+    """Refuse with ``flaw`` unless ``condition`` holds."""
+    if not condition:
+        raise Refused(flaw)

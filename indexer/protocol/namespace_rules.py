@@ -11,13 +11,14 @@ from embit.ec import PublicKey
 from embit.hashes import hash160
 
 from indexer.bitcoin.transactions import is_p2pkh
-from indexer.protocol import consensus, schema
-from indexer.protocol.flaws import Flaw
+from indexer.protocol import schema
+from indexer.protocol.flaws import Flaw, Refused, require
 from indexer.protocol.names import hash_name, parse_name
 from indexer.protocol.operations import Import, NamespacePreorder, NamespaceReady, NamespaceReveal
 from indexer.protocol.prices import name_price, namespace_price
 from indexer.protocol.records import NameRecord, NamespaceRecord
-from indexer.protocol.rules import Effect, Refused, is_recent, outstanding, require
+from indexer.protocol.rules import Effect, is_recent, outstanding
+from indexer.protocol.serialized import write_serialized
 from indexer.protocol.view import BlockView
 
 
@@ -33,7 +34,7 @@ def judge_namespace_preorder(op: NamespacePreorder, view: BlockView) -> Effect:
     require(op.fee_script == view.network.burn_script, Flaw.FEE_WENT_ELSEWHERE)
     require(op.token_amount is None, Flaw.OTHER_LEDGER)
     record = outstanding(op, view)
-    return Effect("", consensus.serialize_namespace_preorder(record), preorder=record)
+    return Effect("", write_serialized("*", record), preorder=record)
 
 
 def judge_namespace_reveal(op: NamespaceReveal, view: BlockView) -> Effect:
@@ -78,7 +79,7 @@ def judge_namespace_reveal(op: NamespaceReveal, view: BlockView) -> Effect:
     )
     return Effect(
         op.namespace_id,
-        consensus.serialize_namespace(record),
+        write_serialized("&", record),
         namespace=record,
         spends=schema.namespace_preorder_key(preorder_hash),
     )
@@ -96,7 +97,7 @@ def judge_namespace_ready(op: NamespaceReady, view: BlockView) -> Effect:
         txid=op.txid,
         vtxindex=op.vtxindex,
     )
-    return Effect(op.namespace_id, consensus.serialize_namespace(record), namespace=record)
+    return Effect(op.namespace_id, write_serialized("!", record), namespace=record)
 
 
 def judge_import(op: Import, view: BlockView) -> Effect:
@@ -140,7 +141,7 @@ def judge_import(op: Import, view: BlockView) -> Effect:
     )
     return Effect(
         op.name,
-        consensus.serialize_creation(record, ";"),
+        write_serialized(";", record),
         name=record,
         import_keys=None if first_keys is None else (namespace, first_keys),
     )

@@ -9,13 +9,12 @@ What must stay true:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
-
-from embit.hashes import hash160
+from typing import Any
 
 from indexer.bitcoin.transactions import Transaction, TxOut, is_p2pkh, is_p2sh, op_return_payload
 from indexer.networks import Epoch, Network
-from indexer.protocol.flaws import Flaw
+from indexer.protocol.envelope import payload_of, sent_by
+from indexer.protocol.flaws import Flaw, Refused, require
 from indexer.protocol.names import BadName, check_namespace, is_name
 from indexer.protocol.operations import (
     OPCODES,
@@ -37,21 +36,8 @@ from indexer.protocol.operations import (
 
 NAME_FIELD = 37  # bytes of the NUL-padded name where a value hash follows it
 TOKEN_TYPE_BYTES = 19
-COINBASE_TXID = bytes(32)
 
 _KNOWN_OPCODES = frozenset(OPCODES.values())
-
-
-class _Flawed(Exception):
-    def __init__(self, flaw: Flaw) -> None:
-        self.flaw = flaw
-
-
-class _SentFields(TypedDict):
-    sender: bytes
-    sender_pubkey: bytes | None
-    txid: bytes
-    vtxindex: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +47,7 @@ class _Wire:
     payload: bytes
     outputs: Sequence[TxOut]
     epoch: Epoch
-    sent: _SentFields
+    sent: dict[str, Any]
 
 
 def read_operation(
@@ -77,7 +63,7 @@ def read_operation(
     where the transaction is not an operation of this protocol at all. Never raises.
     Protocol spec sections 1.2 to 1.18.
     """
-    tag = _payload(transaction, network.magic)
+    tag = payload_of(transaction, network.magic)
     if tag is None:
         return None
     payload, decides = tag
@@ -85,80 +71,11 @@ def read_operation(
     if opcode not in _KNOWN_OPCODES or (opcode == b"$" and not epoch.second_ledger):
         return None
     try:
-        if not decides:
-            raise _Flawed(Flaw.PAYLOAD_CANCELLED)
-        sent = _sent(transaction, vtxindex, spent_scripts)
+        require(decides, Flaw.PAYLOAD_CANCELLED)
+        sent = sent_by(transaction, vtxindex, spent_scripts)
         return _READERS[opcode](_Wire(payload[3:], transaction.outputs, epoch, sent))
-    except _Flawed as flawed:
-        return Malformed(opcode, flawed.flaw, transaction.txid, vtxindex)
-
-
-def _payload(transaction: Transaction, magic: bytes) -> tuple[bytes, bool] | None:
-    """Our payload, and whether it stands in the last OP_RETURN output, which decides."""
-    found: tuple[bytes, bool] | None = None
-    for output in transaction.outputs:
-        if output.script[:1] != b"\x6a":
-            continue
-        pushed = op_return_payload(output.script)
-        if pushed is not None and pushed.startswith(magic) and len(pushed) >= 3:
-            found = pushed, True
-        elif found is not None:
-            found = found[0], False
-    return found
-
-
-def _sent(transaction: Transaction, vtxindex: int, spent_scripts: Sequence[bytes]) -> _SentFields:
-    inputs = transaction.inputs
-    if not inputs or any(i.previous_txid == COINBASE_TXID for i in inputs):
-        raise _Flawed(Flaw.COINBASE)
-    if len(spent_scripts) != len(inputs):
-        raise _Flawed(Flaw.SCRIPTS_UNKNOWN)
-    if not all(is_p2pkh(script) or is_p2sh(script) for script in spent_scripts):
-        raise _Flawed(Flaw.SPENDS_OTHER_SCRIPTS)
-    principal = spent_scripts[0]
-    return {
-        "sender": principal,
-        "sender_pubkey": _public_key(transaction, principal),
-        "txid": transaction.txid,
-        "vtxindex": vtxindex,
-    }
-
-
-def _public_key(transaction: Transaction, principal: bytes) -> bytes | None:
-    """The key that the principal's p2pkh script commits to, as pushed (spec 1.2, item 5)."""
-    if not is_p2pkh(principal):
-        return None
-    for spending in transaction.inputs:
-        pushed = _pushes(spending.script_sig)
-        if pushed is None or len(pushed) != 2:
-            continue
-        key: bytes = pushed[1]
-        well_formed = (len(key) == 33 and key[0] in (2, 3)) or (len(key) == 65 and key[0] == 4)
-        if well_formed and hash160(key) == principal[3:23]:
-            return key
-    return None
-
-
-def _pushes(script: bytes) -> list[bytes] | None:
-    """What a script of nothing but pushes with their own bytes pushes; None for any other."""
-    found: list[bytes] = []
-    at = 0
-    while at < len(script):
-        opcode = script[at]
-        at += 1
-        if 1 <= opcode <= 75:
-            size = opcode
-        elif 76 <= opcode <= 78:  # OP_PUSHDATA1, 2, 4
-            width = 1 << (opcode - 76)
-            size = int.from_bytes(script[at : at + width], "little")
-            at += width
-        else:
-            return None
-        if at + size > len(script):
-            return None
-        found.append(script[at : at + size])
-        at += size
-    return found
+    except Refused as refused:
+        return Malformed(opcode, refused.flaw, transaction.txid, vtxindex)
 
 
 def script_hash(script: bytes) -> bytes:
@@ -168,12 +85,10 @@ def script_hash(script: bytes) -> bytes:
 
 def _typed(wire: _Wire, count: int) -> None:
     """The first ``count`` outputs must exist and be of the kinds that carry meaning."""
-    if len(wire.outputs) < count:
-        raise _Flawed(Flaw.OUTPUT_MISSING)
+    require(len(wire.outputs) >= count, Flaw.OUTPUT_MISSING)
     for output in wire.outputs[:count]:
-        script = output.script
-        if not (_is_nulldata(script) or is_p2pkh(script) or is_p2sh(script)):
-            raise _Flawed(Flaw.OUTPUT_TYPE)
+        known = _is_nulldata(output.script) or _has_address(output.script)
+        require(known, Flaw.OUTPUT_TYPE)
 
 
 def _is_nulldata(script: bytes) -> bool:
@@ -184,23 +99,35 @@ def _is_nulldata(script: bytes) -> bool:
 
 
 def _addressed(wire: _Wire, index: int, flaw: Flaw) -> TxOut:
-    if len(wire.outputs) <= index:
-        raise _Flawed(Flaw.OUTPUT_MISSING)
+    require(len(wire.outputs) > index, Flaw.OUTPUT_MISSING)
     output = wire.outputs[index]
-    if not (is_p2pkh(output.script) or is_p2sh(output.script)):
-        raise _Flawed(flaw)
+    require(_has_address(output.script), flaw)
     return output
 
 
+def _has_address(script: bytes) -> bool:
+    return is_p2pkh(script) or is_p2sh(script)
+
+
+def _recipient(wire: _Wire, typed: int = 2) -> bytes:
+    """The script of output 1; the first ``typed`` outputs must be of kinds that carry meaning."""
+    _typed(wire, typed)
+    return _addressed(wire, 1, Flaw.RECIPIENT_TYPE).script
+
+
+def _fee(wire: _Wire, index: int) -> dict[str, Any]:
+    """What the output at ``index`` pays, and to whom."""
+    output = _addressed(wire, index, Flaw.FEE_OUTPUT_TYPE)
+    return {"op_fee": output.value, "fee_script": output.script}
+
+
 def _length(wire: _Wire, *allowed: int) -> None:
-    if len(wire.payload) not in allowed:
-        raise _Flawed(Flaw.PAYLOAD_LENGTH)
+    require(len(wire.payload) in allowed, Flaw.PAYLOAD_LENGTH)
 
 
 def _name(raw: bytes) -> str:
     name = raw.decode("latin-1")
-    if not is_name(name):
-        raise _Flawed(Flaw.BAD_NAME)
+    require(is_name(name), Flaw.BAD_NAME)
     return name
 
 
@@ -208,64 +135,43 @@ def _namespace(raw: bytes) -> str:
     try:
         return check_namespace(raw.decode("latin-1"))
     except BadName:
-        raise _Flawed(Flaw.BAD_NAMESPACE) from None
+        raise Refused(Flaw.BAD_NAMESPACE) from None
 
 
 def _read_preorder(wire: _Wire) -> Operation:
     tokens = 63 if wire.epoch.second_ledger else 36
     _length(wire, 36, tokens)
-    if len(wire.outputs) != 3:
-        raise _Flawed(Flaw.OUTPUT_COUNT)
+    require(len(wire.outputs) == 3, Flaw.OUTPUT_COUNT)
     _typed(wire, 3)
-    fee = _addressed(wire, 2, Flaw.FEE_OUTPUT_TYPE)
     p = wire.payload
     return Preorder(
         preorder_hash=p[:20],
         consensus_hash=p[20:36],
-        op_fee=fee.value,
-        fee_script=fee.script,
         token_amount=int.from_bytes(p[36:44], "big") if len(p) > 36 else None,
         token_type=p[44:63].strip(b"\0"),
+        **_fee(wire, 2),
         **wire.sent,
     )
 
 
 def _read_register_or_renew(wire: _Wire) -> Operation:
     p = wire.payload
-    value_hash: bytes | None = None
-    tokens: int | None = None
+    said: dict[str, Any] = {"value_hash": None, "token_amount": None}
     if wire.epoch.value_hash_at_registration and len(p) >= NAME_FIELD + 20:
         _length(wire, 57, 65 if wire.epoch.second_ledger else 57)
         raw_name = p[:NAME_FIELD].rstrip(b"\0")
-        value_hash = p[NAME_FIELD:57]
-        tokens = int.from_bytes(p[57:], "big") if len(p) == 65 else None
+        said["value_hash"] = p[NAME_FIELD:57]
+        said["token_amount"] = int.from_bytes(p[57:], "big") if len(p) == 65 else None
     else:
-        if len(p) == NAME_FIELD + 20 and is_name(p[:NAME_FIELD].rstrip(b"\0").decode("latin-1")):
-            raise _Flawed(Flaw.VALUE_HASH_TOO_EARLY)
+        hashed = p[:NAME_FIELD].rstrip(b"\0").decode("latin-1") if len(p) == 57 else ""
+        require(not is_name(hashed), Flaw.VALUE_HASH_TOO_EARLY)
         raw_name = p
-    name = _name(raw_name)
-    _typed(wire, 2)
-    recipient = _addressed(wire, 1, Flaw.RECIPIENT_TYPE).script
+    said |= {"name": _name(raw_name), "recipient": _recipient(wire), **wire.sent}
     if len(wire.outputs) < 4:
-        return Register(
-            name=name,
-            recipient=recipient,
-            value_hash=value_hash,
-            token_amount=tokens,
-            **wire.sent,
-        )
-    if wire.epoch.second_ledger and len(p) == 57:
-        raise _Flawed(Flaw.PAYLOAD_LENGTH)  # the amount is mandatory there, spec section 1.9
-    fee = _addressed(wire, 3, Flaw.FEE_OUTPUT_TYPE)
-    return Renew(
-        name=name,
-        recipient=recipient,
-        op_fee=fee.value,
-        fee_script=fee.script,
-        value_hash=value_hash,
-        token_amount=tokens,
-        **wire.sent,
-    )
+        return Register(**said)
+    # The amount is mandatory there, spec section 1.9.
+    require(not wire.epoch.second_ledger or len(p) != 57, Flaw.PAYLOAD_LENGTH)
+    return Renew(**_fee(wire, 3), **said)
 
 
 def _read_update(wire: _Wire) -> Operation:
@@ -277,14 +183,12 @@ def _read_update(wire: _Wire) -> Operation:
 def _read_transfer(wire: _Wire) -> Operation:
     _length(wire, 33)
     p = wire.payload
-    if p[:1] not in (b">", b"~"):
-        raise _Flawed(Flaw.BAD_TRANSFER_FLAG)
-    _typed(wire, 2)
+    require(p[:1] in (b">", b"~"), Flaw.BAD_TRANSFER_FLAG)
     return Transfer(
         name_hash128=p[1:17],
         consensus_hash=p[17:],
         keep_data=p[:1] == b">",
-        recipient=_addressed(wire, 1, Flaw.RECIPIENT_TYPE).script,
+        recipient=_recipient(wire),
         **wire.sent,
     )
 
@@ -295,49 +199,36 @@ def _read_revoke(wire: _Wire) -> Operation:
 
 def _read_import(wire: _Wire) -> Operation:
     name = _name(wire.payload)
-    _typed(wire, 3)
-    recipient = _addressed(wire, 1, Flaw.RECIPIENT_TYPE).script
+    recipient = _recipient(wire, typed=3)
     disguised = _addressed(wire, 2, Flaw.OUTPUT_TYPE).script
-    return Import(
-        name=name,
-        recipient=recipient,
-        value_hash=script_hash(disguised),
-        **wire.sent,
-    )
+    return Import(name=name, recipient=recipient, value_hash=script_hash(disguised), **wire.sent)
 
 
 def _read_namespace_preorder(wire: _Wire) -> Operation:
     _length(wire, 44 if wire.epoch.second_ledger else 36)
     _typed(wire, 3)
-    fee = _addressed(wire, 2, Flaw.FEE_OUTPUT_TYPE)
     p = wire.payload
     return NamespacePreorder(
         preorder_hash=p[:20],
         consensus_hash=p[20:36],
-        op_fee=fee.value,
-        fee_script=fee.script,
         token_amount=int.from_bytes(p[36:], "big") if len(p) > 36 else None,
+        **_fee(wire, 2),
         **wire.sent,
     )
 
 
 def _read_namespace_reveal(wire: _Wire) -> Operation:
     p = wire.payload
-    if not 18 <= len(p) <= 17 + 19:
-        raise _Flawed(Flaw.PAYLOAD_LENGTH)
+    require(18 <= len(p) <= 17 + 19, Flaw.PAYLOAD_LENGTH)
     namespace_id = _namespace(p[17:])
     nonalpha_discount, no_vowel_discount = p[14] >> 4, p[14] & 15
-    if not nonalpha_discount or not no_vowel_discount:
-        raise _Flawed(Flaw.BAD_DISCOUNT)
+    require(nonalpha_discount > 0 and no_vowel_discount > 0, Flaw.BAD_DISCOUNT)
     version = int.from_bytes(p[15:17], "big")
-    if version not in (1, 2, 3):
-        raise _Flawed(Flaw.BAD_VERSION)
-    if len(wire.outputs) != 3:
-        raise _Flawed(Flaw.OUTPUT_COUNT)
-    _typed(wire, 3)
+    require(version in (1, 2, 3), Flaw.BAD_VERSION)
+    require(len(wire.outputs) == 3, Flaw.OUTPUT_COUNT)
     return NamespaceReveal(
         namespace_id=namespace_id,
-        recipient=_addressed(wire, 1, Flaw.RECIPIENT_TYPE).script,
+        recipient=_recipient(wire, typed=3),
         lifetime=int.from_bytes(p[:4], "big"),
         coeff=p[4],
         base=p[5],
@@ -350,8 +241,7 @@ def _read_namespace_reveal(wire: _Wire) -> Operation:
 
 
 def _read_namespace_ready(wire: _Wire) -> Operation:
-    if wire.payload[:1] != b".":
-        raise _Flawed(Flaw.BAD_NAMESPACE)
+    require(wire.payload[:1] == b".", Flaw.BAD_NAMESPACE)
     return NamespaceReady(namespace_id=_namespace(wire.payload[1:]), **wire.sent)
 
 
@@ -362,15 +252,13 @@ def _read_announce(wire: _Wire) -> Operation:
 
 def _read_token_transfer(wire: _Wire) -> Operation:
     p = wire.payload
-    if not 43 <= len(p) <= 77:
-        raise _Flawed(Flaw.PAYLOAD_LENGTH)
-    _typed(wire, 2)
+    require(43 <= len(p) <= 77, Flaw.PAYLOAD_LENGTH)
     return TokenTransfer(
         consensus_hash=p[:16],
         token_type=p[16:35].strip(b"\0"),
         amount=int.from_bytes(p[35:43], "big"),
         memo=p[43:],
-        recipient=_addressed(wire, 1, Flaw.RECIPIENT_TYPE).script,
+        recipient=_recipient(wire),
         **wire.sent,
     )
 

@@ -16,8 +16,8 @@ from indexer.networks import (
     MAX_NAMES_PER_SENDER,
     PREORDER_EXPIRE,
 )
-from indexer.protocol import consensus, schema
-from indexer.protocol.flaws import Flaw
+from indexer.protocol import schema
+from indexer.protocol.flaws import Flaw, Refused, require
 from indexer.protocol.names import find_bound_name, hash_name
 from indexer.protocol.operations import (
     OPCODES,
@@ -32,6 +32,7 @@ from indexer.protocol.operations import (
 )
 from indexer.protocol.prices import name_price
 from indexer.protocol.records import NameRecord, NamespaceRecord, PreorderRecord
+from indexer.protocol.serialized import write_serialized
 from indexer.protocol.view import BlockView
 
 
@@ -50,19 +51,6 @@ class Effect:
     """hash160 of each import key of the namespace, where this was its first import."""
 
 
-class Refused(Exception):
-    """How a rule says no; ``judge`` turns it into its flaw."""
-
-    def __init__(self, flaw: Flaw) -> None:
-        self.flaw = flaw
-
-
-def require(condition: bool, flaw: Flaw) -> None:
-    """Refuse with ``flaw`` unless ``condition`` holds."""
-    if not condition:
-        raise Refused(flaw)
-
-
 Rule = Callable[[Any, BlockView], Effect]
 
 
@@ -78,7 +66,7 @@ def judge_preorder(op: Preorder, view: BlockView) -> Effect:
     require(op.token_amount is None, Flaw.OTHER_LEDGER)
     require(key not in view.preorders_seen, Flaw.PREORDER_EXISTS)
     record = outstanding(op, view)
-    return Effect("", consensus.serialize_preorder(record), preorder=record)
+    return Effect("", write_serialized("?", record), preorder=record)
 
 
 def outstanding(op: Preorder | NamespacePreorder, view: BlockView) -> PreorderRecord:
@@ -149,7 +137,7 @@ def judge_register(op: Register, view: BlockView) -> Effect:
     )
     return Effect(
         op.name,
-        consensus.serialize_creation(record, ":"),
+        write_serialized(":", record),
         name=record,
         spends=schema.preorder_key(preorder_hash),
     )
@@ -178,7 +166,7 @@ def judge_renew(op: Renew, view: BlockView) -> Effect:
         txid=op.txid,
         vtxindex=op.vtxindex,
     )
-    return Effect(op.name, consensus.serialize_creation(record, ":"), name=record)
+    return Effect(op.name, write_serialized(":", record), name=record)
 
 
 def judge_update(op: Update, view: BlockView) -> Effect:
@@ -199,7 +187,7 @@ def judge_update(op: Update, view: BlockView) -> Effect:
         txid=op.txid,
         vtxindex=op.vtxindex,
     )
-    serialized = consensus.serialize_update(record, op.name_consensus_hash)
+    serialized = write_serialized("+", record, name_consensus_hash=op.name_consensus_hash)
     return Effect(record.name, serialized, name=record)
 
 
@@ -247,7 +235,8 @@ def judge_transfer(op: Transfer, view: BlockView) -> Effect:
         txid=op.txid,
         vtxindex=op.vtxindex,
     )
-    serialized = consensus.serialize_transfer(record, op.name_hash128, op.keep_data)
+    more = {"name_hash128": op.name_hash128, "keep_data": op.keep_data}
+    serialized = write_serialized(">", record, **more)
     return Effect(record.name, serialized, name=record)
 
 
@@ -264,7 +253,7 @@ def judge_revoke(op: Revoke, view: BlockView) -> Effect:
     record = replace(
         record, revoked=True, value_hash=None, op="~", txid=op.txid, vtxindex=op.vtxindex
     )
-    return Effect(op.name, consensus.serialize_revoke(record), name=record)
+    return Effect(op.name, write_serialized("~", record), name=record)
 
 
 def judge_announce(op: Announce, view: BlockView) -> Effect:

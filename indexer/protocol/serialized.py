@@ -1,11 +1,15 @@
-"""A serialised operation as people read it: the fields of the text that enters the ops hash, named.
+"""An accepted operation as the text that enters the ops hash, and that text back to its fields.
 
-Writing is for ``consensus``; this reads, for proofs, for pages and to say which field of two texts
-differs. Strict: what it reads has exactly the fields of its operation (spec section 4.2).
+Every byte of what is written counts (protocol spec sections 4.1 and 4.2). Reading is for proofs,
+for pages and to say which field of two texts differs. Strict: what is read has exactly the fields
+of its operation.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from indexer.protocol.prices import python2_float
+from indexer.protocol.records import NameRecord, NamespaceRecord, PreorderRecord
 
 MAX_TEXT = 4096  # characters; the longest that any operation gives is far below
 
@@ -37,7 +41,8 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "&": _NAMESPACE,
     "!": (*_NAMESPACE, "ready_block"),
 }
-"""The names of the fields of each operation, by its opcode, in the order of the text."""
+"""The names of the fields of each operation, by its opcode, in the order of the text. They are
+those of its record, but for the ones that ``write_serialized`` is given or makes."""
 
 _BLOCK_FIELD = {
     "?": "block_number",
@@ -77,6 +82,32 @@ class Serialized:
         known = ("block_number", "last_renewed")
         heights = (self.fields.get(column, "0") for column in known)
         return max(int(height) for height in heights)
+
+
+def write_serialized(
+    opcode: str, record: NameRecord | NamespaceRecord | PreorderRecord, **more: object
+) -> str:
+    """The text of an operation after it was applied to ``record``; ``more``: what that has not.
+
+    A registration, a renewal (both ``:``) and an import (``;``) say their owner twice.
+    """
+    more["txid"] = record.txid[::-1]
+    if isinstance(record, NameRecord):
+        more |= {"recipient": record.sender, "recipient_address": record.address}
+        more["op_fee"] = python2_float(record.op_fee) if record.imported else int(record.op_fee)
+    values = (more[n] if n in more else getattr(record, n) for n in FIELDS[opcode])
+    texts = [_text(value) for value in values]
+    return f"{opcode}:" + ",".join([f"{len(text)}:{text}" for text in texts])
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    if value is None:
+        return ""
+    return str(list(value) if isinstance(value, tuple) else value)
 
 
 def read_serialized(text: str) -> Serialized:

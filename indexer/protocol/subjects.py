@@ -4,8 +4,9 @@ For looking verdicts up by name: whoever paid for an operation that was refused 
 the name. A preorder hides its name, and so has none until the name is registered.
 """
 
-from indexer.bitcoin.transactions import Transaction, op_return_payload
+from indexer.bitcoin.transactions import Transaction
 from indexer.networks import MAX_NAMES_PER_SENDER, Network
+from indexer.protocol.envelope import payload_of
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.names import BadName, check_namespace, find_bound_name, is_name
 from indexer.protocol.operations import Announce, Operation, Transfer, Update
@@ -37,12 +38,8 @@ def _updated(operation: Update, view: BlockView) -> str:
 
 def subject_of_malformed(transaction: Transaction, network: Network) -> str:
     """The well-formed name or namespace that stands in the payload of ``transaction``, or ""."""
-    payload = b""
-    for output in transaction.outputs:
-        pushed = op_return_payload(output.script)
-        if pushed is not None and pushed.startswith(network.magic):
-            payload = pushed[len(network.magic) :]
-    opcode, body = payload[:1], payload[1:]
+    payload, _ = payload_of(transaction, network.magic) or (b"", False)
+    opcode, body = payload[2:3], payload[3:]
     if opcode in (b":", b";", b"~"):
         if len(body) >= _HASHED_NAME:
             body = body[:NAME_FIELD].rstrip(b"\0")

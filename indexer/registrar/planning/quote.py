@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 from indexer.bitcoin.transactions import address_script, script_address
 from indexer.networks import BLOCKS_PER_YEAR, INFINITE_LIFETIME
-from indexer.protocol.flaws import Flaw
+from indexer.protocol.flaws import Flaw, Refused
 from indexer.protocol.names import check_namespace, hash_name, parse_name
 from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.protocol.records import NamespaceRecord, PreorderRecord
-from indexer.protocol.rules import Refused
 from indexer.protocol.view import BlockView
 from indexer.registrar.planning.dates import Tip, When, when
 from indexer.wallet.coins import RELAY_DUST

@@ -12,7 +12,7 @@ from enum import Enum
 from indexer.bitcoin.transactions import Transaction, TxIn, is_p2pkh, script_address
 from indexer.networks import CONSENSUS_WINDOW, Network
 from indexer.protocol.apply import judge
-from indexer.protocol.flaws import Flaw
+from indexer.protocol.flaws import Flaw, Refused
 from indexer.protocol.names import hash128, hash_name, name_consensus_hash
 from indexer.protocol.operations import (
     Announce,
@@ -30,7 +30,7 @@ from indexer.protocol.operations import (
     Update,
 )
 from indexer.protocol.payloads import read_operation
-from indexer.protocol.rules import Effect, Refused
+from indexer.protocol.rules import Effect
 from indexer.protocol.view import BlockView, Store
 from indexer.registrar.planning import wishes
 from indexer.registrar.planning.compose import write_outputs

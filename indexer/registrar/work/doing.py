@@ -12,7 +12,7 @@ from typing import Protocol
 from indexer.bitcoin.transactions import hash_hex
 from indexer.networks import Network
 from indexer.node.failures import NodeRpcError, NodeUnavailable
-from indexer.protocol.rules import Refused
+from indexer.protocol.flaws import Refused
 from indexer.registrar.planning.steps import StepKind, next_view
 from indexer.registrar.work import looking, making, sharing
 from indexer.registrar.work.actions import (

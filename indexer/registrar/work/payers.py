@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from indexer.bitcoin.transactions import is_p2pkh
+from indexer.protocol.flaws import Refused
 from indexer.protocol.records import Phase
-from indexer.protocol.rules import Refused
 from indexer.protocol.view import BlockView
 from indexer.registrar.planning import wishes
 from indexer.registrar.planning.dates import Tip

@@ -38,7 +38,7 @@ from indexer.protocol.rows import (
     write_number,
     write_pairs,
 )
-from indexer.protocol.serialized import read_serialized
+from indexer.protocol.serialized import read_serialized, write_serialized
 from indexer.table.snapshot_file import read_head, write_snapshot
 from tests.rings import sampled
 
@@ -159,15 +159,13 @@ digests = st.binary(min_size=16, max_size=16)
 ready = plausible_records(NamespaceRecord, "!", ready_block=st.integers(1, 2**32 - 1))
 revealed = plausible_records(NamespaceRecord, "&", ready_block=st.just(0))
 serialized = st.one_of(
-    st.builds(consensus.serialize_creation, named, st.sampled_from([":", ";"])),
-    st.builds(consensus.serialize_update, named, digests),
-    st.builds(consensus.serialize_transfer, named, digests, st.booleans()),
-    st.builds(consensus.serialize_revoke, named),
-    st.builds(consensus.serialize_preorder, plausible_records(PreorderRecord, "?", op_fee=fee)),
-    st.builds(
-        consensus.serialize_namespace_preorder, plausible_records(PreorderRecord, "*", op_fee=fee)
-    ),
-    st.builds(consensus.serialize_namespace, ready | revealed),
+    st.builds(write_serialized, st.sampled_from([":", ";", "~"]), named),
+    st.builds(write_serialized, st.just("+"), named, name_consensus_hash=digests),
+    st.builds(write_serialized, st.just(">"), named, name_hash128=digests, keep_data=st.booleans()),
+    st.builds(write_serialized, st.just("?"), plausible_records(PreorderRecord, "?", op_fee=fee)),
+    st.builds(write_serialized, st.just("*"), plausible_records(PreorderRecord, "*", op_fee=fee)),
+    st.builds(write_serialized, st.just("!"), ready),
+    st.builds(write_serialized, st.just("&"), revealed),
 )
 
 
@@ -217,7 +215,8 @@ class OneBlock:
 @settings(max_examples=sampled(80), deadline=None)
 @given(network_names, st.integers(0, 9))
 def test_a_proof_and_the_head_of_a_snapshot_of_any_network(name: str, back: int) -> None:
-    text = consensus.serialize_preorder(
+    text = write_serialized(
+        "?",
         PreorderRecord(
             bytes(20),
             bytes(16),
@@ -230,7 +229,7 @@ def test_a_proof_and_the_head_of_a_snapshot_of_any_network(name: str, back: int)
             1,
             5,
             b"",
-        )
+        ),
     )
     assert read_serialized(text).text == text
     chain = OneBlock(name, (text,))

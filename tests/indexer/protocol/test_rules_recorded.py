@@ -16,7 +16,6 @@ from embit.hashes import hash160
 from indexer.bitcoin.scripts import address_script, p2pkh_script, script_address
 from indexer.bitcoin.transactions import Candidate, parse_transaction
 from indexer.networks import EPOCH_2, EPOCH_4, INFINITE_LIFETIME, MAINNET
-from indexer.protocol import consensus
 from indexer.protocol.apply import SpentCandidate
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.names import hash128, hash_name, name_consensus_hash
@@ -39,6 +38,7 @@ from indexer.protocol.operations import (
 from indexer.protocol.payloads import read_operation, write_operation
 from indexer.protocol.prices import name_price
 from indexer.protocol.records import NameRecord
+from indexer.protocol.serialized import write_serialized
 from indexer.registrar.planning.compose import write_outputs
 from tests.indexer.protocol.ledger import (
     ALICE,
@@ -299,14 +299,14 @@ def test_a_complete_mainnet_state_serialises_to_its_own_fields(data_dir: Path) -
         record = _record(state)
         texts = ["" if state[field] is None else str(state[field]) for field in NAME_FIELDS]
         if state["op"] == ":":
-            line = consensus.serialize_creation(record, ":")
+            line = write_serialized(":", record)
             expected = [":", *texts, state["sender"], state["address"]]
         elif state["op"] == "~":
-            line, expected = consensus.serialize_revoke(record), ["~", *texts]
+            line, expected = write_serialized("~", record), ["~", *texts]
         else:
             named = bytes.fromhex(state["name_hash128"])
             keeps = state["op"] == ">>"
-            line = consensus.serialize_transfer(record, named, keeps)
+            line = write_serialized(">", record, name_hash128=named, keep_data=keeps)
             tail = [state["name_hash128"], state["consensus_hash"] or "", str(keeps)]
             expected = [">", *texts, *tail]
         assert serialized_fields(line) == expected

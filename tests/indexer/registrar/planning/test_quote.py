@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from indexer.networks import BLOCKS_PER_YEAR, INFINITE_LIFETIME, MAINNET, REGTEST
 from indexer.protocol import schema
-from indexer.protocol.flaws import Flaw
+from indexer.protocol.flaws import Flaw, Refused
 from indexer.protocol.names import BadName
-from indexer.protocol.rules import Refused
 from indexer.registrar.planning import wishes
 from indexer.registrar.planning.dates import Tip, When, blocks_to_time, when
 from indexer.registrar.planning.quote import name_payment

@@ -12,10 +12,9 @@ from indexer.bitcoin.transactions import TxOut, address_script, hash_bytes, pars
 from indexer.following.replay import MemoryStore
 from indexer.networks import MAINNET
 from indexer.protocol import schema
-from indexer.protocol.flaws import Flaw
+from indexer.protocol.flaws import Flaw, Refused
 from indexer.protocol.operations import Operation, TokenTransfer
 from indexer.protocol.records import NamespaceRecord
-from indexer.protocol.rules import Refused
 from indexer.protocol.view import BlockView
 from indexer.registrar.planning import wishes
 from indexer.registrar.planning.compose import DUST, compose

@@ -5,8 +5,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer.protocol.flaws import Flaw
-from indexer.protocol.rules import Refused
+from indexer.protocol.flaws import Flaw, Refused
 from indexer.registrar.planning import wishes
 from indexer.registrar.planning.plan_text import plan_json, plan_lines
 from indexer.registrar.planning.refusals import PlanRefused, refusal
