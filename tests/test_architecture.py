@@ -72,7 +72,7 @@ PURE_ROOMS = {
     "indexer/registrar/work": "actions decide done jobs lost paid renewals reopening"
     " seen sharing underway",
     "indexer/table": "log_file pages snapshot snapshot_file",
-    "indexer/wallet": "coins key_text keys payment psbt signers",
+    "indexer/wallet": "coins keys payment psbt signers",
     "zonefiles/dht": "messages",
     "zonefiles/text": EVERYTHING,
     "resolver/api": "calendar chain chain_names lists names openapi parameters registrar"

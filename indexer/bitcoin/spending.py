@@ -23,6 +23,7 @@ from indexer.bitcoin.transactions import (
 SIGHASH_ALL, SIGHASH_NONE, SIGHASH_SINGLE, SIGHASH_ANYONECANPAY = 1, 2, 3, 0x80
 HALF_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141 // 2
 MAX_REDEEM_SCRIPT = 520
+MAX_MULTISIG_KEYS = 15
 _OP_CHECKMULTISIG = 0xAE
 
 FALSE_TOP = "Script evaluated without error but finished with a false/empty top stack element"
@@ -124,23 +125,38 @@ def read_pushes(script: bytes) -> list[bytes]:
     return stack
 
 
+def push(payload: bytes) -> bytes:
+    """The script that pushes ``payload``, in its shortest form."""
+    if len(payload) < 0x4C:
+        return bytes((len(payload),)) + payload
+    if len(payload) < 0x100:
+        return bytes((0x4C, len(payload))) + payload
+    return b"\x4d" + len(payload).to_bytes(2, "little") + payload
+
+
+def multisig_script(required: int, public_keys: Sequence[bytes]) -> bytes:
+    """The redeem script of ``required`` of these keys, in this order; ValueError if none fits."""
+    if not 1 <= required <= len(public_keys) <= MAX_MULTISIG_KEYS:
+        raise ValueError(f"{required} of {len(public_keys)} keys is no multisig of 1 to 15 keys")
+    if any(len(key) not in (33, 65) for key in public_keys):
+        raise ValueError("a public key has 33 or 65 bytes")
+    tail = bytes((0x50 + len(public_keys), _OP_CHECKMULTISIG))
+    script = bytes((0x50 + required,)) + b"".join(map(push, public_keys)) + tail
+    if len(script) > MAX_REDEEM_SCRIPT:
+        raise ValueError(f"a redeem script has at most 520 bytes; this one has {len(script)}")
+    return script
+
+
 def read_multisig(script: bytes) -> tuple[int, tuple[bytes, ...]] | None:
     """(m, public keys) of ``m <key>... n OP_CHECKMULTISIG``, 1 <= m <= n <= 15; else None."""
     if len(script) < 3 or script[-1] != _OP_CHECKMULTISIG:
         return None
-    required, total = script[0] - 0x50, script[-2] - 0x50
-    keys = []
-    at = 1
-    while at < len(script) - 2:
-        size = script[at]
-        key = script[at + 1 : at + 1 + size]
-        if size not in (33, 65) or len(key) != size:
-            return None
-        keys.append(key)
-        at += 1 + size
-    if at != len(script) - 2 or not 1 <= required <= total <= 15 or len(keys) != total:
+    required = script[0] - 0x50
+    try:
+        keys = tuple(read_pushes(script[1:-2]))
+        return (required, keys) if multisig_script(required, keys) == script else None
+    except (ScriptFailed, ValueError):
         return None
-    return required, tuple(keys)
 
 
 def signature_hash(

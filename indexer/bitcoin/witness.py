@@ -18,8 +18,6 @@ from indexer.bitcoin.transactions import p2pkh_script
 
 SCALE = 4
 """What a byte weighs that is no part of a witness (BIP 141)."""
-P2WPKH_INPUT = 68
-"""Virtual bytes of an input that spends p2wpkh, rounded up."""
 RESERVED = bytes(32)
 """The witness of a coinbase here, which BIP 141 leaves free."""
 _COMMITMENT = b"\x6a\x24\xaa\x21\xa9\xed"

@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from indexer.bitcoin.transactions import TxIn, TxOut, is_p2pkh, op_return_payload
+from indexer.bitcoin.spending import multisig_script, push, read_multisig
+from indexer.bitcoin.transactions import TxIn, TxOut, is_p2pkh, is_p2sh, op_return_payload
 
 DUST = 5500
 """Satoshis of an output that only names a script; what the original's clients paid."""
@@ -24,8 +25,7 @@ MAX_COINS = 2000
 """How many coins, the most valuable ones, are looked at."""
 FINAL_SEQUENCE = 0xFFFFFFFD  # the fee may be raised later (BIP 125)
 
-_COMPRESSED_P2PKH = 1 + 72 + 1 + 33
-_TWO_OF_THREE = 1 + 2 * 73 + 2 + 105
+_TWO_OF_THREE = multisig_script(2, [bytes((2,)) * 33] * 3)
 
 
 class CannotPay(ValueError):
@@ -71,13 +71,37 @@ class Unsigned:
         return tuple(TxIn(coin.txid, coin.index, b"", FINAL_SEQUENCE) for coin in self.coins)
 
 
-ScriptSigSize = Callable[[bytes], int]
-"""The most bytes of the scriptSig that spends a script; witness bytes count a quarter."""
+SpendingSize = Callable[[bytes], float]
+"""The most virtual bytes of what spends a script: its scriptSig, and a quarter of its witness."""
 
 
-def usual_script_sig_size(script: bytes) -> int:
-    """A compressed key's, and for p2sh that of two of three keys; ``KeyRing`` knows better."""
-    return _COMPRESSED_P2PKH if is_p2pkh(script) else _TWO_OF_THREE
+def spending_size(
+    script: bytes, redeem_script: bytes = b"", witness_script: bytes = b"", *, key_bytes: int = 33
+) -> float:
+    """The most virtual bytes of what spends ``script``, a scriptPubKey of any kind (BIP 141).
+
+    ``redeem_script`` and ``witness_script`` are those behind it; where they are needed and are not
+    given, two of three keys are supposed. Of taproot: by the key, as wallets spend it.
+    """
+    nested = redeem_script if redeem_script[:2] in (b"\x00\x14", b"\x00\x20") else b""
+    program = nested or script
+    if is_p2pkh(program):
+        return 1 + 72 + 1 + key_bytes
+    if is_p2sh(program):
+        return _multisig_size(redeem_script or _TWO_OF_THREE)
+    if program[:2] == b"\x00\x14":
+        witness = 1 + 1 + 72 + 1 + 33
+    elif program[:2] == b"\x51\x20":
+        witness = 1 + 1 + 64
+    else:
+        witness = 1 + _multisig_size(witness_script or _TWO_OF_THREE)
+    # A nested one brings the mark of a witness, half a byte, where no other input does.
+    return witness / 4 + (1.5 + len(nested) if nested else 0)
+
+
+def _multisig_size(script: bytes) -> int:
+    required, _ = read_multisig(script) or (2, ())
+    return 1 + required * 73 + len(push(script))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,20 +136,24 @@ class Form:
 def transaction_size(
     coins: Sequence[Coin],
     outputs: Sequence[TxOut],
-    script_sig_size: ScriptSigSize = usual_script_sig_size,
+    size_of: SpendingSize = spending_size,
 ) -> int:
     """The most virtual bytes that the signed transaction can have."""
-    size = 8 + _compact(len(coins)) + _compact(len(outputs))
-    size += sum(_input_size(coin, script_sig_size) for coin in coins)
-    return size + sum(8 + _compact(len(output.script)) + len(output.script) for output in outputs)
+    size = 8.0 + _compact(len(coins)) + _compact(len(outputs))
+    size += sum(_input_size(coin, size_of) for coin in coins)
+    scripts = [coin.script for coin in coins]
+    if not (all(map(is_p2pkh, scripts)) or all(map(is_p2sh, scripts))):
+        size += (2 + len(coins)) / 4  # its mark, and an empty witness for each that has none
+    size += sum(8 + _compact(len(output.script)) + len(output.script) for output in outputs)
+    return math.ceil(size)
 
 
-def _input_size(coin: Coin, script_sig_size: ScriptSigSize) -> int:
-    script_sig = script_sig_size(coin.script)
-    return 40 + _compact(script_sig) + script_sig
+def _input_size(coin: Coin, size_of: SpendingSize) -> float:
+    size = size_of(coin.script)
+    return 40 + _compact(size) + size
 
 
-def _compact(number: int) -> int:
+def _compact(number: float) -> int:
     return 1 if number < 0xFD else 3 if number <= 0xFFFF else 5
 
 
@@ -134,20 +162,20 @@ class Terms:
     """What the fee must be, and how large things are."""
 
     rate: float
-    script_sig_size: ScriptSigSize
+    size_of: SpendingSize
     replaces: Unsigned | None
     max_fee: int | None
     owed: int = 0
     """Satoshis of fees that are lost with what is replaced, where that is more than its own."""
 
     def fee(self, coins: Sequence[Coin], outputs: Sequence[TxOut]) -> int:
-        size = transaction_size(coins, outputs, self.script_sig_size)
+        size = transaction_size(coins, outputs, self.size_of)
         fee = math.ceil(size * self.rate)
         if self.replaces is None:
             return fee
         # BIP 125, rules 3 and 4, and what nodes of today ask besides: a higher rate.
         old = self.replaces
-        old_size = transaction_size(old.coins, old.outputs, self.script_sig_size)
+        old_size = transaction_size(old.coins, old.outputs, self.size_of)
         more = max(old.fee, self.owed) + math.ceil(size * LEAST_FEE_RATE)
         return max(fee, more, old.fee * size // old_size + 1)
 
@@ -167,7 +195,7 @@ class Terms:
 
     def worth(self, coin: Coin) -> float:
         """What a coin adds once its own input is paid for."""
-        return coin.value - self.rate * _input_size(coin, self.script_sig_size)
+        return coin.value - self.rate * _input_size(coin, self.size_of)
 
     def choose(self, fixed: Sequence[Coin], pool: Sequence[Coin], form: Form) -> Unsigned | int:
         """All of ``fixed``, and of ``pool`` as few as will do, the last of them the smallest that
@@ -182,7 +210,7 @@ class Terms:
             coins = [*fixed, *ranked[:count]]
             if not coins:
                 continue
-            if transaction_size(coins, form.outputs, self.script_sig_size) > MAX_BYTES:
+            if transaction_size(coins, form.outputs, self.size_of) > MAX_BYTES:
                 raise CannotPay(
                     "it would take more small coins than one transaction can spend; pay them "
                     "to yourself in a few larger ones first"
@@ -207,10 +235,10 @@ class Terms:
 def terms_of(
     fee_rate: float,
     replaces: Unsigned | None,
-    script_sig_size: ScriptSigSize,
+    size_of: SpendingSize,
     max_fee: int | None,
     owed: int = 0,
 ) -> Terms:
     if not math.isfinite(fee_rate) or fee_rate < 0:
         raise ValueError(f"{fee_rate} is no fee rate")
-    return Terms(max(fee_rate, LEAST_FEE_RATE), script_sig_size, replaces, max_fee, owed)
+    return Terms(max(fee_rate, LEAST_FEE_RATE), size_of, replaces, max_fee, owed)

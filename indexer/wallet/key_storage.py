@@ -1,9 +1,10 @@
-"""Key files on disk: private ones only, and encrypted ones if their owner likes.
+"""Key files: their text, private ones on disk only, and encrypted ones if their owner likes.
 
-What must stay true: a file that others may read, that is a link, or that belongs to somebody
-else is refused before it is read; a written one is never readable by others, not for a moment,
-and none is ever overwritten. A passphrase comes from a prompt or a private file: it is in no
-argument, environment, log, error or repr.
+What must stay true: no error shows a part of a line, for it may be a part of a key; a file that
+others may read, that is a link, or that belongs to somebody else is refused before it is read; a
+written one is never readable by others, not for a moment, and none is ever overwritten. A
+passphrase comes from a prompt or a private file: it is in no argument, environment, log, error or
+repr.
 
 An encrypted file is one line, ``blockstore-keys 1 scrypt N R P SALT`` (N a power of two, salt in
 hex), and base64 of a 12-byte nonce and what ChaCha20-Poly1305 (RFC 8439) made of the text, with
@@ -18,17 +19,20 @@ import os
 import secrets
 import stat
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from indexer.bitcoin.spending import multisig_script
 from indexer.networks import Network
-from indexer.wallet.key_text import MAX_KEY_TEXT, read_key_text, write_key_text
-from indexer.wallet.keys import Key, KeyRing
+from indexer.wallet.keys import BadKey, Key, KeyRing
 from indexer.wallet.signers import SignerError
 
+MAX_KEYS = 1_000
+MAX_KEY_TEXT = 256_000
 MAX_FILE_BYTES = 2 * MAX_KEY_TEXT
 MAX_PASSPHRASE = 1_000
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 17, 8, 1
@@ -36,8 +40,13 @@ SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 17, 8, 1
 _MOST_N, _MOST_R, _MOST_P = 1 << 20, 16, 4
 _MOST_MEMORY = 1 << 28
 """Bytes that a file may make us take for a try: 128 N R (RFC 7914 section 2)."""
+_MULTISIG, _REDEEM = "multisig", "redeem"
 _MARK = "blockstore-keys"
 _SALT_BYTES, _NONCE_BYTES, _KEY_BYTES = 16, 12, 32
+
+
+class BadKeyText(ValueError):
+    """Text that is no key file of this network; ``str()`` names the line and shows none of it."""
 
 
 class KeyFileError(SignerError):
@@ -129,6 +138,68 @@ def read_passphrase(file: Path | None, prompt: str = "Passphrase: ") -> str:
     if not given or len(given) > MAX_PASSPHRASE:
         raise KeyFileError(f"a passphrase has 1 to {MAX_PASSPHRASE} characters")
     return given
+
+
+# Text
+
+
+def read_key_text(text: str, network: Network) -> KeyRing:
+    """The keys and scripts of a key file.
+
+    One a line: a private key in wallet import format; ``multisig M KEY KEY ...`` (public keys in
+    hex, in the order of the script); or ``redeem HEX``, the same script as it is. What follows a
+    ``#`` is a comment. Raises BadKeyText.
+    """
+    if len(text) > MAX_KEY_TEXT:
+        raise BadKeyText("this key file is too large")
+    keys: dict[bytes, Key] = {}
+    scripts: list[bytes] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        if len(keys) + len(scripts) >= MAX_KEYS:
+            raise BadKeyText(f"this key file has more than {MAX_KEYS} lines with keys")
+        try:
+            if words[0].lower() in (_MULTISIG, _REDEEM):
+                script = _script(words)
+                KeyRing((), [script])  # that it is one which can be signed for
+                scripts.append(script)
+            elif len(words) == 1:
+                key = Key.from_wif(words[0], network)
+                keys[key.script] = key
+            else:
+                raise BadKeyText("one key a line is wanted, and what else it says after a #")
+        except BadKey as flaw:
+            raise BadKeyText(f"line {number} of the key file: {flaw}") from None
+        except ValueError as flaw:
+            reason = str(flaw) if isinstance(flaw, BadKeyText) else "no multisig of public keys"
+            raise BadKeyText(f"line {number} of the key file: {reason}") from None
+    if not keys:
+        raise BadKeyText("there is no private key in the key file")
+    return KeyRing(keys.values(), scripts)
+
+
+def write_key_text(
+    keys: Iterable[Key], network: Network, redeem_scripts: Iterable[bytes] = ()
+) -> str:
+    """The text that ``read_key_text`` reads. It is a secret."""
+    lines = [
+        f"# Private keys of {network.name}. Whoever reads this owns what they own.",
+        *(f"{key.wif(network)}  # {key.address(network)}" for key in keys),
+        *(f"{_REDEEM} {script.hex()}" for script in redeem_scripts),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _script(words: list[str]) -> bytes:
+    if words[0].lower() == _REDEEM:
+        if len(words) != 2:
+            raise BadKeyText("redeem takes one script in hex")
+        return bytes.fromhex(words[1])
+    return multisig_script(
+        int(words[1] if len(words) > 1 else ""), [*map(bytes.fromhex, words[2:])]
+    )
 
 
 # Files

@@ -5,7 +5,7 @@ signature is SIGHASH_ALL with a low s, over a transaction that is not changed af
 Pure but for embit, which does the elliptic curves.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 
 from embit import base58, ec
@@ -13,6 +13,7 @@ from embit.hashes import hash160
 from embit.script import Script
 from embit.transaction import Transaction as EmbitTransaction
 
+from indexer.bitcoin.spending import SIGHASH_ALL, push, read_multisig
 from indexer.bitcoin.transactions import (
     TxIn,
     TxOut,
@@ -24,11 +25,8 @@ from indexer.bitcoin.transactions import (
     serialize_transaction,
 )
 from indexer.networks import Network
+from indexer.wallet.coins import spending_size
 
-SIGHASH_ALL = 1
-MAX_MULTISIG_KEYS = 15
-MAX_REDEEM_SCRIPT = 520
-_OP_CHECKMULTISIG = 0xAE
 _MAINNET_WIF, _OTHER_WIF = 0x80, 0xEF
 
 
@@ -97,7 +95,7 @@ class KeyRing:
         self._by_public_key = {key.public_key: key for key in self._keys.values()}
         self._redeem_scripts: dict[bytes, bytes] = {}
         for redeem_script in redeem_scripts:
-            if _read_multisig(redeem_script) is None:
+            if read_multisig(redeem_script) is None:
                 raise ValueError("only m-of-n multisig redeem scripts can be signed for")
             self._redeem_scripts[script_of_redeem_script(redeem_script)] = redeem_script
 
@@ -112,16 +110,15 @@ class KeyRing:
     def __repr__(self) -> str:
         return f"KeyRing({len(self._keys)} keys, {len(self._redeem_scripts)} multisig scripts)"
 
-    def script_sig_size(self, script: bytes) -> int:
-        """The most bytes that the scriptSig spending ``script`` can have; CannotSign if none."""
+    def spending_size(self, script: bytes) -> float:
+        """As ``coins.spending_size``; of the ring's own scripts, what its keys make of them."""
         key = self._keys.get(script)
-        if key is not None:
-            return 1 + 72 + 1 + len(key.public_key)
-        redeem_script = self._redeem_scripts.get(script)
-        if redeem_script is None:
-            raise CannotSign("there is no key for this script")
-        required, _ = _read_multisig(redeem_script) or (0, ())
-        return 1 + required * 73 + len(_push(redeem_script))
+        key_bytes = 33 if key is None else len(key.public_key)
+        return spending_size(script, self._redeem_scripts.get(script, b""), key_bytes=key_bytes)
+
+    def redeem_script(self, script: bytes) -> bytes | None:
+        """The multisig script behind a p2sh scriptPubKey, where the ring has it."""
+        return self._redeem_scripts.get(script)
 
     def sign(
         self,
@@ -136,20 +133,17 @@ class KeyRing:
         ``spent_scripts``: the scriptPubKey that each input spends. Raises CannotSign when
         some input is not ours to spend; ValueError when a field does not fit.
         """
-        if len(spent_scripts) != len(inputs):
-            raise ValueError("one spent script is needed for each input")
         bare = [spent._replace(script_sig=b"") for spent in inputs]
         unsigned = serialize_transaction(version, bare, outputs, locktime)
-        form = EmbitTransaction.read_from(BytesIO(unsigned))
-        signed = [
-            spent._replace(script_sig=self._script_sig(form, index, script))
-            for index, (spent, script) in enumerate(zip(bare, spent_scripts, strict=True))
-        ]
+        signed = []
+        for index, (spent, script) in enumerate(zip(bare, spent_scripts, strict=True)):
+            signatures = self.partial_signatures(unsigned, index, script)
+            try:
+                script_sig = script_sig_of(script, self._redeem_scripts.get(script), signatures)
+            except CannotSign as flaw:
+                raise CannotSign(f"input {index} {flaw}") from None
+            signed.append(spent._replace(script_sig=script_sig))
         return serialize_transaction(version, signed, outputs, locktime)
-
-    def redeem_script(self, script: bytes) -> bytes | None:
-        """The multisig script behind a p2sh scriptPubKey, where the ring has it."""
-        return self._redeem_scripts.get(script)
 
     def partial_signatures(
         self, unsigned: bytes, index: int, script: bytes, redeem_script: bytes | None = None
@@ -165,7 +159,7 @@ class KeyRing:
             keys = (self._keys[script].public_key,)
         elif is_p2sh(script):
             known = self._redeem_scripts.get(script) or redeem_script or b""
-            policy = _read_multisig(known) if script_of_redeem_script(known) == script else None
+            policy = read_multisig(known) if script_of_redeem_script(known) == script else None
             if policy is not None:
                 code, keys = known, policy[1]
         ours = [self._by_public_key[key] for key in keys if key in self._by_public_key]
@@ -175,42 +169,25 @@ class KeyRing:
         digest = form.sighash_legacy(index, Script(code))
         return {key.public_key: key.sign(digest) for key in ours}
 
-    def _script_sig(self, form: EmbitTransaction, index: int, script: bytes) -> bytes:
-        if is_p2pkh(script):
-            key = self._keys.get(script)
-            if key is None:
-                raise CannotSign(f"input {index} spends an output of a key that is not here")
-            digest = form.sighash_legacy(index, Script(script))
-            return _push(key.sign(digest)) + _push(key.public_key)
-        if not is_p2sh(script):
-            raise CannotSign(f"input {index} spends neither p2pkh nor p2sh")
-        redeem_script = self._redeem_scripts.get(script)
-        policy = _read_multisig(redeem_script) if redeem_script is not None else None
-        if redeem_script is None or policy is None:
-            raise CannotSign(f"input {index} spends a p2sh output whose script is not here")
-        required, public_keys = policy
-        ours = [self._by_public_key[k] for k in public_keys if k in self._by_public_key]
-        if len(ours) < required:
-            raise CannotSign(
-                f"input {index} needs {required} signatures; {len(ours)} of its keys are here"
-            )
-        digest = form.sighash_legacy(index, Script(redeem_script))
-        signatures = b"".join(_push(key.sign(digest)) for key in ours[:required])
-        return b"\x00" + signatures + _push(redeem_script)
 
-
-def multisig_script(required: int, public_keys: Sequence[bytes]) -> bytes:
-    """The redeem script of ``required`` of these keys, in this order; ValueError if none fits."""
-    if not 1 <= required <= len(public_keys) <= MAX_MULTISIG_KEYS:
-        raise ValueError(f"{required} of {len(public_keys)} keys is no multisig of 1 to 15 keys")
-    if any(len(key) not in (33, 65) for key in public_keys):
-        raise ValueError("a public key has 33 or 65 bytes")
-    pushes = b"".join(bytes((len(key),)) + key for key in public_keys)
-    tail = bytes((0x50 + len(public_keys), _OP_CHECKMULTISIG))
-    script = bytes((0x50 + required,)) + pushes + tail
-    if len(script) > MAX_REDEEM_SCRIPT:
-        raise ValueError(f"a redeem script has at most 520 bytes; this one has {len(script)}")
-    return script
+def script_sig_of(
+    script: bytes, redeem_script: bytes | None, signatures: Mapping[bytes, bytes]
+) -> bytes:
+    """The scriptSig that shows these signatures, each under its public key; CannotSign if it takes
+    others, with a text that goes on from the name of the input."""
+    if is_p2pkh(script):
+        for public_key, signature in signatures.items():
+            if hash160(public_key) == script[3:23]:
+                return push(signature) + push(public_key)
+        raise CannotSign("spends an output of a key that is not here")
+    policy = None if redeem_script is None else read_multisig(redeem_script)
+    if redeem_script is None or policy is None:
+        raise CannotSign("is of no key and of no m-of-n multisig whose script is here")
+    required, public_keys = policy
+    present = [signatures[key] for key in public_keys if key in signatures][:required]
+    if len(present) < required:
+        raise CannotSign(f"has {len(present)} of {required} signatures")
+    return b"\x00" + b"".join(map(push, present)) + push(redeem_script)
 
 
 def script_of_redeem_script(redeem_script: bytes) -> bytes:
@@ -220,26 +197,3 @@ def script_of_redeem_script(redeem_script: bytes) -> bytes:
 
 def _wif_version(network: Network) -> int:
     return _MAINNET_WIF if network.p2pkh_version == 0 else _OTHER_WIF
-
-
-def _push(payload: bytes) -> bytes:
-    if len(payload) < 0x4C:
-        return bytes((len(payload),)) + payload
-    if len(payload) < 0x100:
-        return bytes((0x4C, len(payload))) + payload
-    return b"\x4d" + len(payload).to_bytes(2, "little") + payload
-
-
-def _read_multisig(script: bytes) -> tuple[int, tuple[bytes, ...]] | None:
-    if len(script) < 3 or script[-1] != _OP_CHECKMULTISIG:
-        return None
-    keys = []
-    at = 1
-    while at < len(script) - 2:
-        keys.append(script[at + 1 : at + 1 + script[at]])
-        at += 1 + script[at]
-    required = script[0] - 0x50
-    try:
-        return (required, tuple(keys)) if multisig_script(required, keys) == script else None
-    except ValueError:
-        return None

@@ -6,26 +6,16 @@ output) last; every coin that was asked to be spent is spent. Pure.
 
 from collections.abc import Sequence
 
-from indexer.bitcoin.transactions import TxOut, is_p2pkh, is_p2sh
+from indexer.bitcoin.transactions import TxOut
 from indexer.wallet.coins import (
     Coin,
     Form,
-    ScriptSigSize,
+    SpendingSize,
     Unsigned,
+    spending_size,
     terms_of,
-    usual_script_sig_size,
 )
 from indexer.wallet.signers import InsufficientFunds
-
-_WITNESS_BYTES = 28
-"""A quarter of a signature, a public key and their lengths, rounded up."""
-
-
-def any_script_sig_size(script: bytes) -> int:
-    """As ``usual_script_sig_size``; of what is spent by a witness, a quarter of its bytes."""
-    if is_p2pkh(script) or is_p2sh(script):
-        return usual_script_sig_size(script)
-    return _WITNESS_BYTES
 
 
 def compose_payment(
@@ -35,7 +25,7 @@ def compose_payment(
     *,
     fee_rate: float,
     spending: Sequence[Coin] = (),
-    script_sig_size: ScriptSigSize = any_script_sig_size,
+    size_of: SpendingSize = spending_size,
 ) -> Unsigned:
     """``outputs`` paid with every coin of ``spending`` and as few of ``coins`` as will do.
 
@@ -44,7 +34,7 @@ def compose_payment(
     form = Form((*outputs, TxOut(0, change_script)), len(outputs))
     missing: Unsigned | int = form.needed
     if spending or coins:
-        terms = terms_of(fee_rate, None, script_sig_size, None)
+        terms = terms_of(fee_rate, None, size_of, None)
         missing = terms.choose(spending, coins, form)
     if isinstance(missing, Unsigned):
         return missing

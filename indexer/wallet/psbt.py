@@ -17,9 +17,9 @@ from embit.script import Script, Witness
 from embit.transaction import Transaction as EmbitTransaction
 
 from indexer.bitcoin.spending import (
+    SIGHASH_ALL,
     ScriptFailed,
     UnknownScript,
-    read_multisig,
     read_pushes,
     verify_input,
 )
@@ -33,7 +33,7 @@ from indexer.bitcoin.transactions import (
 )
 from indexer.bitcoin.witness import is_p2wpkh, verify_p2wpkh, witnesses
 from indexer.wallet.coins import Coin, Unsigned
-from indexer.wallet.keys import SIGHASH_ALL, KeyRing, script_of_redeem_script
+from indexer.wallet.keys import CannotSign, KeyRing, script_of_redeem_script, script_sig_of
 
 VERSION, LOCKTIME = 1, 0
 """Of every transaction that is made here."""
@@ -266,34 +266,18 @@ def _assembled(form: PSBT, spent_scripts: Sequence[bytes]) -> bytes:
             spending.witness = scope.final_scriptwitness or Witness([])
             continue
         signatures = {bytes(key.sec()): bytes(s) for key, s in scope.partial_sigs.items()}
-        if is_p2sh(script) and scope.redeem_script is not None:
-            redeem_script = bytes(scope.redeem_script.data)
-            spending.script_sig = Script(_multisig_script_sig(index, redeem_script, signatures))
-            continue
+        if (is_p2pkh(script) and signatures) or is_p2sh(script):
+            redeem_script = bytes(scope.redeem_script.data) if scope.redeem_script else None
+            try:
+                spending.script_sig = Script(script_sig_of(script, redeem_script, signatures))
+            except CannotSign as flaw:
+                raise NotYetSigned(
+                    f"input {index} {flaw}; let more keys sign it, or finalise it where it is known"
+                ) from None
         for public_key, signature in signatures.items():
-            digest = hash160(public_key)
-            if is_p2pkh(script) and digest == script[3:23]:
-                spending.script_sig = Script(_push(signature) + _push(public_key))
-            elif script == b"\x00\x14" + digest:
+            if script == b"\x00\x14" + hash160(public_key):
                 spending.witness = Witness([signature, public_key])
     return bytes(transaction.serialize())
-
-
-def _multisig_script_sig(
-    index: int, redeem_script: bytes, signatures: Mapping[bytes, bytes]
-) -> bytes:
-    policy = read_multisig(redeem_script)
-    if policy is None:
-        raise BadPsbt(
-            f"input {index} is not of m-of-n multisig; finalise the PSBT where it is known"
-        )
-    required, public_keys = policy
-    present = [signatures[key] for key in public_keys if key in signatures][:required]
-    if len(present) < required:
-        raise NotYetSigned(
-            f"input {index} has {len(present)} of {required} signatures; let more keys sign it"
-        )
-    return b"\x00" + b"".join(map(_push, present)) + _push(redeem_script)
 
 
 # Reading
@@ -351,11 +335,3 @@ def _spent_script(form: PSBT, index: int) -> bytes | None:
 
 def _has_witness(script: bytes) -> bool:
     return not (is_p2pkh(script) or is_p2sh(script))
-
-
-def _push(payload: bytes) -> bytes:
-    if len(payload) < 0x4C:
-        return bytes((len(payload),)) + payload
-    if len(payload) < 0x100:
-        return bytes((0x4C, len(payload))) + payload
-    return b"\x4d" + len(payload).to_bytes(2, "little") + payload

@@ -123,7 +123,7 @@ class Signer(Protocol):
         """
         ...
 
-    def script_sig_size(self, script: bytes) -> int:
+    def spending_size(self, script: bytes) -> float:
         """The most bytes that a scriptSig of its own, spending ``script``, can have."""
         ...
 

@@ -13,11 +13,10 @@ from indexer.bitcoin.scripts import address_script, script_address
 from indexer.networks import Network
 from indexer.node.node import BitcoinNode
 from indexer.registrar.work.payers import Purse
-from indexer.wallet.key_file import KeyFile
+from indexer.wallet.key_signers import KeyFile, Offline
 from indexer.wallet.key_storage import is_encrypted, load_keys, read_passphrase
 from indexer.wallet.node_coins import NodeCoins
 from indexer.wallet.node_wallet import NodeWallet
-from indexer.wallet.offline import Offline
 
 OWN = "own"
 """The signer of the settings."""

@@ -27,9 +27,10 @@ from indexer.protocol.operations import (
     Update,
 )
 from indexer.protocol.prices import name_price_satoshis, namespace_price
-from indexer.registrar.planning.compose import DUST, FINAL_SEQUENCE, Coin, compose
+from indexer.registrar.planning.compose import compose
 from indexer.sandbox.node import SandboxNode
 from indexer.table.table import Snapshot
+from indexer.wallet.coins import DUST, FINAL_SEQUENCE, Coin
 from indexer.wallet.keys import Key, KeyRing
 from zonefiles.text.zonefile import value_hash
 

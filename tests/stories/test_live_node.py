@@ -33,8 +33,9 @@ from indexer.protocol.operations import (
 )
 from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.protocol.records import Phase
-from indexer.registrar.planning.compose import Coin, compose
+from indexer.registrar.planning.compose import compose
 from indexer.table.table import NameTable, Snapshot
+from indexer.wallet.coins import Coin
 from indexer.wallet.keys import Key, KeyRing
 from tests.indexer.fakes import BUCKETS
 from tests.indexer.node.bcoin import Bcoin, needs_bcoin

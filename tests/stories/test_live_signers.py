@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from indexer.bitcoin.spending import multisig_script
 from indexer.bitcoin.transactions import TxOut, hash_bytes, p2pkh_script, parse_block
 from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce
 from indexer.registrar.planning.compose import compose
 from indexer.wallet.coins import Coin, Unsigned
-from indexer.wallet.key_file import KeyFile
-from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.key_signers import KeyFile, Offline
+from indexer.wallet.keys import Key, KeyRing, script_of_redeem_script
 from indexer.wallet.node_coins import NodeCoins, largest_first
 from indexer.wallet.node_wallet import NodeWallet
-from indexer.wallet.offline import Offline
 from indexer.wallet.psbt import combine, sign_psbt, signed_transaction
 from indexer.wallet.signers import NeedsSignature, NoWallet, SignerError
 from tests.indexer.node.bcoin import Bcoin, needs_bcoin

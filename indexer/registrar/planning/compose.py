@@ -23,35 +23,15 @@ from indexer.protocol.operations import (
 from indexer.protocol.payloads import write_operation
 from indexer.wallet.coins import (
     DUST,
-    FINAL_SEQUENCE,
     RELAY_DUST,
     CannotPay,
     Coin,
-    FeeTooHigh,
     Form,
-    ScriptSigSize,
-    Terms,
+    SpendingSize,
     Unsigned,
+    spending_size,
     terms_of,
-    transaction_size,
-    usual_script_sig_size,
 )
-
-__all__ = [
-    "DUST",
-    "FINAL_SEQUENCE",
-    "RELAY_DUST",
-    "CannotPay",
-    "Coin",
-    "FeeTooHigh",
-    "Unsigned",
-    "compose",
-    "raise_fee",
-    "take_back",
-    "transaction_size",
-    "usual_script_sig_size",
-    "write_outputs",
-]
 
 
 def write_outputs(
@@ -110,7 +90,7 @@ def compose(
     first: Coin | None = None,
     replaces: Unsigned | None = None,
     owed: int = 0,
-    script_sig_size: ScriptSigSize = usual_script_sig_size,
+    size_of: SpendingSize = spending_size,
     max_fee: int | None = None,
 ) -> Unsigned:
     """A transaction for ``operation``, paid with as few of ``coins`` as will do.
@@ -137,7 +117,7 @@ def compose(
     others = [coin for coin in coins if coin.script != sender]
     if fixed and fixed[0].script != sender:
         raise ValueError("the first coin is not the sender's")
-    terms = terms_of(fee_rate, replaces, script_sig_size, max_fee, owed)
+    terms = terms_of(fee_rate, replaces, size_of, max_fee, owed)
     form = _form(operation, network, change_script)
     if not fixed and not ours:
         lacking = terms.choose((), [Coin(bytes(32), 0, 0, sender)], form)
@@ -185,36 +165,13 @@ def _smallest(coins: Sequence[Coin]) -> Coin:
     return min(fit, key=lambda coin: (coin.value, coin.txid, coin.index))
 
 
-def raise_fee(
-    previous: Unsigned,
-    coins: Sequence[Coin],
-    change_script: bytes,
-    *,
-    fee_rate: float,
-    script_sig_size: ScriptSigSize = usual_script_sig_size,
-    max_fee: int | None = None,
-) -> Unsigned:
-    """``previous`` with a higher fee: the same coins and outputs, but for the change.
-
-    The change pays, and where it is too little, more of ``coins`` (confirmed ones). Raises
-    ``CannotPay`` and ``FeeTooHigh``.
-    """
-    if previous.change is None:
-        form = Form((*previous.outputs, TxOut(0, change_script)), len(previous.outputs))
-    else:
-        outputs = list(previous.outputs)
-        outputs[previous.change] = outputs[previous.change]._replace(value=0)
-        form = Form(tuple(outputs), previous.change)
-    return _replaced(previous, coins, form, terms_of(fee_rate, previous, script_sig_size, max_fee))
-
-
 def take_back(
     previous: Unsigned,
     change_script: bytes,
     coins: Sequence[Coin] = (),
     *,
     fee_rate: float,
-    script_sig_size: ScriptSigSize = usual_script_sig_size,
+    size_of: SpendingSize = spending_size,
     max_fee: int | None = None,
     owed: int = 0,
 ) -> Unsigned:
@@ -222,12 +179,7 @@ def take_back(
     is mined, ``previous`` never can be. ``owed``: as in ``compose``. Raises ``CannotPay`` and
     ``FeeTooHigh``."""
     form = Form((TxOut(0, change_script),), 0)
-    terms = terms_of(fee_rate, previous, script_sig_size, max_fee, owed)
-    return _replaced(previous, coins, form, terms)
-
-
-def _replaced(previous: Unsigned, coins: Sequence[Coin], form: Form, terms: Terms) -> Unsigned:
-    found = terms.choose(previous.coins, coins, form)
+    found = terms_of(fee_rate, previous, size_of, max_fee, owed).choose(previous.coins, coins, form)
     if isinstance(found, int):
         raise CannotPay(
             f"to replace the transaction by one with a higher fee, {found} satoshis more "

@@ -38,9 +38,9 @@ from indexer.registrar.planning.steps import (
 from indexer.registrar.planning.wishes import Wish
 from indexer.wallet.coins import (
     Coin,
-    ScriptSigSize,
+    SpendingSize,
     Unsigned,
-    usual_script_sig_size,
+    spending_size,
 )
 
 USUAL_DATACARRIER = 83
@@ -99,7 +99,7 @@ def make_plan(
     spare: int = 0,
     rivals: Sequence[Operation] = (),
     max_fee: int | None = None,
-    script_sig_size: ScriptSigSize = usual_script_sig_size,
+    size_of: SpendingSize = spending_size,
     max_datacarrier: int | None = None,
     notes: Sequence[str] = (),
 ) -> Plan:
@@ -124,7 +124,7 @@ def make_plan(
         _check_price(wish, _payment(wish, view), view, tip)
     operations = [operation_for(kind, wish, parties, view) for kind in kinds]
     _check_carried(operations, parties, view, max_datacarrier)
-    purse = Purse(parties, view, fee_rate, max_fee, script_sig_size)
+    purse = Purse(parties, view, fee_rate, max_fee, size_of)
     paid = purse.pay(operations, coins, spare)
     made = paid.transactions
     steps = _funding(paid, parties, view)

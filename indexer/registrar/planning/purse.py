@@ -20,7 +20,7 @@ from indexer.wallet.coins import (
     CannotPay,
     Coin,
     FeeTooHigh,
-    ScriptSigSize,
+    SpendingSize,
     Unsigned,
 )
 
@@ -51,13 +51,13 @@ class Purse:
         view: BlockView,
         fee_rate: float,
         max_fee: int | None,
-        script_sig_size: ScriptSigSize,
+        size_of: SpendingSize,
     ) -> None:
         self._sender = parties.sender
         self._network = view.network
         self._fee_rate = fee_rate
         self._max_fee = max_fee
-        self._script_sig_size = script_sig_size
+        self._size_of = size_of
 
     def pay(self, operations: Sequence[Operation], coins: Sequence[Coin], spare: int) -> Paid:
         """A transaction for each operation, and what is moved to the sender first.
@@ -110,7 +110,7 @@ class Purse:
                 self._sender,
                 fee_rate=self._fee_rate,
                 first=first,
-                script_sig_size=self._script_sig_size,
+                size_of=self._size_of,
                 max_fee=self._max_fee,
             )
             made.append(unsigned)

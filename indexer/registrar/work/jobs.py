@@ -14,9 +14,9 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from indexer.networks import Network
-from indexer.registrar.planning.compose import Coin, Unsigned
 from indexer.registrar.planning.steps import Parties, StepKind
 from indexer.registrar.planning.wishes import MAX_MONEY, BadWish, Wish, read_wish, wish_json
+from indexer.wallet.coins import Coin, Unsigned
 
 VERSION = 1
 MAX_EVENTS = 200

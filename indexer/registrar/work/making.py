@@ -36,7 +36,6 @@ from indexer.wallet.coins import (
     Unsigned,
     transaction_size,
 )
-from indexer.wallet.payment import any_script_sig_size
 from indexer.wallet.signers import NeedsSignature, Signer
 
 Outpoint = tuple[bytes, int]
@@ -113,7 +112,7 @@ def lacking(job: Job, index: int, fee_rate: float, means: Means) -> int:
     if kinds[0] is StepKind.PREORDER:
         kinds += [step.kind for step in job.steps[index:] if step.kind is StepKind.REGISTER]
     operations = [operation_for(kind, job.wish, job.parties, means.view) for kind in kinds]
-    size = means.signer.script_sig_size
+    size = means.signer.spending_size
     purse = Purse(job.parties, means.view, fee_rate, None, size)
     try:
         return purse.pay(operations, means.coins(job, index), MAX_MONEY).moved
@@ -165,7 +164,7 @@ def make_cancelling(
         previous,
         job.parties.sender,
         fee_rate=fee_rate,
-        script_sig_size=means.signer.script_sig_size,
+        size_of=means.signer.spending_size,
         owed=owed or 0,
     )
     return _signed(unsigned, means, cancels=True)
@@ -194,7 +193,7 @@ def _operation(
         first=first,
         replaces=None if previous is None else previous.unsigned,
         owed=owed,
-        script_sig_size=means.signer.script_sig_size,
+        size_of=means.signer.spending_size,
     )
     _check_fee(unsigned, job)
     return _signed(
@@ -266,7 +265,7 @@ def _size(unsigned: Unsigned, raw: bytes | None) -> int:
     """Virtual bytes: as they are once it is signed, and the most that they can be until then."""
     if raw is not None:
         return virtual_size(raw)
-    return transaction_size(unsigned.coins, unsigned.outputs, any_script_sig_size)
+    return transaction_size(unsigned.coins, unsigned.outputs)
 
 
 def _check_fee(unsigned: Unsigned, job: Job, raw: bytes | None = None) -> None:

@@ -122,7 +122,7 @@ class Orders:
             has_data=has_data,
             spare=purse.spare(parties.sender),
             rivals=rivals.operations,
-            script_sig_size=purse.script_sig_size,
+            size_of=purse.spending_size,
             max_datacarrier=fee.max_datacarrier,
             notes=notes,
         )

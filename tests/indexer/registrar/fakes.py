@@ -112,8 +112,8 @@ class RingSigner:
         free = [coin for coin in found if waiting.spender((coin.txid, coin.index)) is None]
         return sorted(free, key=lambda coin: -coin.value)
 
-    def script_sig_size(self, script: bytes) -> int:
-        return self.ring.script_sig_size(script)
+    def spending_size(self, script: bytes) -> float:
+        return self.ring.spending_size(script)
 
     def sign(self, unsigned: Unsigned) -> bytes:
         self.point()

@@ -15,7 +15,7 @@ from indexer.node.node import BitcoinNode
 from indexer.registrar.work.journal import Journal
 from indexer.registrar.work.runner import Runner
 from indexer.table.table import NameTable
-from indexer.wallet.key_file import KeyFile
+from indexer.wallet.key_signers import KeyFile
 from indexer.wallet.keys import KeyRing
 from indexer.wallet.node_coins import NodeCoins
 from tests.indexer.registrar.fakes import person_key

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.bitcoin.spending import read_pushes
+from indexer.bitcoin.spending import multisig_script, read_pushes
 from indexer.bitcoin.transactions import (
     TxIn,
     TxOut,
@@ -29,7 +29,7 @@ from indexer.node.node import BitcoinNode, NodeRefused, NodeRpcError, NodeUnavai
 from indexer.sandbox.blocks import BlockRejected, coinbase, mine, subsidy
 from indexer.sandbox.chain import SandboxChain
 from indexer.sandbox.node import Limits, Rejected, SandboxNode, StoreError
-from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.keys import Key, KeyRing, script_of_redeem_script
 from tests.indexer.node.fakes import Purse
 from tests.rings import sampled, times
 

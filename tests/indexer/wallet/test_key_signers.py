@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from embit.psbt import PSBT
 
+from indexer.bitcoin.spending import multisig_script
 from indexer.bitcoin.transactions import TxOut, p2pkh_script, parse_transaction, script_address
 from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode
@@ -16,13 +17,11 @@ from indexer.protocol.operations import Announce
 from indexer.registrar.planning.compose import compose
 from indexer.sandbox.node import SandboxNode
 from indexer.wallet.coins import Coin, Unsigned
-from indexer.wallet.key_file import KeyFile
-from indexer.wallet.key_storage import load_keys, make_keys, write_keys
-from indexer.wallet.key_text import write_key_text
-from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.key_signers import KeyFile, Offline
+from indexer.wallet.key_storage import load_keys, make_keys, write_key_text, write_keys
+from indexer.wallet.keys import Key, KeyRing, script_of_redeem_script
 from indexer.wallet.node_coins import NodeCoins, previous_transactions, satoshis
 from indexer.wallet.node_wallet import NodeWallet
-from indexer.wallet.offline import Offline
 from indexer.wallet.psbt import combine, sign_psbt, signed_transaction
 from indexer.wallet.signers import (
     InsufficientFunds,

@@ -10,20 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.bitcoin.spending import multisig_script
 from indexer.networks import MAINNET, REGTEST
 from indexer.wallet import key_storage
 from indexer.wallet.key_storage import (
+    BadKeyText,
     KeyFileError,
     PassphraseWanted,
     WrongPassphrase,
     is_encrypted,
     load_keys,
     make_keys,
+    read_key_text,
     read_passphrase,
+    write_key_text,
     write_keys,
 )
-from indexer.wallet.key_text import BadKeyText, read_key_text, write_key_text
-from indexer.wallet.keys import Key, multisig_script, script_of_redeem_script
+from indexer.wallet.keys import Key, script_of_redeem_script
 
 KEYS = [Key(bytes((n,)) * 32) for n in range(1, 4)]
 REDEEM = multisig_script(2, [key.public_key for key in KEYS])

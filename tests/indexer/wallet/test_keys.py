@@ -6,7 +6,13 @@ from embit.networks import NETWORKS as EMBIT_NETWORKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.bitcoin.spending import HALF_ORDER, ScriptFailed, read_pushes, verify_input
+from indexer.bitcoin.spending import (
+    HALF_ORDER,
+    ScriptFailed,
+    multisig_script,
+    read_pushes,
+    verify_input,
+)
 from indexer.bitcoin.transactions import TxIn, TxOut, parse_transaction
 from indexer.networks import MAINNET, REGTEST
 from indexer.wallet.keys import (
@@ -14,7 +20,6 @@ from indexer.wallet.keys import (
     CannotSign,
     Key,
     KeyRing,
-    multisig_script,
     script_of_redeem_script,
 )
 from tests.rings import sampled
@@ -82,7 +87,7 @@ def test_every_signed_input_holds_and_is_low_s(inputs, outputs, payload) -> None
         s = signature[6 + signature[3] : -1]
         assert int.from_bytes(s, "big") <= HALF_ORDER
         assert signature[-1] == 1
-        assert len(transaction.inputs[index].script_sig) <= ring.script_sig_size(script)
+        assert len(transaction.inputs[index].script_sig) <= ring.spending_size(script)
     assert ring.sign(2, spending(inputs), pays, 7, spent) == raw
 
 
@@ -108,7 +113,7 @@ def test_enough_of_the_keys_spend_a_multisig_output(required, present) -> None:
     transaction = parse_transaction(raw)
     verify_input(transaction, 0, script)
     verify_input(transaction, 1, script)
-    assert len(transaction.inputs[0].script_sig) <= ring.script_sig_size(script)
+    assert len(transaction.inputs[0].script_sig) <= ring.spending_size(script)
 
 
 def test_what_is_not_ours_is_not_signed_and_the_input_is_named() -> None:
@@ -117,14 +122,14 @@ def test_what_is_not_ours_is_not_signed_and_the_input_is_named() -> None:
     pays = [TxOut(5, b"\x51")]
     cases = [
         (KEYS[3].script, "input 1 spends an output of a key"),
-        (script_of_redeem_script(redeem_script), "input 1 needs 2 signatures; 1"),
-        (script_of_redeem_script(b"\x51"), "whose script is not here"),
-        (b"\x00\x14" + bytes(20), "neither p2pkh nor p2sh"),
+        (script_of_redeem_script(redeem_script), "input 1 has 1 of 2 signatures"),
+        (script_of_redeem_script(b"\x51"), "no m-of-n multisig whose script is here"),
+        (b"\x00\x14" + bytes(20), "of no key and of no m-of-n"),
     ]
     for script, reason in cases:
         with pytest.raises(CannotSign, match=reason):
             ring.sign(1, spending(2), pays, 0, [KEYS[0].script, script])
-    with pytest.raises(ValueError, match="one spent script"):
+    with pytest.raises(ValueError, match="shorter"):
         ring.sign(1, spending(2), pays, 0, [KEYS[0].script])
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from embit import ec
 from embit.psbt import PSBT
-from embit.script import Script, Witness
+from embit.script import Script, Witness, p2tr, p2wpkh, p2wsh
 from embit.transaction import Transaction as EmbitTransaction
 
+from indexer.bitcoin.scripts import payment_address
+from indexer.bitcoin.spending import multisig_script, push
 from indexer.bitcoin.transactions import (
     TxIn,
     TxOut,
@@ -21,13 +23,14 @@ from indexer.bitcoin.transactions import (
     parse_transaction,
     serialize_transaction,
 )
+from indexer.bitcoin.witness import virtual_size
 from indexer.networks import MAINNET, REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce
 from indexer.registrar.planning.compose import compose
 from indexer.sandbox.node import SandboxNode
-from indexer.wallet.coins import Coin, Unsigned
-from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.coins import Coin, Unsigned, spending_size, transaction_size
+from indexer.wallet.keys import Key, KeyRing, script_of_redeem_script
 from indexer.wallet.node_wallet import NodeWallet
 from indexer.wallet.psbt import sign_psbt, signed_transaction
 from indexer.wallet.signers import (
@@ -280,107 +283,181 @@ def test_a_multisig_owner_signs_with_the_wallet_and_with_another_key(node, walle
     assert parse_transaction(signed_transaction(whole, unsigned)).outputs == unsigned.outputs
 
 
-# A modern wallet: its coins are segwit
+# A modern wallet: its coins are of any kind
+
+
+MODERN = ec.PrivateKey(b"\x03" * 32)
+_PUBLIC = MODERN.get_public_key()
+_WITNESS = multisig_script(1, [_PUBLIC.sec()] * 3)
+_NESTED = bytes(p2wpkh(_PUBLIC).data)
+KINDS: dict[str, tuple[bytes, dict[str, str]]] = {
+    "p2pkh": (Key(b"\x03" * 32).script, {}),
+    "p2wpkh": (_NESTED, {}),
+    "p2tr": (bytes(p2tr(_PUBLIC).data), {"desc": "tr(03aa)#x"}),
+    "p2sh-p2wpkh": (script_of_redeem_script(_NESTED), {"redeemScript": _NESTED.hex()}),
+    "p2wsh": (bytes(p2wsh(Script(_WITNESS)).data), {"witnessScript": _WITNESS.hex()}),
+}
+"""Scripts of one key, and what ``listunspent`` shows with them."""
 
 
 class ModernWallet(FakeNode):
-    """Answers for a wallet with one coin of a p2wpkh script, as Bitcoin Core would."""
+    """Answers for a wallet with coins of these kinds, as Bitcoin Core would."""
 
-    def __init__(self) -> None:
+    def __init__(self, *kinds: str, value: int = 10**8) -> None:
         super().__init__()
-        self.key = ec.PrivateKey(b"\x03" * 32)
-        public_key = self.key.get_public_key()
-        self.script = bytes(Script(b"\x00\x14" + _hash160(public_key.sec())).data)
+        scripts = [KINDS[kind][0] for kind in kinds]
         spent = [TxIn(b"\x08" * 32, 1, b"", 0)]
-        self.before = serialize_transaction(2, spent, [TxOut(10**8, self.script)], 0)
-        self.coin = TxIn(parse_transaction(self.before).txid, 0, b"", 0xFFFFFFFD)
-        self.fee = 800
-        self.outputs: list[TxOut] = []
-        self.change = self.script
-        self.sequence = 0xFFFFFFFD
+        paid = [TxOut(value, script) for script in scripts]
+        before = serialize_transaction(2, spent, paid, 0)
+        txid = parse_transaction(before).txid
+        self.coins = [Coin(txid, n, value, script) for n, script in enumerate(scripts)]
+        self.hides = False
+        """Whether it does not tell the scripts behind its coins."""
+        self.signs = True
         self.spoil = False
         self.answers |= {
-            "listunspent": [
+            "listunspent": lambda *_: [
                 {
-                    "txid": hash_hex(self.coin[0]),
-                    "vout": 0,
-                    "scriptPubKey": self.script.hex(),
-                    "amount": 1.0,
-                    "spendable": True,
+                    "txid": hash_hex(txid),
+                    "vout": n,
+                    "scriptPubKey": scripts[n].hex(),
+                    "amount": value / 1e8,
+                    "spendable": self.signs,
                     "solvable": True,
+                    **({} if self.hides else KINDS[kind][1]),
                 }
+                for n, kind in enumerate(kinds)
             ],
-            "walletcreatefundedpsbt": self._make,
-            "walletprocesspsbt": self._sign,
-            "finalizepsbt": self._finish,
-            "getrawtransaction": self.before.hex(),
+            "getrawchangeaddress": payment_address(_NESTED, REGTEST),
+            "signrawtransactionwithwallet": self._sign,
+            "walletprocesspsbt": lambda psbt, *_: {"psbt": psbt, "complete": False},
+            "getwalletinfo": lambda: {"private_keys_enabled": self.signs},
+            "getrawtransaction": before.hex(),
         }
 
-    def _make(self, inputs: Any, outputs: Any, locktime: int, options: Any) -> Any:
-        self.asked = (inputs, outputs, options)
-        back = 10**8 - sum(output.value for output in self.outputs) - self.fee
-        paid = [*self.outputs, TxOut(back, self.change)]
-        raw = serialize_transaction(2, [self.coin._replace(sequence=self.sequence)], paid, 0)
-        form = PSBT(EmbitTransaction.read_from(BytesIO(raw)))
-        form.inputs[0].non_witness_utxo = EmbitTransaction.read_from(BytesIO(self.before))
-        form.inputs[0].witness_utxo = form.inputs[0].non_witness_utxo.vout[0]
-        return {"psbt": form.to_base64(), "fee": self.fee / 1e8, "changepos": 1}
-
-    def _sign(self, psbt: str, *_: object) -> Any:
-        form = PSBT.from_string(psbt)
-        form.sign_with(self.key)
-        return {"psbt": form.to_base64(), "complete": True}
-
-    def _finish(self, psbt: str) -> Any:
-        form = PSBT.from_string(psbt)
-        transaction = form.tx
-        ((key, signature),) = form.inputs[0].partial_sigs.items()
-        if self.spoil:
-            signature = signature[:20] + bytes((signature[20] ^ 1,)) + signature[21:]
-        transaction.vin[0].witness = Witness([signature, key.sec()])
-        return {"hex": transaction.serialize().hex(), "complete": True}
-
-
-def _hash160(public_key: bytes) -> bytes:
-    return Key(b"\x03" * 32).script[3:23] if public_key else b""
-
-
-@pytest.fixture
-def modern() -> Iterator[tuple[ModernWallet, NodeWallet]]:
-    with ModernWallet() as fake:
-        yield fake, NodeWallet(BitcoinNode(fake.url, user="user", password="pass"), REGTEST)
-
-
-def test_segwit_coins_are_moved_to_a_legacy_script(modern) -> None:
-    fake, wallet = modern
-    fake.outputs = [TxOut(10**6, STRANGER)]
-    payment = wallet.pay(fake.outputs, 3.3333, spending=[Coin(fake.coin[0], 0, 10**8, fake.script)])
-    inputs, outputs, options = fake.asked
-    assert inputs == [{"txid": hash_hex(fake.coin[0]), "vout": 0}]
-    assert list(outputs[0].values()) == ["0.01000000"]
-    assert (options["fee_rate"], options["changePosition"]) == (3.334, 1)
-    assert options["add_inputs"] is False
-    assert payment.raw[4:6] == b"\x00\x01"
-    assert payment.txid == parse_transaction(payment.raw).txid
-    assert payment.unsigned.coins == (Coin(fake.coin[0], 0, 10**8, fake.script),)
-    assert payment.unsigned.fee == 800
+    def _sign(self, raw: str) -> Any:
+        if not self.signs:
+            return {"hex": raw, "complete": False, "errors": []}
+        form = EmbitTransaction.read_from(BytesIO(bytes.fromhex(raw)))
+        places = [spent.vout for spent in form.vin]
+        scripts = [Script(self.coins[place].script) for place in places]
+        values = [self.coins[place].value for place in places]
+        for index, script in enumerate(scripts):
+            kind = next(kind for kind, (one, _) in KINDS.items() if one == script.data)
+            spending = form.vin[index]
+            if kind == "p2tr":
+                digest = form.sighash_taproot(index, scripts, values)
+                signature = MODERN.taproot_tweak(b"").schnorr_sign(digest).serialize()
+                spending.witness = Witness([signature])
+                continue
+            code = Key(b"\x03" * 32).script if kind != "p2wsh" else _WITNESS
+            if kind == "p2pkh":
+                digest = form.sighash_legacy(index, Script(code))
+            else:
+                digest = form.sighash_segwit(index, Script(code), values[index])
+            signature = MODERN.sign(digest).serialize() + b"\x01"
+            if self.spoil:
+                signature = signature[:20] + bytes((signature[20] ^ 1,)) + signature[21:]
+            if kind == "p2pkh":
+                spending.script_sig = Script(push(signature) + push(_PUBLIC.sec()))
+            elif kind == "p2wsh":
+                spending.witness = Witness([b"", signature, _WITNESS])
+            else:
+                spending.witness = Witness([signature, _PUBLIC.sec()])
+            if kind == "p2sh-p2wpkh":
+                spending.script_sig = Script(push(_NESTED))
+        return {"hex": form.serialize().hex(), "complete": True}
 
 
-def test_a_wallet_without_private_keys_hands_the_payment_on(modern) -> None:
-    fake, wallet = modern
-    fake.answers["walletprocesspsbt"] = lambda psbt, *_: {"psbt": psbt, "complete": False}
-    fake.answers["finalizepsbt"] = lambda psbt: {"psbt": psbt, "complete": False}
-    fake.outputs = [TxOut(10**6, STRANGER)]
-    with pytest.raises(NeedsSignature) as needs:
-        wallet.pay(fake.outputs, 3)
-    form = PSBT.from_string(needs.value.psbt)
-    assert form.sign_with(fake.key) == 1
-    raw = signed_transaction(form.to_base64(), needs.value.unsigned)
-    assert parse_transaction(raw).outputs[0] == TxOut(10**6, STRANGER)
-    assert raw[4:6] == b"\x00\x01"
-    fake.outputs = [TxOut(10**6, p2pkh_script(b"\x0c" * 20))]
-    with pytest.raises(NotSigned, match="pays something else"):
-        wallet.pay([TxOut(10**6, STRANGER)], 3)
+def asking(fake: FakeNode, **how: Any) -> NodeWallet:
+    return NodeWallet(BitcoinNode(fake.url, user="user", password="pass"), REGTEST, **how)
+
+
+MIXES = (*((kind,) for kind in KINDS), ("p2tr",) * 12, tuple(KINDS), tuple(KINDS) * 5)
+
+
+@pytest.mark.parametrize("kinds", MIXES, ids=lambda kinds: f"{len(kinds)} {kinds[0]}")
+def test_a_payment_of_coins_of_any_kind_pays_the_rate_that_was_asked_and_little_more(kinds) -> None:
+    with ModernWallet(*kinds) as fake:
+        wallet = asking(fake)
+        everything = len(kinds) * 10**8 - 1_000_000
+        payment = wallet.pay([TxOut(everything, STRANGER)], 10)
+    assert set(payment.unsigned.coins) == set(fake.coins)
+    assert payment.unsigned.outputs[0] == TxOut(everything, STRANGER)
+    assert payment.unsigned.outputs[1].script == _NESTED
+    size = virtual_size(payment.raw)
+    # Signatures are a byte or two shorter than they may be; of a legacy one that counts whole.
+    assert 10 * size <= payment.unsigned.fee <= 10 * (size + 1 + 3 * len(kinds))
+    reckoned = transaction_size(
+        payment.unsigned.coins, payment.unsigned.outputs, wallet.spending_size
+    )
+    assert size <= reckoned <= size + 1 + 3 * len(kinds)
+
+
+def test_the_size_of_an_input_by_its_script_is_the_known_one() -> None:
+    known = {"p2pkh": 148, "p2wpkh": 68, "p2tr": 57.5, "p2sh-p2wpkh": 91, "p2wsh": 104.5}
+    for kind, virtual_bytes in known.items():
+        script, shown = KINDS[kind]
+        two_of_three = multisig_script(2, [_PUBLIC.sec()] * 3)
+        behind = (bytes.fromhex(shown.get("redeemScript", "")), two_of_three)
+        size = 41 + spending_size(script, *behind)
+        assert virtual_bytes - 0.25 <= size <= virtual_bytes + 1.25, kind
+    for required, total in ((1, 1), (2, 2), (3, 5), (15, 15)):
+        redeem = multisig_script(required, [_PUBLIC.sec()] * total)
+        shown_too = sum(map(len, (push(b"x" * 72),) * required)) + len(push(redeem)) + 1
+        assert spending_size(script_of_redeem_script(redeem), redeem) >= shown_too
+
+
+def test_an_input_that_is_larger_than_was_reckoned_is_paid_for(monkeypatch) -> None:
+    large = multisig_script(1, [_PUBLIC.sec()] * 15)
+    monkeypatch.setitem(KINDS, "p2wsh", (bytes(p2wsh(Script(large)).data), {}))
+    monkeypatch.setattr(f"{__name__}._WITNESS", large)
+    with ModernWallet("p2wsh") as fake:
+        payment = asking(fake).pay([TxOut(10**6, STRANGER)], 10)
+    size = virtual_size(payment.raw)
+    assert 10 * size <= payment.unsigned.fee <= 11 * size
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wallet_without_private_keys_hands_the_payment_on(kind) -> None:
+    with ModernWallet(kind) as fake:
+        fake.signs = False
+        with pytest.raises(NeedsSignature) as needs:
+            asking(fake).pay([TxOut(10**6, STRANGER)], 3)
+        form = PSBT.from_string(needs.value.psbt)
+        assert bytes(form.tx.vout[0].script_pubkey.data) == STRANGER
+        if kind != "p2wpkh":
+            return
+        assert form.sign_with(MODERN) == 1
+        raw = signed_transaction(form.to_base64(), needs.value.unsigned)
+        assert parse_transaction(raw).outputs[0] == TxOut(10**6, STRANGER)
+        assert raw[4:6] == b"\x00\x01"
+
+
+def test_only_legacy_coins_send_operations() -> None:
+    with ModernWallet(*KINDS) as fake:
+        wallet = asking(fake)
+        assert [coin.index for coin in wallet.legacy_coins()] == [0]
+        assert wallet.held() == (KINDS["p2pkh"][0],)
+
+
+def test_a_wallet_that_signs_wrongly_or_shows_other_amounts_is_caught() -> None:
+    with ModernWallet("p2wpkh") as fake:
+        fake.spoil = True
+        with pytest.raises(NotSigned, match=r"does not hold.*nothing was paid"):
+            asking(fake).pay([TxOut(10**6, STRANGER)], 3)
+        fake.spoil = False
+        shown = fake.answers["listunspent"]
+        fake.answers["listunspent"] = lambda *_: [{**shown()[0], "amount": 0.5}]
+        with pytest.raises(NotSigned, match="does not hold what it shows"):
+            asking(fake).pay([TxOut(10**6, STRANGER)], 3)
+        fake.answers["listunspent"] = shown
+        fake.answers["getrawtransaction"] = "00"
+        with pytest.raises(NotSigned, match="cannot see what the wallet spends"):
+            asking(fake).pay([TxOut(10**6, STRANGER)], 3)
+        fake.answers["getrawchangeaddress"] = payment_address(_NESTED, MAINNET)
+        with pytest.raises(WrongNetwork, match="for change"):
+            asking(fake).pay([TxOut(10**6, STRANGER)], 3)
 
 
 def test_a_locked_wallet_that_ran_out_of_addresses_says_so() -> None:
@@ -392,8 +469,7 @@ def test_a_locked_wallet_that_ran_out_of_addresses_says_so() -> None:
             wallet.fresh_script("x")
 
 
-def test_the_coins_of_other_kinds_are_not_shown_to_operations(modern) -> None:
-    fake, wallet = modern
+def test_the_coins_of_other_kinds_are_not_shown_to_operations() -> None:
     script = script_of_redeem_script(multisig_script(1, [Key(b"\x03" * 32).public_key]))
     shown = {
         "txid": "11" * 32,
@@ -404,45 +480,16 @@ def test_the_coins_of_other_kinds_are_not_shown_to_operations(modern) -> None:
         "solvable": True,
         "desc": "sh(multi(1,03aa))#x",
     }
-    fake.answers["listunspent"] = [
-        shown,
-        {**shown, "vout": 2, "desc": "sh(wpkh(03aa))#x"},
-        {**shown, "vout": 3, "redeemScript": "0014" + "00" * 20},
-        {**shown, "vout": 4, "spendable": False},
-        {**shown, "vout": 5, "scriptPubKey": "00"},
-        {**shown, "vout": 6, "solvable": False},
-    ]
-    assert [coin.index for coin in wallet.coins(script)] == [1]
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        ({"outputs": [TxOut(10**6, p2pkh_script(b"\x0c" * 20))]}, "pays something else"),
-        ({"outputs": [TxOut(10**6 + 1, STRANGER)]}, "pays something else"),
-        ({"outputs": [TxOut(10**6, STRANGER), TxOut(7, STRANGER)]}, "pays something else"),
-        ({"fee": 10**6}, "its fee is 1000000"),
-        ({"sequence": 0xFFFFFFFF}, "could not be raised"),
-        ({"spoil": True}, "does not hold"),
-    ],
-)
-def test_a_wallet_that_pays_otherwise_is_caught(modern, spoil, words) -> None:
-    fake, wallet = modern
-    fake.outputs = [TxOut(10**6, STRANGER)]
-    for name, value in spoil.items():
-        setattr(fake, name, value)
-    with pytest.raises(NotSigned, match=f"{words}.*Nothing was paid"):
-        wallet.pay([TxOut(10**6, STRANGER)], 3)
-
-
-def test_a_wallet_that_spends_other_coins_than_those_named_is_caught(modern) -> None:
-    fake, wallet = modern
-    fake.outputs = [TxOut(10**6, STRANGER)]
-    with pytest.raises(NotSigned, match="spends other coins"):
-        wallet.pay(fake.outputs, 3, spending=[Coin(b"\x01" * 32, 0, 10**8, STRANGER)])
-    fake.answers["getrawtransaction"] = "00"
-    with pytest.raises(NotSigned, match="cannot see what the wallet spends"):
-        wallet.pay(fake.outputs, 3)
+    with FakeNode() as fake:
+        fake.answers["listunspent"] = [
+            shown,
+            {**shown, "vout": 2, "desc": "sh(wpkh(03aa))#x"},
+            {**shown, "vout": 3, "redeemScript": "0014" + "00" * 20},
+            {**shown, "vout": 4, "spendable": False},
+            {**shown, "vout": 5, "scriptPubKey": "00"},
+            {**shown, "vout": 6, "solvable": False},
+        ]
+        assert [coin.index for coin in asking(fake).coins(script)] == [1]
 
 
 # A wallet that lies
@@ -475,8 +522,8 @@ def test_a_wallet_that_signs_something_else_is_caught(node) -> None:
 def test_no_answer_of_a_node_makes_it_fail_otherwise(nonsense) -> None:
     coin = Coin(b"\x01" * 32, 0, 10**6, STRANGER)
     with FakeNode() as fake:
-        methods = "signrawtransactionwithwallet walletprocesspsbt finalizepsbt getnewaddress"
-        for method in f"{methods} walletcreatefundedpsbt getaddressinfo listunspent".split():
+        methods = "signrawtransactionwithwallet walletprocesspsbt getnewaddress"
+        for method in f"{methods} getrawchangeaddress getaddressinfo listunspent".split():
             fake.answers[method] = nonsense
         wallet = NodeWallet(BitcoinNode(fake.url, user="user", password="pass"), REGTEST)
         asks = [
@@ -516,32 +563,12 @@ def test_a_payment_leaves_alone_what_it_is_told_to(node, wallet) -> None:
     assert coin not in payment.unsigned.coins
 
 
-def test_an_input_that_is_larger_than_reckoned_is_paid_for_with_another_coin(modern) -> None:
-    fake, wallet = modern
-    second = {**fake.answers["listunspent"][0], "txid": "11" * 32, "amount": 0.5}
-    fake.answers["listunspent"].append(second)
-    made = []
-
-    def make(inputs: Any, *rest: Any) -> Any:
-        made.append(inputs)
-        if len(inputs) == 1:
-            words = "The preselected coins total amount does not cover the transaction target."
-            return ErrorReply(-4, words)
-        return fake._make(inputs, *rest)
-
-    fake.answers["walletcreatefundedpsbt"] = make
-    fake.outputs = [TxOut(10**6, STRANGER)]
-    with pytest.raises(NotSigned, match="spends other coins"):  # this one spends the first alone
-        wallet.pay(fake.outputs, 3)
-    assert [len(inputs) for inputs in made] == [1, 2]
-
-
 def test_of_many_coins_only_those_that_are_locked_are_asked_to_be_unlocked(node, wallet) -> None:
     coin = funded(node, wallet)
     wallet.keep([coin])
     asked = []
-    ask = wallet._ask
-    wallet._ask = lambda method, *params: (asked.append(method), ask(method, *params))[1]
+    ask = wallet.door.ask
+    wallet.door.ask = lambda method, *params: (asked.append(method), ask(method, *params))[1]
     wallet.let_go([Coin(bytes((n,)) * 32, 0, 1, STRANGER) for n in range(200)] + [coin])
     assert asked == ["listlockunspent", "lockunspent"]
     assert wallet.coins(coin.script) == [coin]

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.bitcoin.spending import multisig_script
 from indexer.bitcoin.transactions import TxOut, p2pkh_script
 from indexer.wallet.coins import RELAY_DUST, Coin
-from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.keys import Key, KeyRing, script_of_redeem_script
 from indexer.wallet.payment import compose_payment
 from indexer.wallet.psbt import raw_unsigned
 from indexer.wallet.signers import InsufficientFunds
@@ -74,7 +75,7 @@ def test_a_multisig_input_pays_for_all_of_its_signatures() -> None:
         [coin],
         script,
         fee_rate=10,
-        script_sig_size=ring.script_sig_size,
+        size_of=ring.spending_size,
     )
     raw = ring.sign(1, payment.inputs, payment.outputs, 0, [script])
     assert len(raw) * 10 <= payment.fee <= len(raw) * 10 + 200

@@ -10,7 +10,7 @@ from embit.psbt import PSBT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.bitcoin.spending import signature_hash
+from indexer.bitcoin.spending import multisig_script, signature_hash
 from indexer.bitcoin.transactions import (
     TxIn,
     TxOut,
@@ -18,8 +18,8 @@ from indexer.bitcoin.transactions import (
     parse_transaction,
     serialize_transaction,
 )
-from indexer.registrar.planning.compose import Coin, Unsigned
-from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.coins import Coin, Unsigned
+from indexer.wallet.keys import Key, KeyRing, script_of_redeem_script
 from indexer.wallet.psbt import (
     BadPsbt,
     NotYetSigned,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.bitcoin.spending import multisig_script
 from indexer.bitcoin.transactions import TxOut, p2pkh_script, parse_transaction
 from indexer.networks import REGTEST, SANDBOX
 from indexer.protocol.operations import (
@@ -26,19 +27,16 @@ from indexer.protocol.operations import (
     Update,
 )
 from indexer.protocol.payloads import read_operation
-from indexer.registrar.planning.compose import (
+from indexer.registrar.planning.compose import compose, take_back, write_outputs
+from indexer.wallet.coins import (
     RELAY_DUST,
     CannotPay,
     Coin,
     FeeTooHigh,
     Unsigned,
-    compose,
-    raise_fee,
-    take_back,
     transaction_size,
-    write_outputs,
 )
-from indexer.wallet.keys import Key, KeyRing, multisig_script, script_of_redeem_script
+from indexer.wallet.keys import Key, KeyRing, script_of_redeem_script
 from tests.rings import sampled
 
 ALICE, BOB = Key(b"\1" * 32), Key(b"\2" * 32)
@@ -131,12 +129,12 @@ def test_what_is_composed_is_read_back_and_pays_what_was_asked(operation, coins,
             coins,
             sender,
             fee_rate=rate,
-            script_sig_size=RING.script_sig_size,
+            size_of=RING.spending_size,
         )
     except CannotPay as refusal:
         more = [*coins, coin(max(1, refusal.missing), sender, 9)]
         unsigned = compose(
-            operation, REGTEST, more, sender, fee_rate=rate, script_sig_size=RING.script_sig_size
+            operation, REGTEST, more, sender, fee_rate=rate, size_of=RING.spending_size
         )
     check(unsigned)
     assert unsigned.coins[0].script == sender
@@ -145,7 +143,7 @@ def test_what_is_composed_is_read_back_and_pays_what_was_asked(operation, coins,
     read = read_operation(transaction, 1, spent, REGTEST, REGTEST.epoch(300))
     wire = replace(read, sender_pubkey=None, txid=b"", vtxindex=0)  # type: ignore[arg-type]
     assert wire == operation
-    size = transaction_size(unsigned.coins, unsigned.outputs, RING.script_sig_size)
+    size = transaction_size(unsigned.coins, unsigned.outputs, RING.spending_size)
     assert 0 <= size - signed_size(unsigned) <= 4 * len(spent)
     least = math.ceil(size * max(rate, 1))
     assert least <= unsigned.fee < least + RELAY_DUST + 34 * max(rate, 1) + 1
@@ -164,7 +162,7 @@ def test_the_fee_follows_from_the_size_of_what_signs(key_script, input_bytes) ->
         [rich],
         key_script,
         fee_rate=3,
-        script_sig_size=ring.script_sig_size,
+        size_of=ring.spending_size,
     )
     outputs = 9 + 2 + 3 + 6 + 9 + len(key_script)  # OP_RETURN, push, magic and opcode, name; change
     assert unsigned.fee == 3 * (10 + input_bytes + outputs)
@@ -304,20 +302,15 @@ def test_more_small_coins_than_fit_one_transaction_are_told() -> None:
     st.integers(0, 300_000),
     st.floats(1, 80),
     st.floats(0, 200),
-    st.booleans(),
 )
 def test_a_replacement_pays_more_as_nodes_ask_and_excludes_the_first(
-    operation, extra, rate, higher, remade
+    operation, extra, rate, higher
 ) -> None:
     operation = replace(operation, sender=ALICE.script)
     small = coin(40_100_000 + extra)
     reserve = [coin(30_000_000, salt=n) for n in range(1, 4)]
     old = compose(operation, REGTEST, [small], ALICE.script, fee_rate=rate)
-    if remade:
-        changed = replace(operation, sender=ALICE.script)
-        new = compose(changed, REGTEST, reserve, ALICE.script, fee_rate=higher, replaces=old)
-    else:
-        new = raise_fee(old, reserve, ALICE.script, fee_rate=higher)
+    new = compose(operation, REGTEST, reserve, ALICE.script, fee_rate=higher, replaces=old)
     check(new)
     size = transaction_size(new.coins, new.outputs)
     old_size = transaction_size(old.coins, old.outputs)
@@ -331,7 +324,7 @@ def test_a_replacement_pays_more_as_nodes_ask_and_excludes_the_first(
 
 def test_a_larger_replacement_pays_a_higher_rate_too() -> None:
     old = paid(PREORDER, coin(18_100), rate=40)
-    new = raise_fee(old, [coin(90_000)], ALICE.script, fee_rate=1)
+    new = paid(PREORDER, coin(90_000), rate=1, replaces=old)
     assert len(new.coins) == 2
     rates = [made.fee / transaction_size(made.coins, made.outputs) for made in (old, new)]
     assert rates[0] < rates[1] < rates[0] * 1.2
@@ -349,12 +342,14 @@ def test_a_replacement_leaves_everybody_their_part() -> None:
 
 def test_a_raised_fee_takes_more_coins_where_the_change_is_too_little() -> None:
     old = paid(PREORDER, coin(12_000), rate=5)
-    new = raise_fee(old, [coin(50_000)], ALICE.script, fee_rate=50)
+    new = paid(PREORDER, coin(50_000), rate=50, replaces=old)
     assert [c.value for c in new.coins] == [12_000, 50_000]
-    with pytest.raises(CannotPay, match="satoshis more"):
-        raise_fee(old, [], ALICE.script, fee_rate=50)
+    with pytest.raises(CannotPay, match="more are needed"):
+        paid(PREORDER, rate=50, replaces=old)
     with pytest.raises(FeeTooHigh):
-        raise_fee(old, [coin(50_000)], ALICE.script, fee_rate=50, max_fee=5_000)
+        paid(PREORDER, coin(50_000), rate=50, replaces=old, max_fee=5_000)
+    with pytest.raises(CannotPay, match="satoshis more"):
+        take_back(paid(PREORDER, coin(40_001_500), rate=1), ALICE.script, fee_rate=300_000)
 
 
 def test_what_is_not_mined_yet_can_be_taken_back() -> None:

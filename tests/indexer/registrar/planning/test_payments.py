@@ -15,9 +15,9 @@ from indexer.node.node import BitcoinNode
 from indexer.registrar.planning.payments import payment_json, payment_lines, plan_payment
 from indexer.registrar.planning.wishes import BadWish
 from indexer.sandbox.node import SandboxNode
+from indexer.wallet.key_signers import Offline
 from indexer.wallet.node_coins import NodeCoins
 from indexer.wallet.node_wallet import NodeWallet
-from indexer.wallet.offline import Offline
 from indexer.wallet.signers import InsufficientFunds
 
 STRANGER = p2pkh_script(b"\x09" * 20)

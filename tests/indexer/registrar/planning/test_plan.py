@@ -15,7 +15,7 @@ from indexer.registrar.planning.purse import Purse
 from indexer.registrar.planning.refusals import PlanRefused, Reason
 from indexer.registrar.planning.steps import Parties, StepKind, operation_for, steps_of
 from indexer.registrar.planning.wishes import Wish
-from indexer.wallet.coins import DUST, Coin, usual_script_sig_size
+from indexer.wallet.coins import DUST, Coin, spending_size
 from tests.indexer.protocol.ledger import ALICE, BOB, CAROL, PAYER, REVEALER, THIRD, Ledger, opened
 from tests.indexer.registrar.planning.world import (
     BY_ALICE,
@@ -250,7 +250,7 @@ def test_a_registration_spends_the_change_of_its_preorder() -> None:
     world = World(opened(THIRD))
     kinds = (StepKind.PREORDER, StepKind.REGISTER)
     operations = [operation_for(kind, FOO, PAYS, world.view) for kind in kinds]
-    purse = Purse(PAYS, world.view, 10, None, usual_script_sig_size)
+    purse = Purse(PAYS, world.view, 10, None, spending_size)
     coins = [coin(PAYER, value, value) for value in (700_000, 20_000)]
     preorder, registration = purse.pay(operations, coins, 0).transactions
     assert preorder.change == 1

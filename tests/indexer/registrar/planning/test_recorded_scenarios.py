@@ -17,10 +17,10 @@ from indexer.protocol.operations import Operation, TokenTransfer
 from indexer.protocol.records import NamespaceRecord
 from indexer.protocol.view import BlockView
 from indexer.registrar.planning import wishes
-from indexer.registrar.planning.compose import DUST, compose
+from indexer.registrar.planning.compose import compose
 from indexer.registrar.planning.steps import Parties, StepKind, operation_for
 from indexer.registrar.planning.wishes import Wish
-from indexer.wallet.coins import Coin, Unsigned
+from indexer.wallet.coins import DUST, Coin, Unsigned
 from indexer.wallet.keys import Key, KeyRing
 from tests.indexer.protocol.test_rules_recorded import wish_of
 

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import pytest
 
+from indexer.bitcoin.spending import multisig_script
 from indexer.bitcoin.transactions import TxOut
 from indexer.registrar.planning.refusals import CannotOrder, NoSuchJob
 from indexer.registrar.planning.wishes import RegisterName
 from indexer.registrar.work.jobs import State
 from indexer.wallet.coins import Coin
-from indexer.wallet.keys import KeyRing, multisig_script, script_of_redeem_script
-from indexer.wallet.offline import Offline
+from indexer.wallet.key_signers import Offline
+from indexer.wallet.keys import KeyRing, script_of_redeem_script
 from indexer.wallet.psbt import sign_psbt
 from tests.indexer.registrar.fakes import BIG, person_key
 from tests.indexer.registrar.work.office import (

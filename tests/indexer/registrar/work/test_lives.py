@@ -22,7 +22,7 @@ from indexer.registrar.planning.wishes import (
 from indexer.registrar.work.jobs import State
 from indexer.registrar.work.orders import Orders
 from indexer.registrar.work.payers import Purse
-from indexer.wallet.key_file import KeyFile
+from indexer.wallet.key_signers import KeyFile
 from indexer.wallet.key_storage import load_keys, make_keys
 from indexer.wallet.node_coins import NodeCoins
 from indexer.wallet.node_wallet import NodeWallet

@@ -24,7 +24,7 @@ from indexer.registrar.work.jobs import Job, State
 from indexer.registrar.work.making import counted_on
 from indexer.registrar.work.orders import Orders
 from indexer.registrar.work.payers import Purse
-from indexer.wallet.key_file import KeyFile
+from indexer.wallet.key_signers import KeyFile
 from indexer.wallet.keys import Key, KeyRing
 from indexer.wallet.node_coins import NodeCoins
 from indexer.wallet.node_wallet import NodeWallet
