@@ -10,8 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from indexer.table.snapshot import Snapshot
+from resolver.api import parameters as p
+from resolver.api import schemas as s
 from resolver.api.lists import endings_of
-from resolver.api.parameters import MAX_DAYS
+from resolver.api.routes import RouteTable
 from resolver.api.values import Asked, Told, owner_script
 from resolver.api.walks import Ending
 
@@ -22,11 +24,20 @@ MAX_EVENTS = 1000
 REFRESH = timedelta(hours=12)
 REMINDER = timedelta(days=-30)
 
+ROUTES = RouteTable()
 
+
+@ROUTES.get(
+    "/v1/addresses/bitcoin/{address}/expiry.ics",
+    reply=s.CALENDAR,
+    query=(p.DAYS,),
+    content_type="text/calendar",
+    long=True,
+)
 def calendar(asked: Asked) -> Told:
-    """The ends of the names of an address."""
+    """When the names of an address end, as a calendar to subscribe to."""
     script = owner_script(asked["address"], asked.seen)
-    soon = endings_of(asked.seen, script, asked["days"] or MAX_DAYS)
+    soon = endings_of(asked.seen, script, asked["days"] or p.MAX_DAYS)
     text = write_calendar(asked.seen, asked["address"], soon[: MAX_EVENTS // 2])
     return Told(text, content_type="text/calendar; charset=utf-8")
 

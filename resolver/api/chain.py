@@ -12,13 +12,26 @@ from indexer.protocol.prices import name_price_satoshis, namespace_price
 from indexer.protocol.serialized import read_serialized
 from indexer.table.pages import PAGE
 from indexer.table.snapshot import Judged, Snapshot
+from resolver.api import parameters as p
+from resolver.api import schemas as s
 from resolver.api.names import not_known
+from resolver.api.routes import RouteTable
 from resolver.api.shapes import operation_json, verdict_json
 from resolver.api.values import Asked, Json, Told, not_on_chain
+from resolver.refusals import Refusal
+
+BLOCKS = RouteTable(refusals=(Refusal.NOT_ON_CHAIN,))
+PRICES = RouteTable()
 
 
+@BLOCKS.get(
+    "/v1/blockchains/bitcoin/operations/{height}",
+    reply=s.listed(s.named("Operation"), PAGE),
+    query=(p.HISTORY_PAGE, p.ALL_OPERATIONS),
+    of_present=False,
+)
 def operations(asked: Asked) -> Told:
-    """The operations of a block that took effect, in order; with ``all`` the refused ones too."""
+    """The operations of a block that took effect; with `all`, the refused ones too."""
     seen, height, page = asked.seen, indexed(asked.seen, asked["height"]), asked["page"]
     texts = {one.txid: one for one in map(read_serialized, seen.operations(height))}
     found = [
@@ -42,13 +55,17 @@ def _judged(seen: Snapshot, height: int) -> Iterator[Judged]:
         skip += len(found)
 
 
+@BLOCKS.get("/v1/blockchains/bitcoin/consensus", reply=s.named("Consensus"))
 def consensus(asked: Asked) -> Told:
     """The consensus hash of the last block."""
     return Told(consensus_json(asked.seen, indexed(asked.seen, asked.seen.height)))
 
 
+@BLOCKS.get(
+    "/v1/blockchains/bitcoin/consensus/{height}", reply=s.named("Consensus"), of_present=False
+)
 def consensus_at(asked: Asked) -> Told:
-    """The consensus hash of a block; after the freeze none, and what is computed under its name."""
+    """The consensus hash of a block; after the freeze null, and what is computed here."""
     return Told(consensus_json(asked.seen, indexed(asked.seen, asked["height"])))
 
 
@@ -68,14 +85,20 @@ def consensus_json(seen: Snapshot, height: int) -> Json:
     return body
 
 
+@BLOCKS.get("/v1/blockchains/bitcoin/consensus-block/{consensus_hash}", reply=s.BLOCK_HEIGHT)
 def block_of_consensus(asked: Asked) -> Told:
     """The block of a consensus hash."""
-    height = asked.seen.height_of_consensus_hash(bytes.fromhex(asked["hash"]))
+    height = asked.seen.height_of_consensus_hash(bytes.fromhex(asked["consensus_hash"]))
     if height is None:
         raise not_on_chain(f"no block up to {asked.seen.height} has the consensus hash given")
     return Told({"block_height": height})
 
 
+@BLOCKS.get(
+    "/v1/transactions/{txid}",
+    "/v1/blockchains/bitcoin/transactions/{txid}",
+    reply=s.named("Verdict"),
+)
 def transaction(asked: Asked) -> Told:
     """What became of the operation that a transaction carries."""
     txid = hash_bytes(asked["txid"])
@@ -102,25 +125,29 @@ def indexed(seen: Snapshot, height: int) -> int:
 # --- prices
 
 
+@PRICES.get("/v1/prices/names/{name}", reply=s.NAME_PRICE, refusals=(Refusal.NOT_ON_CHAIN,))
 def price_of_name(asked: Asked) -> Told:
-    """What a name costs in the next block, as the first release of the path gave it."""
+    """What a name costs in the next block, in satoshis."""
     price = name_price_json(asked.seen, asked["name"])
     if price["units"] == "BTC":
         price["satoshis"] = int(price["amount"])
     return Told({"name_price": price})
 
 
+@PRICES.get("/v2/prices/names/{name}", reply=s.NAME_PRICE_2, refusals=(Refusal.NOT_ON_CHAIN,))
 def price_of_name_2(asked: Asked) -> Told:
     """What a name costs in the next block."""
     return Told({"name_price": name_price_json(asked.seen, asked["name"])})
 
 
+@PRICES.get("/v1/prices/namespaces/{namespace}", reply=s.named("Price"))
 def price_of_namespace(asked: Asked) -> Told:
-    """What a namespace costs in the next block, as the first release of the path gave it."""
+    """What a namespace costs in the next block, in satoshis."""
     price = namespace_price_json(asked.seen, asked["namespace"])
     return Told(price | {"satoshis": int(price["amount"])})
 
 
+@PRICES.get("/v2/prices/namespaces/{namespace}", reply=s.named("Price2"))
 def price_of_namespace_2(asked: Asked) -> Told:
     """What a namespace costs in the next block."""
     return Told(namespace_price_json(asked.seen, asked["namespace"]))

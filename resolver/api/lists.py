@@ -13,6 +13,9 @@ from urllib.parse import quote, urlencode
 
 from indexer.table.pages import PAGE, Page
 from indexer.table.snapshot import Snapshot
+from resolver.api import parameters as p
+from resolver.api import schemas as s
+from resolver.api.routes import RouteTable
 from resolver.api.shapes import ending_json, namespace_json
 from resolver.api.values import Asked, Told, not_on_chain, owner_script
 from resolver.api.walks import Ending, Step, ending, fill
@@ -22,9 +25,19 @@ DAY = 86_400
 MAX_OWNED = 10_000
 """Names of one address that are looked at for those that end soon."""
 
+LISTINGS = RouteTable()
+OF_A_NAMESPACE = RouteTable(refusals=(Refusal.NOT_ON_CHAIN,))
 
+
+@LISTINGS.get(
+    "/v1/names",
+    reply=s.NAMES,
+    query=(p.PAGE, p.AFTER, p.ALL, p.EXPIRING, p.OWNER, p.WITHIN),
+    refusals=(Refusal.BAD_NAME,),
+    long=True,
+)
 def names(asked: Asked) -> Told:
-    """Names of all namespaces, or with ``expiring`` those that end soon, the first one first."""
+    """Names of all namespaces; with `expiring` those that end soon, the soonest first."""
     if asked["expiring"] is not None:
         return _ending_soon(asked)
     for parameter in ("address", "namespace"):
@@ -39,12 +52,16 @@ def names(asked: Asked) -> Told:
     return Told(list(found.entries), next=_next(asked, found))
 
 
+@LISTINGS.get(
+    "/v1/namespaces", reply=s.listed(s.NAMESPACE, PAGE), query=(p.PAGE, p.AFTER), long=True
+)
 def namespaces(asked: Asked) -> Told:
     """Every namespace that was ever revealed."""
     found = _page(asked, ("namespaces",), asked.seen.namespaces)
     return Told(list(found.entries), next=_next(asked, found))
 
 
+@OF_A_NAMESPACE.get("/v1/namespaces/{namespace}", reply=s.named("NamespaceRecord"))
 def namespace(asked: Asked) -> Told:
     """The record of a namespace."""
     seen, wanted = asked.seen, asked["namespace"]
@@ -54,6 +71,12 @@ def namespace(asked: Asked) -> Told:
     return Told(namespace_json(record, seen.height, seen.network))
 
 
+@OF_A_NAMESPACE.get(
+    "/v1/namespaces/{namespace}/names",
+    reply=s.listed(s.NAME, PAGE),
+    query=(p.PAGE, p.AFTER, p.ALL),
+    long=True,
+)
 def names_of_namespace(asked: Asked) -> Told:
     """The names in a namespace."""
     wanted = require_namespace(asked.seen, asked["namespace"])
@@ -62,8 +85,9 @@ def names_of_namespace(asked: Asked) -> Told:
     return Told(list(found.entries), next=_next(asked, found))
 
 
+@LISTINGS.get("/v1/blockchains/bitcoin/name_count", reply=s.NAMES_COUNT, query=(p.ALL,), long=True)
 def name_count(asked: Asked) -> Told:
-    """How many names are somebody's, or with ``all`` ever were."""
+    """How many names are somebody's; with `all`, how many ever were."""
     seen = asked.seen
     if asked["all"]:
         return Told({"names_count": seen.name_count()})
@@ -71,16 +95,23 @@ def name_count(asked: Asked) -> Told:
     return Told({"names_count": asked.walks.count(key, names_step(seen, False))})
 
 
+@OF_A_NAMESPACE.get(
+    "/v1/namespaces/{namespace}/name_count", reply=s.NAMES_COUNT, query=(p.ALL,), long=True
+)
 def namespace_name_count(asked: Asked) -> Told:
-    """How many names in a namespace are somebody's, or with ``all`` ever were."""
+    """How many names of a namespace are somebody's.
+
+    With ``all``, how many ever were.
+    """
     wanted, every = require_namespace(asked.seen, asked["namespace"]), asked["all"]
     key = walk_key(asked, ("names", wanted), every)
     step = names_in_step(asked.seen, wanted, every)
     return Told({"names_count": asked.walks.count(key, step)})
 
 
+@LISTINGS.get("/v1/addresses/bitcoin/{address}", reply=s.OWNED, query=(p.ALL, p.AFTER))
 def names_of_address(asked: Asked) -> Told:
-    """The names of an owner."""
+    """The names that an address owns."""
     seen, every = asked.seen, asked["all"]
     script = owner_script(asked["address"], seen)
     found = seen.owned_by(script, asked["after"], live_only=not every)
@@ -88,6 +119,7 @@ def names_of_address(asked: Asked) -> Told:
     return Told(body, next=_next(asked, found))
 
 
+@LISTINGS.get("/v1/values/{hash}", reply=s.HOLDERS)
 def holders(asked: Asked) -> Told:
     """Who holds a value hash, and who held it until when."""
     digest = asked["hash"]

@@ -11,7 +11,9 @@ from indexer.protocol.proofs import BadProof, Proof, build_proof, write_proof
 from indexer.protocol.records import NameRecord, NameStatus, Phase
 from indexer.protocol.serialized import read_serialized
 from indexer.table.snapshot import Snapshot
-from resolver.api.schemas import SCHEMAS
+from resolver.api import parameters as p
+from resolver.api import schemas as s
+from resolver.api.routes import Body, RouteTable
 from resolver.api.shapes import (
     content,
     did_json,
@@ -30,7 +32,17 @@ from zonefiles.text.zonefile import MAX_BYTES, ZonefileError, parse_zonefile, va
 _RESOLVER = b"_resolver"
 _URI = 256  # RFC 7553
 
+_LIVE = (Refusal.NOT_REGISTERED, Refusal.EXPIRED)
+_FETCHED = (Refusal.DATA_UNAVAILABLE, Refusal.HASH_MISMATCH)
+_OF_DATA = (*_LIVE, Refusal.REVOKED, Refusal.NO_DATA, *_FETCHED)
+_PUT = (Refusal.NOT_ANNOUNCED, Refusal.TOO_LARGE, Refusal.ARCHIVE_FULL)
 
+NODE = RouteTable(of_block=False, of_present=False)
+DATA = RouteTable(of_block=False)
+OF_A_NAME = RouteTable(refusals=(Refusal.NOT_REGISTERED,))
+
+
+@DATA.get("/v1/lookup/{name}", reply=s.LOOKUP, refusals=_OF_DATA, of_name=True)
 async def lookup(asked: Asked) -> Told:
     """The verified data of a name."""
     value, tag = await _value(asked)
@@ -44,8 +56,9 @@ async def lookup(asked: Asked) -> Told:
     return Told(body, tag=tag)
 
 
+@DATA.get("/v1/names/{name}/zonefile", reply=s.named("Zonefile"), refusals=_OF_DATA, of_name=True)
 async def zonefile(asked: Asked) -> Told:
-    """The same, by the name that it has in protocol spec section 7.5."""
+    """The verified data of a name."""
     value, tag = await _value(asked)
     return Told(content(value.data, "zonefile"), tag=tag)
 
@@ -59,16 +72,24 @@ async def _value(asked: Asked) -> tuple[Value, str]:
     return value, tag
 
 
+@DATA.get(
+    "/v1/names/{name}/zonefile/{hash}",
+    reply=s.named("Zonefile"),
+    refusals=(Refusal.NOT_ON_CHAIN, *_FETCHED),
+)
 async def old_zonefile(asked: Asked) -> Told:
-    """Data that a name holds, or held once."""
+    """Data that a name holds or held once, by its hash."""
     name, digest = asked["name"], bytes.fromhex(asked["hash"])
     if not asked.seen.holds_or_held(name, digest):
         raise not_on_chain(f"{name} never held the value hash {digest.hex()}")
     return await _by_hash(asked, digest, name)
 
 
+@DATA.get(
+    "/v1/zonefiles/{hash}", reply=s.named("Zonefile"), refusals=(Refusal.NOT_ON_CHAIN, *_FETCHED)
+)
 async def zonefile_of_hash(asked: Asked) -> Told:
-    """Data that some name holds, or held once."""
+    """Data that some name holds or held once, by its hash."""
     digest = bytes.fromhex(asked["hash"])
     if not asked.seen.holders(digest, 1):
         raise not_on_chain(f"no name ever held the value hash {digest.hex()}")
@@ -82,8 +103,12 @@ async def _by_hash(asked: Asked, digest: bytes, name: str) -> Told:
     return Told(content(found.data, "zonefile"), tag=tag)
 
 
+@DATA.get("/v1/names/{name}", reply=s.named("Name"), refusals=_LIVE, of_name=True)
 async def name_record(asked: Asked) -> Told:
-    """A name at present and its zone file, which is null where it cannot be had just now."""
+    """A name at present: owner, value hash, zone file, identifier, expiry.
+
+    The zone file is null where it cannot be had just now.
+    """
     record, status = _live_or_revoked(asked.seen, asked["name"])
     block = asked.block_tag
     if record.value_hash is None or record.revoked:
@@ -126,8 +151,9 @@ def registrar_url(data: bytes, name: str) -> str | None:
     return next((target.decode("ascii") for target in targets if target.isascii()), None)
 
 
+@OF_A_NAME.get("/v1/blockchains/bitcoin/names/{name}", reply=s.named("NameRecord"))
 def blockchain_record(asked: Asked) -> Told:
-    """The record of a name as the chain has it, live or not."""
+    """The record of a name, live or not, as the first releases gave it."""
     found = asked.seen.name_status(asked["name"])
     if found is None:
         raise never_registered(asked["name"], asked.seen)
@@ -136,8 +162,12 @@ def blockchain_record(asked: Asked) -> Told:
     return Told(record_json(record) | spans)
 
 
+@OF_A_NAME.get("/v1/names/{name}/history", reply=s.HISTORY, query=(p.HISTORY_PAGE,))
 def history(asked: Asked) -> Told:
-    """{height: [states]}, the pages of the spec; a page behind the last one is empty."""
+    """The states of a name by height, oldest first, 100 a page.
+
+    {height: [states]}, the pages of the spec; a page behind the last one is empty.
+    """
     name, page = asked["name"], asked["page"]
     found = asked.seen.states(name)
     for _ in range(page):
@@ -152,8 +182,9 @@ def history(asked: Asked) -> Told:
     return Told(heights, next=f"{asked.path}?page={page + 1}" if found.next else "")
 
 
+@OF_A_NAME.get("/v1/names/{name}/verdicts", reply=s.VERDICTS, query=(p.PLACE,), refusals=())
 def verdicts(asked: Asked) -> Told:
-    """Every operation about a name, refused ones too."""
+    """Every operation about a name, refused ones with the reason."""
     name = asked["name"]
     found = asked.seen.verdicts_about(name, asked["after"])
     told = [verdict_json(txid, verdict) for txid, verdict in found.entries]
@@ -161,9 +192,18 @@ def verdicts(asked: Asked) -> Told:
     return Told(body, next=f"{asked.path}?after={found.next}" if found.next else "")
 
 
+@OF_A_NAME.get(
+    "/v1/names/{name}/proof",
+    reply=s.PROOF,
+    query=(p.STATE_HEIGHT, p.UNDER),
+    refusals=(Refusal.NOT_REGISTERED, Refusal.NOT_ON_CHAIN),
+)
 def proof(asked: Asked) -> Told:
-    """A proof of the operation that made the state of a name at a height, and one of the operation
-    that opened its namespace, from which its end follows."""
+    """A proof of the state of a name at a height, under the consensus hash of a block.
+
+    It is of the operation that made the state, with one of the operation that opened the namespace,
+    from which the end of the name follows.
+    """
     seen, name = asked.seen, asked["name"]
     top = seen.height if seen.consensus_frozen_at is None else seen.consensus_frozen_at
     under = top if asked["under"] is None else asked["under"]
@@ -202,8 +242,16 @@ def _proof_of(seen: Snapshot, txid: str, height: int, under: int) -> Proof:
     return build_proof(seen, text, height, under)
 
 
+@OF_A_NAME.get(
+    "/v1/dids/{did}",
+    reply=s.DID_DOCUMENT,
+    refusals=(Refusal.NOT_ON_CHAIN, Refusal.EXPIRED, Refusal.REVOKED),
+)
 def did(asked: Asked) -> Told:
-    """What a decentralised identifier stands for (protocol spec section 6.6)."""
+    """The name that a decentralised identifier stands for, and its owner's key.
+
+    Protocol spec section 6.6.
+    """
     record, status = creation_of_did(asked.seen, *asked["did"])
     wanted = did_text(asked.seen.creation_of(record.name), asked.seen.network)
     return Told(did_json(asked.seen, wanted or "", record, status))
@@ -238,8 +286,14 @@ def never_registered(name: str, seen: Snapshot) -> Refused:
 # --- data handed in
 
 
+@DATA.post(
+    "/v1/zonefile",
+    reply=s.named("Stored"),
+    refusals=_PUT,
+    body=Body("The data.", s.PUT_ZONEFILE),
+)
 async def put_zonefile(asked: Asked) -> Told:
-    """Take data that comes as text in JSON."""
+    """Hand in the data that a live name announces, as text."""
     try:
         text = json.loads(asked.body)["zonefile"]
         data = text.encode("utf-8")
@@ -250,8 +304,14 @@ async def put_zonefile(asked: Asked) -> Told:
     return await _put(asked, data)
 
 
+@DATA.post(
+    "/v1/data",
+    reply=s.named("Stored"),
+    refusals=_PUT,
+    body=Body("The data.", {"type": "string"}, "application/octet-stream"),
+)
 async def put_data(asked: Asked) -> Told:
-    """Take data as it is."""
+    """Hand in the data that a live name announces, as it is."""
     return await _put(asked, asked.body)
 
 
@@ -288,16 +348,21 @@ def _announcers(seen: Snapshot, digest: bytes) -> list[str]:
 # --- the node
 
 
+@NODE.get("/v1/ping", "/v1/node/ping", reply=s.PING)
 def ping(_asked: Asked) -> Told:
-    """That somebody is there."""
+    """Whether the node is alive."""
     return Told({"status": "alive", "version": VERSION})
 
 
+@NODE.get("/v1/info", reply=s.named("Info"))
 def info(asked: Asked) -> Told:
-    """What the node says of itself; to pages that came from elsewhere what the document names, and
-    nothing of this machine, its peers and its doors."""
+    """What the node says of itself: heights, consensus hash, peers, counts, doors.
+
+    To pages that came from elsewhere it tells what the document names, and nothing of this machine,
+    its peers and its doors.
+    """
     figures = {**asked.behind.figures(), "zones": dict(asked.behind.zones)}
     if asked.of_other_origin:
-        public = SCHEMAS["Info"]["properties"]
+        public = s.SCHEMAS["Info"]["properties"]
         return Told({key: figures[key] for key in figures if key in public})
     return Told(figures)

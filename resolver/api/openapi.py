@@ -4,10 +4,11 @@ What must stay true: every path and method of the table is in it with all that i
 nothing else is; it is JSON, and the same table always gives the same document.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from resolver.api.routes import Parameter, Route, Schema
+from resolver.api.parameters import Parameter, Schema
+from resolver.api.routes import Route
 from resolver.api.schemas import SCHEMAS, named
 from resolver.api.values import JSON
 from resolver.refusals import Refusal
@@ -124,13 +125,21 @@ def _responses(route: Route) -> dict[str, Any]:
         if schema:
             responses[str(status)]["content"] = {JSON: {"schema": _plain(schema)}}
     reasons: dict[int, list[Refusal]] = {}
-    for refusal in dict.fromkeys((*route.refusals, *EVERYWHERE)):
+    for refusal in dict.fromkeys((*_of_parameters(route), *route.refusals, *EVERYWHERE)):
         reasons.setdefault(refusal.status, []).append(refusal)
     for status, refusals in sorted(reasons.items()):
         told = "; ".join(f"`{one.name.lower()}`: {one.meaning}" for one in refusals)
         content = {JSON: {"schema": named("Error")}}
         responses[str(status)] = {"description": told, "content": content}
     return responses
+
+
+def _of_parameters(route: Route) -> Iterator[Refusal]:
+    """What follows from what it takes, and how."""
+    if {"name", "namespace"} & {one.name for one in route.parameters}:
+        yield Refusal.BAD_NAME
+    if route.long:
+        yield Refusal.BUSY
 
 
 def _plain(schema: Schema) -> dict[str, Any]:

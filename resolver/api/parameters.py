@@ -1,15 +1,39 @@
 """The parameters that paths and queries of the HTTP API have, each with the text it takes.
 
 What must stay true: what ``read`` takes is what ``schema`` describes; a refusal says what it would
-have taken.
+have taken; nothing is said twice.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
-from resolver.api.chain_names import chain_name, namespace_id
-from resolver.api.routes import Parameter
+from resolver.api.chain_names import Zones, chain_name, namespace_id
+from resolver.refusals import Refusal, Refused
+
+MAX_QUERY = 1024
+MAX_PARAMETERS = 8
+
+Schema = Mapping[str, Any]
+"""A JSON Schema, in the dialect of OpenAPI 3.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One value in a path or a query. ``read`` takes its text and raises ``Refused``, or
+    ``ValueError`` with a sentence; ``default`` is what a query without it means."""
+
+    name: str
+    about: str
+    schema: Schema
+    read: Callable[..., Any]
+    default: Any = None
+    example: str | None = None
+    of_zones: bool = False
+    """Whether ``read`` takes the zones too, for its text may be a name of DNS."""
+
 
 MAX_HEIGHT = 2**32 - 2
 MAX_PAGE = 100_000
@@ -90,6 +114,12 @@ def _read_place(text: str) -> str:
     return text
 
 
+def _read_job(text: str) -> str:
+    if not (text.isascii() and text.isalnum() and text == text.lower() and 6 <= len(text) <= 32):
+        raise ValueError("an id of something begun has 6 to 32 characters of 0-9 and a-z")
+    return text
+
+
 _AS_TYPED = r"^[A-Za-z0-9_-]{1,34}(\.[A-Za-z0-9_-]{1,19})?\.?$"
 NAMESPACE_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,19}$"}
 ADDRESS_SCHEMA = {"type": "string", "pattern": "^[1-9A-HJ-NP-Za-km-z]{25,36}$"}
@@ -115,7 +145,7 @@ DID = Parameter("did", "did:stack:v0:ADDRESS-NUMBER.", DID_SCHEMA, _read_did)
 HEIGHT = _number("height", "The height of a block.", most=MAX_HEIGHT)
 TXID = _hex("txid", 64, "A transaction, as block explorers write it.")
 VALUE_HASH = _hex("hash", 40, "RIPEMD-160 of SHA-256 of data.")
-CONSENSUS_HASH = _hex("hash", 32, "A consensus hash.")
+CONSENSUS_HASH = _hex("consensus_hash", 32, "A consensus hash.")
 
 PAGE = _number("page", "Which page, from 0; behind the last one nothing is.", most=MAX_PAGE)
 HISTORY_PAGE = _number(
@@ -172,3 +202,43 @@ OFFSET = _number("offset", "How many to leave out.", most=MAX_PAGE * 100, defaul
 COUNT = _number("count", "How many to give, 100 at most.", most=100, default=100)
 STATE_HEIGHT = _number("height", "Of the state that is proven.", most=MAX_HEIGHT)
 UNDER = _number("under", "Of the consensus hash that it is proven under.", most=MAX_HEIGHT)
+JOB = Parameter(
+    "job",
+    "The id of something begun.",
+    {"type": "string", "pattern": "^[0-9a-z]{6,32}$"},
+    _read_job,
+)
+
+IN_PATHS = {
+    one.name: one for one in (NAME, NAMESPACE, ADDRESS, DID, HEIGHT, TXID, VALUE_HASH, JOB)
+} | {"consensus_hash": CONSENSUS_HASH}
+"""What a path may hold between braces."""
+
+
+def read_query(text: str) -> dict[str, str]:
+    """The parameters behind the ``?`` of a path, each once. Raises ``Refused``."""
+    if len(text) > MAX_QUERY:
+        raise Refused(Refusal.BAD_REQUEST, f"a query has at most {MAX_QUERY} characters")
+    try:
+        pairs = parse_qsl(
+            text,
+            keep_blank_values=True,
+            max_num_fields=MAX_PARAMETERS,
+            errors="strict",
+        )
+    except UnicodeDecodeError:
+        raise Refused(Refusal.BAD_REQUEST, "the query is not even text") from None
+    except ValueError:
+        raise Refused(Refusal.BAD_REQUEST, "the query has too many parameters") from None
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise Refused(Refusal.BAD_REQUEST, "the query says something twice")
+    return found
+
+
+def read_value(parameter: Parameter, text: str, zones: Zones) -> Any:
+    """The value that ``text`` gives a parameter. Raises ``Refused``."""
+    try:
+        return parameter.read(text, zones) if parameter.of_zones else parameter.read(text)
+    except ValueError as error:
+        raise Refused(Refusal.BAD_REQUEST, str(error)) from None

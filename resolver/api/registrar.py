@@ -19,7 +19,7 @@ from resolver.api import parameters as p
 from resolver.api import schemas as s
 from resolver.api.chain_names import Zones, chain_name, namespace_id
 from resolver.api.lists import within
-from resolver.api.routes import Body, Parameter, Route
+from resolver.api.routes import Body, RouteTable
 from resolver.api.shapes import about
 from resolver.api.values import Asked, Json, Told
 from resolver.refusals import Refusal, Refused
@@ -68,6 +68,94 @@ class Desk(Protocol):
     async def owned(self) -> Sequence[str]: ...
 
 
+# --- what is promised
+
+
+_SATOSHIS: s.Schema = {"type": "integer", "minimum": 0, "maximum": MAX_PAID}
+_WISH: s.Schema = {
+    "type": "object",
+    "description": "What is wished: `wish` is its word, the other members are those of the word.",
+    "properties": {
+        "wish": {
+            "enum": [
+                *("register", "update", "transfer", "renew", "revoke", "import"),
+                *("namespace-preorder", "namespace-reveal", "namespace-ready", "announce"),
+            ]
+        }
+    },
+    "required": ["wish"],
+}
+_ORDER: dict[str, s.Schema] = {
+    "data_base64": {"type": "string", "description": "The data that the name shall hold."},
+    "raw": {
+        "type": "boolean",
+        "description": "Take data that is neither a zone file with records nor JSON.",
+    },
+    "fee_rate": {"type": "number", "minimum": 0.1, "maximum": 100_000},
+    "payer": p.ADDRESS_SCHEMA,
+    "signer": {"enum": ["offline"]},
+    "addresses": s.listed(p.ADDRESS_SCHEMA, MAX_SCRIPTS),
+    "redeem_scripts": s.listed({"type": "string", "pattern": "^([0-9a-f]{2})+$"}, MAX_SCRIPTS),
+}
+_PLAN: s.Schema = s.shape(plan={"type": "object"}, text=s.listed(s.TEXT))
+_JOB: s.Schema = s.shape(
+    {"psbt": s.TEXT},
+    id=s.TEXT,
+    wish=_WISH,
+    subject=s.TEXT,
+    state={
+        "enum": [
+            *("running", "waiting-for-signature", "needs-consent"),
+            *("done", "failed", "abandoned"),
+        ]
+    },
+    note={"type": "string", "description": "What is waited for, or what became of it."},
+    signer=s.TEXT,
+    created=s.COUNT,
+    steps=s.listed(
+        s.shape(
+            step=s.TEXT,
+            transactions=s.listed(
+                s.shape(
+                    txid=s.nullable(s.hexadecimal(32)),
+                    fee=_SATOSHIS,
+                    price=_SATOSHIS,
+                    made_at=s.COUNT,
+                    cancels=s.TRUTH,
+                    refusal=s.nullable(s.TEXT),
+                )
+            ),
+        )
+    ),
+    history=s.listed(s.shape(time=s.COUNT, says=s.TEXT)),
+)
+_END: s.Schema = s.shape(
+    name=s.NAME,
+    address=p.ADDRESS_SCHEMA,
+    phase={"enum": ["live", "grace"]},
+    expire_block=s.DEADLINE,
+    expires_about=s.DAY,
+    renewal_deadline=s.DEADLINE,
+    gone_about=s.DAY,
+)
+_NOTHING = Body("An empty object.", s.shape())
+_REFUSALS = (
+    Refusal.BAD_NAME,
+    Refusal.BAD_DATA,
+    Refusal.TOO_LARGE,
+    Refusal.NEEDS_TOKEN,
+    Refusal.NOT_POSSIBLE,
+    Refusal.NODE_AWAY,
+)
+ROUTES = RouteTable(refusals=_REFUSALS, of_block=False, secret=True)
+JOBS = RouteTable(
+    refusals=(*_REFUSALS, Refusal.NO_SUCH_JOB), of_block=False, of_present=False, secret=True
+)
+
+
+# --- what is answered
+
+
 def _desk(asked: Asked) -> Desk:
     desk: Desk | None = asked.behind.desk
     if desk is None:
@@ -79,13 +167,21 @@ def _desk(asked: Asked) -> Desk:
     return desk
 
 
+@ROUTES.post(
+    "/v1/registrar/plan", reply=_PLAN, body=Body("The order.", s.shape(_ORDER, wish=_WISH))
+)
 async def plan(asked: Asked) -> Told:
-    """What would be done for a wish, and what it costs. Nothing is signed or kept."""
+    """What would be done for a wish, and what it costs; nothing is done."""
     return Told(await _desk(asked).plan(read_order(_members(asked.body), asked.behind.zones)))
 
 
+@ROUTES.post(
+    "/v1/registrar/jobs",
+    reply=_JOB,
+    body=Body("The order.", s.shape(_ORDER, wish=_WISH, max_total=_SATOSHIS)),
+)
 async def begin(asked: Asked) -> Told:
-    """Begin what was planned, for at most the total that was agreed to."""
+    """Begin it, for at most `max_total` satoshis."""
     members = _members(asked.body)
     most = members.pop("max_total", None)
     if not isinstance(most, int) or isinstance(most, bool) or not 0 <= most <= MAX_PAID:
@@ -93,8 +189,14 @@ async def begin(asked: Asked) -> Told:
     return Told(await _desk(asked).begin(read_order(members, asked.behind.zones), most))
 
 
+@ROUTES.get(
+    "/v1/registrar/jobs",
+    reply=s.shape(jobs=s.listed(_JOB, PAGE)),
+    query=(p.ALL_JOBS, p.PAGE),
+    of_present=False,
+)
 async def jobs(asked: Asked) -> Told:
-    """What was begun, the oldest first."""
+    """What was begun; `all`: also what has ended."""
     page = asked["page"] or 0
     found = list(await _desk(asked).jobs(asked["all"], page * PAGE, PAGE + 1))
     every = "all=true&" if asked["all"] else ""
@@ -102,31 +204,40 @@ async def jobs(asked: Asked) -> Told:
     return Told({"jobs": found[:PAGE]}, next=further)
 
 
+@JOBS.get("/v1/registrar/jobs/{job}", reply=_JOB)
 async def job(asked: Asked) -> Told:
     """How one of them is."""
     return Told(await _desk(asked).job(asked["job"]))
 
 
+@JOBS.post("/v1/registrar/jobs/{job}/resume", reply=_JOB, body=_NOTHING)
 async def resume(asked: Asked) -> Told:
     """Go on with it now."""
     _members(asked.body)
     return Told(await _desk(asked).resume(asked["job"]))
 
 
+@JOBS.post("/v1/registrar/jobs/{job}/consent", reply=_JOB, body=_NOTHING)
 async def consent(asked: Asked) -> Told:
     """Agree that a payment which was lost is made anew."""
     _members(asked.body)
     return Told(await _desk(asked).consent(asked["job"]))
 
 
+@JOBS.post("/v1/registrar/jobs/{job}/abandon", reply=_JOB, body=_NOTHING)
 async def abandon(asked: Asked) -> Told:
     """Give it up; what is not mined yet is taken back."""
     _members(asked.body)
     return Told(await _desk(asked).abandon(asked["job"]))
 
 
+@JOBS.post(
+    "/v1/registrar/jobs/{job}/continue",
+    reply=_JOB,
+    body=Body("The PSBT, in base64.", s.shape(psbt=s.TEXT)),
+)
 async def hand_in(asked: Asked) -> Told:
-    """The signed PSBT that it waits for."""
+    """Hand in the signed PSBT that it waits for."""
     members = _members(asked.body)
     psbt = members.pop("psbt", None)
     if members or not isinstance(psbt, str) or len(psbt) > MAX_PSBT:
@@ -134,6 +245,11 @@ async def hand_in(asked: Asked) -> Told:
     return Told(await _desk(asked).hand_in(asked["job"], psbt))
 
 
+@ROUTES.get(
+    "/v1/registrar/names",
+    reply=s.shape(names=s.listed(_END, PAGE)),
+    query=(p.EXPIRING, p.PAGE, p.WITHIN),
+)
 async def owned_names(asked: Asked) -> Told:
     """The names that the signer of this node owns, with their ends."""
     seen, days = asked.seen, asked["expiring"]
@@ -242,187 +358,3 @@ def _hex(text: str) -> bytes:
 
 def _bad(sentence: str) -> Refused:
     return Refused(Refusal.BAD_REQUEST, sentence, "see /v1/openapi.json")
-
-
-# --- what is promised
-
-
-_SATOSHIS: s.Schema = {"type": "integer", "minimum": 0, "maximum": MAX_PAID}
-_WISH: s.Schema = {
-    "type": "object",
-    "description": "What is wished: `wish` is its word, the other members are those of the word.",
-    "properties": {
-        "wish": {
-            "enum": [
-                *("register", "update", "transfer", "renew", "revoke", "import"),
-                *("namespace-preorder", "namespace-reveal", "namespace-ready", "announce"),
-            ]
-        }
-    },
-    "required": ["wish"],
-}
-_ORDER: dict[str, s.Schema] = {
-    "data_base64": {"type": "string", "description": "The data that the name shall hold."},
-    "raw": {
-        "type": "boolean",
-        "description": "Take data that is neither a zone file with records nor JSON.",
-    },
-    "fee_rate": {"type": "number", "minimum": 0.1, "maximum": 100_000},
-    "payer": p.ADDRESS_SCHEMA,
-    "signer": {"enum": ["offline"]},
-    "addresses": s.listed(p.ADDRESS_SCHEMA, MAX_SCRIPTS),
-    "redeem_scripts": s.listed({"type": "string", "pattern": "^([0-9a-f]{2})+$"}, MAX_SCRIPTS),
-}
-_PLAN: s.Schema = s.shape(plan={"type": "object"}, text=s.listed(s.TEXT))
-_JOB: s.Schema = s.shape(
-    {"psbt": s.TEXT},
-    id=s.TEXT,
-    wish=_WISH,
-    subject=s.TEXT,
-    state={
-        "enum": [
-            *("running", "waiting-for-signature", "needs-consent"),
-            *("done", "failed", "abandoned"),
-        ]
-    },
-    note={"type": "string", "description": "What is waited for, or what became of it."},
-    signer=s.TEXT,
-    created=s.COUNT,
-    steps=s.listed(
-        s.shape(
-            step=s.TEXT,
-            transactions=s.listed(
-                s.shape(
-                    txid=s.nullable(s.hexadecimal(32)),
-                    fee=_SATOSHIS,
-                    price=_SATOSHIS,
-                    made_at=s.COUNT,
-                    cancels=s.TRUTH,
-                    refusal=s.nullable(s.TEXT),
-                )
-            ),
-        )
-    ),
-    history=s.listed(s.shape(time=s.COUNT, says=s.TEXT)),
-)
-_END: s.Schema = s.shape(
-    name=s.NAME,
-    address=p.ADDRESS_SCHEMA,
-    phase={"enum": ["live", "grace"]},
-    expire_block=s.DEADLINE,
-    expires_about=s.DAY,
-    renewal_deadline=s.DEADLINE,
-    gone_about=s.DAY,
-)
-_REFUSALS = (
-    Refusal.BAD_REQUEST,
-    Refusal.BAD_NAME,
-    Refusal.BAD_DATA,
-    Refusal.TOO_LARGE,
-    Refusal.NEEDS_TOKEN,
-    Refusal.NOT_POSSIBLE,
-    Refusal.INDEX_BEHIND,
-    Refusal.NODE_AWAY,
-)
-_OF_JOB = (*_REFUSALS, Refusal.NO_SUCH_JOB)
-
-
-def _read_job(text: str) -> str:
-    if not (text.isascii() and text.isalnum() and text == text.lower() and 6 <= len(text) <= 32):
-        raise ValueError("an id of something begun has 6 to 32 characters of 0-9 and a-z")
-    return text
-
-
-JOB = Parameter(
-    "job",
-    "The id of something begun.",
-    {"type": "string", "pattern": "^[0-9a-z]{6,32}$"},
-    _read_job,
-)
-_NOTHING = Body("An empty object.", s.shape())
-
-
-def _deed(word: str, about: str, answer: Any, body: Body = _NOTHING) -> Route:
-    return Route(
-        "POST",
-        (f"/v1/registrar/jobs/{{job}}/{word}",),
-        about,
-        answer,
-        _JOB,
-        (JOB,),
-        refusals=_OF_JOB,
-        body=body,
-        of_block=False,
-        of_present=False,
-        secret=True,
-    )
-
-
-ROUTES = (
-    Route(
-        "POST",
-        ("/v1/registrar/plan",),
-        "What would be done for a wish, and what it costs; nothing is done.",
-        plan,
-        _PLAN,
-        refusals=_REFUSALS,
-        body=Body("The order.", s.shape(_ORDER, wish=_WISH)),
-        of_block=False,
-        secret=True,
-    ),
-    Route(
-        "POST",
-        ("/v1/registrar/jobs",),
-        "Begin it, for at most `max_total` satoshis.",
-        begin,
-        _JOB,
-        refusals=_REFUSALS,
-        body=Body("The order.", s.shape(_ORDER, wish=_WISH, max_total=_SATOSHIS)),
-        of_block=False,
-        secret=True,
-    ),
-    Route(
-        "GET",
-        ("/v1/registrar/jobs",),
-        "What was begun; `all`: also what has ended.",
-        jobs,
-        s.shape(jobs=s.listed(_JOB, PAGE)),
-        query=(p.ALL_JOBS, p.PAGE),
-        refusals=_REFUSALS,
-        of_block=False,
-        of_present=False,
-        secret=True,
-    ),
-    Route(
-        "GET",
-        ("/v1/registrar/jobs/{job}",),
-        "How one of them is.",
-        job,
-        _JOB,
-        (JOB,),
-        refusals=_OF_JOB,
-        of_block=False,
-        of_present=False,
-        secret=True,
-    ),
-    _deed("resume", "Go on with it now.", resume),
-    _deed("consent", "Agree that a payment which was lost is made anew.", consent),
-    _deed("abandon", "Give it up; what is not mined yet is taken back.", abandon),
-    _deed(
-        "continue",
-        "Hand in the signed PSBT that it waits for.",
-        hand_in,
-        Body("The PSBT, in base64.", s.shape(psbt=s.TEXT)),
-    ),
-    Route(
-        "GET",
-        ("/v1/registrar/names",),
-        "The names that the signer of this node owns, with their ends.",
-        owned_names,
-        s.shape(names=s.listed(_END, PAGE)),
-        query=(p.EXPIRING, p.PAGE, p.WITHIN),
-        refusals=_REFUSALS,
-        of_block=False,
-        secret=True,
-    ),
-)

@@ -2,39 +2,23 @@
 
 What must stay true: a path leads to one route at most; every parameter is read and checked before
 anybody answers, and one that the route does not know is refused, so that a misspelt one is not
-taken for none. The tables of routes (``rest_table``) are read by the pages, by the OpenAPI document
-and by the README's test: what is true of the API stands nowhere else.
+taken for none. A route is declared above the function that answers it, and what is declared there
+stands nowhere else: requests are led by it, the OpenAPI document is written from it, and the
+README's table is checked against it.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import parse_qsl, unquote_to_bytes
+from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from resolver.api.chain_names import Zones
+from resolver.api.parameters import IN_PATHS, Parameter, Schema, read_query, read_value
 from resolver.api.values import JSON, Asked, Told
 from resolver.refusals import Refusal, Refused
 
-MAX_QUERY = 1024
-MAX_PARAMETERS = 8
-
-Schema = Mapping[str, Any]
-"""A JSON Schema, in the dialect of OpenAPI 3.1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One value in a path or a query. ``read`` takes its text and raises ``Refused``, or
-    ``ValueError`` with a sentence; ``default`` is what a query without it means."""
-
-    name: str
-    about: str
-    schema: Schema
-    read: Callable[..., Any]
-    default: Any = None
-    example: str | None = None
-    of_zones: bool = False
-    """Whether ``read`` takes the zones too, for its text may be a name of DNS."""
+Answer = TypeVar("Answer", bound=Callable[[Asked], Told | Awaitable[Told]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +34,16 @@ class Body:
 class Route:
     """One kind of question and all that is promised of its answer.
 
-    ``paths`` are templates whose parameters are in ``parameters``; the first one is the preferred
-    one. ``answer`` may be a coroutine; ``long`` ones, which are not, walk far through the table
-    and are run beside the event loop, one after the other.
+    ``paths`` are templates, the preferred one first; what stands there between braces is in
+    ``IN_PATHS``. ``answer`` may be a coroutine; ``long`` ones, which are not, walk far through the
+    table and are run beside the event loop, one after the other. The first paragraph of its
+    docstring is for the readers of the document.
     """
 
     method: str
     paths: tuple[str, ...]
-    about: str
     answer: Callable[[Asked], Told | Awaitable[Told]]
     reply: Schema
-    parameters: tuple[Parameter, ...] = ()
     query: tuple[Parameter, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     body: Body | None = None
@@ -83,62 +66,79 @@ class Route:
         """Its name in the OpenAPI document."""
         return self.answer.__name__
 
+    @property
+    def about(self) -> str:
+        """What it answers, in a sentence."""
+        return " ".join((self.answer.__doc__ or "").partition("\n\n")[0].split())
 
-@dataclass(slots=True)
-class _Branch:
-    """What may follow a part of a path."""
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Those in its path. Raises ``KeyError`` where there is no such one."""
+        return tuple(IN_PATHS[name] for name in _IN_BRACES.findall(self.paths[0]))
 
-    fixed: dict[str, "_Branch"] = field(default_factory=dict)
-    any: "_Branch | None" = None
-    routes: dict[str, tuple[Route, tuple[str, ...]]] = field(default_factory=dict)
-    """By the method: the route that ends here, and the names of its parameters on the way."""
+
+_IN_BRACES = re.compile(r"{(\w+)}")
+
+
+class RouteTable:
+    """The routes of one subject, in order. ``common`` is what they have in common."""
+
+    def __init__(self, **common: Any) -> None:
+        self.all: list[Route] = []
+        self._common = common
+
+    def get(self, *paths: str, reply: Schema, **more: Any) -> Callable[[Answer], Answer]:
+        """Declares the function below as what answers GET; ``more`` are members of ``Route``."""
+        return self._declared("GET", paths, reply, more)
+
+    def post(self, *paths: str, reply: Schema, **more: Any) -> Callable[[Answer], Answer]:
+        """The same of POST."""
+        return self._declared("POST", paths, reply, more)
+
+    def _declared(
+        self, method: str, paths: tuple[str, ...], reply: Schema, more: dict[str, Any]
+    ) -> Callable[[Answer], Answer]:
+        def declared(answer: Answer) -> Answer:
+            self.all.append(Route(method, paths, answer, reply, **{**self._common, **more}))
+            return answer
+
+        return declared
 
 
 class Routes:
-    """Every route, found by its path. Raises ``ValueError`` where two have one path."""
+    """Every route, found by its path. Raises ``ValueError`` where two have one path, and
+    ``KeyError`` where nobody knows how to read a parameter of it."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.all = tuple(routes)
-        self._root = _Branch()
+        found: dict[str, dict[str, Route]] = {}
         for route in routes:
             for path in route.paths:
-                self._add(route, path)
-
-    def _add(self, route: Route, path: str) -> None:
-        branch, names = self._root, []
-        for part in path.removeprefix("/").split("/"):
-            if part.startswith("{"):
-                names.append(part.strip("{}"))
-                branch.any = branch.any or _Branch()
-                branch = branch.any
-            else:
-                branch = branch.fixed.setdefault(part, _Branch())
-        known = {parameter.name for parameter in route.parameters}
-        if set(names) != known or route.method in branch.routes:
-            raise ValueError(f"{route.method} {path} is there twice, or has other parameters")
-        branch.routes[route.method] = (route, tuple(names))
+                pattern = "([^/]*)".join(map(re.escape, re.split(_IN_BRACES.pattern, path)[::2]))
+                if route.method in found.setdefault(pattern, {}):
+                    raise ValueError(f"{route.method} {path} is there twice")
+                assert len(route.parameters) == re.compile(pattern).groups
+                found[pattern][route.method] = route
+        # A fixed part of a path goes before a parameter, as letters sort behind brackets.
+        last_first = sorted(found, reverse=True)
+        self._by_pattern = [(re.compile(pattern), found[pattern]) for pattern in last_first]
 
     def find(self, path: str) -> Mapping[str, tuple[Route, dict[str, str]]]:
         """The routes of a percent-encoded path by their methods, with the text of each parameter.
 
         A fixed part goes before a parameter; nothing is decoded yet.
         """
-        branch: _Branch | None = self._root
-        texts: list[str] = []
-        for part in path.removeprefix("/").split("/") if path.startswith("/") else ("",):
-            assert branch is not None
-            if part in branch.fixed:
-                branch = branch.fixed[part]
-            else:
-                branch = branch.any
-                texts.append(part)
-            if branch is None:
-                return {}
-        assert branch is not None
-        return {
-            method: (route, dict(zip(names, texts, strict=True)))
-            for method, (route, names) in branch.routes.items()
-        }
+        for pattern, by_method in self._by_pattern:
+            if matched := pattern.fullmatch(path):
+                return {
+                    method: (route, dict(zip(_names(route), matched.groups(), strict=True)))
+                    for method, route in by_method.items()
+                }
+        return {}
+
+
+def _names(route: Route) -> list[str]:
+    return _IN_BRACES.findall(route.paths[0])
 
 
 def read_arguments(
@@ -164,35 +164,6 @@ def read_arguments(
     return values
 
 
-def read_query(text: str) -> dict[str, str]:
-    """The parameters behind the ``?`` of a path, each once. Raises ``Refused``."""
-    if len(text) > MAX_QUERY:
-        raise Refused(Refusal.BAD_REQUEST, f"a query has at most {MAX_QUERY} characters")
-    try:
-        pairs = parse_qsl(
-            text,
-            keep_blank_values=True,
-            max_num_fields=MAX_PARAMETERS,
-            errors="strict",
-        )
-    except UnicodeDecodeError:
-        raise Refused(Refusal.BAD_REQUEST, "the query is not even text") from None
-    except ValueError:
-        raise Refused(Refusal.BAD_REQUEST, "the query has too many parameters") from None
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise Refused(Refusal.BAD_REQUEST, "the query says something twice")
-    return found
-
-
 def _decoded(text: str) -> str:
     """Bytes that are no UTF-8 become code points that no parameter takes."""
     return unquote_to_bytes(text).decode("utf-8", "surrogateescape")
-
-
-def read_value(parameter: Parameter, text: str, zones: Zones) -> Any:
-    """The value that ``text`` gives a parameter. Raises ``Refused``."""
-    try:
-        return parameter.read(text, zones) if parameter.of_zones else parameter.read(text)
-    except ValueError as error:
-        raise Refused(Refusal.BAD_REQUEST, str(error)) from None

@@ -13,7 +13,7 @@ from types import NoneType
 from typing import Any
 
 from resolver.api.chain_names import Zones
-from resolver.api.routes import Parameter, Schema, read_value
+from resolver.api.parameters import Parameter, Schema, read_value
 from resolver.api.values import Asked, Json, Told
 from resolver.refusals import Refusal, Refused
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from resolver.api.parameters import Parameter, read_value
 from resolver.api.route_table import ROUTES
-from resolver.api.routes import Parameter, Route, Routes, read_arguments, read_value
+from resolver.api.routes import Route, Routes, read_arguments
 from resolver.api.values import Asked, Told
 from resolver.refusals import Refusal, Refused
 from tests.conftest import ROOT
@@ -137,27 +138,27 @@ def test_the_readme_has_every_path() -> None:
 
 
 def nothing(_asked: Asked) -> Told:
+    """Nothing."""
     return Told({})
 
 
+def route(*paths: str) -> Route:
+    return Route("GET", paths, nothing, {})
+
+
 def test_two_routes_on_one_path_are_a_mistake_that_is_found_at_once() -> None:
-    route = Route("GET", ("/a",), "A.", nothing, {})
     with pytest.raises(ValueError, match="twice"):
-        Routes([route, route])
-    with pytest.raises(ValueError, match="parameters"):
-        Routes([Route("GET", ("/{a}",), "A.", nothing, {})])
+        Routes([route("/a"), route("/a")])
+    with pytest.raises(ValueError, match="twice"):
+        Routes([route("/a/{name}"), route("/a/{hash}")])
+    with pytest.raises(KeyError, match="unheard_of"):
+        Routes([route("/{unheard_of}")])
 
 
 def test_a_fixed_part_of_a_path_goes_before_a_parameter() -> None:
-    word = Parameter("word", "A word.", {"type": "string"}, str)
-    routes = Routes(
-        [
-            Route("GET", ("/a/{word}",), "A.", nothing, {}, (word,)),
-            Route("GET", ("/a/b",), "B.", nothing, {}),
-        ]
-    )
+    routes = Routes([route("/a/{name}"), route("/a/b")])
     assert routes.find("/a/b")["GET"][1] == {}
-    assert routes.find("/a/c%2F")["GET"][1] == {"word": "c%2F"}
+    assert routes.find("/a/c%2F")["GET"][1] == {"name": "c%2F"}
     for path in ("/a", "/a/b/c", "a/b", "", "/"):
         assert not routes.find(path)
 

@@ -10,7 +10,7 @@ import pytest
 
 from resolver.api import registrar as rest_registrar
 from resolver.api.pages import Page, Pages
-from resolver.api.registrar import ROUTES, Order
+from resolver.api.registrar import JOBS, ROUTES, Order
 from resolver.refusals import Refusal, Refused
 from tests.resolver.api.fakes import SWIFT, World
 
@@ -83,7 +83,7 @@ def ask(
     return asyncio.run(Pages(behind).reply(method, path, content, may_pay=may_pay))
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation)
+@pytest.mark.parametrize("route", [*ROUTES.all, *JOBS.all], ids=lambda route: route.operation)
 def test_whoever_may_not_pay_is_answered_nothing(desk, route):
     path = route.paths[0].replace("{job}", "abc123")
     page = ask(desk, route.method, path, {"wish": WISH, "max_total": 5}, may_pay=False)
