@@ -114,7 +114,7 @@ class Desk:
             confirmations=confirmations,
             clock=clock,
         )
-        self._orders = Orders(self.runner, signers, max_fee_rate=max_fee_rate, clock=clock)
+        self._orders = Orders(self.runner, signers, max_fee_rate=max_fee_rate)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -296,34 +296,32 @@ class Desk:
 
     async def jobs(self, everything: bool, first: int, count: int) -> Sequence[Json]:
         """What was begun; a PSBT that waits is on the page of its job."""
-        found = self._orders.begun.jobs(everything=everything)[first : first + count]
+        found = self._orders.jobs(everything=everything)[first : first + count]
         pages = (self._page(job) for job in found)
         return [{key: page[key] for key in page if key != "psbt"} for page in pages]
 
     async def job(self, job_id: str) -> Json:
         """One job; asks nobody, and so waits for nobody."""
         try:
-            return self._page(self._orders.begun.job(job_id))
+            return self._page(self._orders.job(job_id))
         except NoSuchJob as refused:
             raise Refused(Refusal.NO_SUCH_JOB, str(refused), refused.hint) from None
 
     async def resume(self, job_id: str) -> Json:
         """Carry it on now."""
-        return self._page(await self._told(lambda: self._orders.begun.resume(job_id), _NO_MORE))
+        return self._page(await self._told(lambda: self._orders.resume(job_id), _NO_MORE))
 
     async def consent(self, job_id: str) -> Json:
         """Agree to pay anew."""
-        return self._page(await self._told(lambda: self._orders.begun.consent(job_id), _NO_MORE))
+        return self._page(await self._told(lambda: self._orders.consent(job_id), _NO_MORE))
 
     async def abandon(self, job_id: str) -> Json:
         """Give it up."""
-        return self._page(await self._told(lambda: self._orders.begun.abandon(job_id), _NO_MORE))
+        return self._page(await self._told(lambda: self._orders.abandon(job_id), _NO_MORE))
 
     async def hand_in(self, job_id: str, psbt: str) -> Json:
         """Take a signed PSBT."""
-        return self._page(
-            await self._told(lambda: self._orders.begun.hand_in(job_id, psbt), _NO_MORE)
-        )
+        return self._page(await self._told(lambda: self._orders.hand_in(job_id, psbt), _NO_MORE))
 
     async def owned(self) -> Sequence[str]:
         """The names of the signer of the settings."""

@@ -37,9 +37,7 @@ class Office:
         self.wallet = Wallet(world.node, [PAYER, OTHER])
         self.signers = {"own": self.wallet}
         world.runner.books.signers = self.signers
-        self.orders = Orders(
-            world.runner, self.signers, max_fee_rate=500.0, clock=lambda: world.now
-        )
+        self.orders = Orders(world.runner, self.signers, max_fee_rate=500.0)
 
     def registered(self, name: str = "bob.id") -> None:
         self.orders.begin(

@@ -22,7 +22,7 @@ def test_the_rate_that_was_asked_for_is_paid_and_not_the_nodes_estimate(office):
     planned = office.orders.plan(WISH, signer="own", fee_rate=2.0)
     job = office.orders.begin(WISH, signer="own", fee_rate=2.0, max_total=planned.plan.total)
     office.world.run()
-    done = office.orders.begun.job(job.id)
+    done = office.orders.job(job.id)
     assert all(rate < 2.1 for rate in paid_rates(done))
     fees = sum(attempt.unsigned.fee for attempt in done.attempts())
     assert fees <= planned.plan.miners_fee
@@ -40,7 +40,7 @@ def test_a_rate_that_proves_too_low_is_raised_in_small_steps(office):
     for _ in range(7):
         office.world.mine_empty()
         office.world.runner.turn()
-    rates = paid_rates(office.orders.begun.job(job.id))
+    rates = paid_rates(office.orders.job(job.id))
     assert len(rates) > 1
     assert max(rates) < 4
 
@@ -73,17 +73,17 @@ def test_a_disk_that_is_full_after_the_first_payment_hides_nothing_of_it(office,
 
 
 def test_a_job_that_waits_for_a_higher_ceiling_gets_it_by_being_resumed(office):
-    office.orders.max_fee_rate = office.orders.begun.max_fee_rate = 6.0
+    office.orders.max_fee_rate = office.orders.max_fee_rate = 6.0
     job = office.orders.begin(WISH, signer="own", max_total=10**9)
     office.world.client.estimate = 300
     for _ in range(4):
         office.world.mine_empty()
         office.world.runner.turn()
-    waiting = office.orders.begun.job(job.id)
+    waiting = office.orders.job(job.id)
     assert len(paid_rates(waiting)) == 1
     assert f"max_fee_rate allows with `blockstore-cli resume {job.id}`" in waiting.note
-    office.orders.begun.max_fee_rate = 500.0
-    assert max(paid_rates(office.orders.begun.resume(job.id))) > 290
+    office.orders.max_fee_rate = 500.0
+    assert max(paid_rates(office.orders.resume(job.id))) > 290
 
 
 def test_what_cannot_be_taken_back_is_told_and_holds_the_name_no_longer(office):
@@ -91,7 +91,7 @@ def test_what_cannot_be_taken_back_is_told_and_holds_the_name_no_longer(office):
     office.world.client.estimate = 20  # the owner's coin of 5,500 satoshis pays for just one of it
     wish = UpdateName("bob.id", hash160(b"other data"))
     job = office.orders.begin(wish, signer="own", max_total=10**9, content=b"other data")
-    given_up = office.orders.begun.abandon(job.id)
+    given_up = office.orders.abandon(job.id)
     assert given_up.state is State.ABANDONED
     assert "the update was sent and may still be mined" in given_up.note
     office.orders.plan(RevokeName("bob.id"), signer="own")
@@ -104,7 +104,7 @@ def test_a_registration_that_waits_for_its_wallet_says_until_when_nothing_is_los
     office.wallet.refuses = WalletLocked("the wallet is locked; unlock it")
     office.world.mine(2)
     office.world.runner.turn()
-    told = office.orders.begun.job(job.id)
+    told = office.orders.job(job.id)
     mined = office.world.seen.verdict(told.steps[0].attempts[0].txid).height
     assert "the wallet is locked; unlock it" in told.note
     assert f"in block {mined + PREORDER_EXPIRE} at the latest, or the price that was" in told.note
@@ -123,6 +123,6 @@ def test_what_costs_nothing_by_waiting_names_no_deadline(office):
 def test_a_job_without_its_signer_can_be_given_up(office):
     job = office.orders.begin(WISH, signer="own", max_total=10**9)
     del office.signers["own"]
-    assert office.orders.begun.abandon(job.id).state is State.ABANDONED
-    told = office.orders.begun.job(job.id).note
+    assert office.orders.abandon(job.id).state is State.ABANDONED
+    told = office.orders.job(job.id).note
     assert "The preorder was sent and may still be mined: nobody here can take it back" in told

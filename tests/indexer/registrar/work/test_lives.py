@@ -47,7 +47,7 @@ class Office:
             self.signer = KeyFile(ring, self.client, SANDBOX, NodeCoins(self.client))
         signers = {"own": self.signer}
         world.runner.books.signers = signers
-        self.orders = Orders(world.runner, signers, max_fee_rate=500.0, clock=lambda: world.now)
+        self.orders = Orders(world.runner, signers, max_fee_rate=500.0)
         outputs = [TxOut(GIFT, self.signer.fresh_script("gift")) for _ in range(2)]
         world.node.submit(world.signer.pay(outputs, 20.0).raw)
         world.mine()

@@ -76,7 +76,7 @@ class Market:
     def open_desk(self) -> None:
         """Take orders, as after a start."""
         world = self.world
-        self.orders = Orders(world.runner, self.signers, max_fee_rate=MOST, clock=lambda: world.now)
+        self.orders = Orders(world.runner, self.signers, max_fee_rate=MOST)
         world.runner.books.signers = self.signers
 
     def owns_names(self, script: bytes) -> bool:
@@ -100,7 +100,7 @@ class Market:
         """Order it; ``eager``: it may pay all that the settings allow."""
         job = self.orders.begin(wish, signer=who, max_total=10**9)
         if eager:
-            self.orders.begun.resume(job.id)
+            self.orders.resume(job.id)
 
     # --- time that passes
 
@@ -147,7 +147,7 @@ class Market:
                 if job.state is State.NEEDS_CONSENT:
                     assert reorganised, job.note  # nothing else makes anything lost
                     self.consented.add(job.id)
-                    self.orders.begun.consent(job.id)
+                    self.orders.consent(job.id)
             if not self.world.runner.books.pending():
                 return
             if number in (5, 30):

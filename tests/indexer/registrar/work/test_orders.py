@@ -31,7 +31,7 @@ def test_what_was_agreed_to_is_begun_and_ends_with_the_name_of_a_fresh_owner(off
 
 def test_planning_alone_leaves_no_trace(office):
     office.orders.plan(REGISTER, signer="own")
-    assert office.orders.begun.jobs(everything=True) == []
+    assert office.orders.jobs(everything=True) == []
     assert office.world.node.mempool_size == 0
 
 
@@ -39,7 +39,7 @@ def test_what_costs_more_than_was_agreed_to_is_not_begun(office):
     total = office.orders.plan(REGISTER, signer="own").plan.total
     with pytest.raises(CannotOrder, match=rf"costs {total} satoshis now, and {total - 1} were"):
         office.orders.begin(REGISTER, signer="own", max_total=total - 1)
-    assert office.orders.begun.jobs(everything=True) == []
+    assert office.orders.jobs(everything=True) == []
 
 
 def test_two_names_are_paid_from_different_coins(office):
@@ -82,7 +82,7 @@ def test_what_can_be_moved_is_counted_for_the_one_who_will_send(office, monkeypa
     job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
     office.world.mine()
     office.world.runner.books.signers = {}  # nobody can sign the registration
-    office.orders.begun.abandon(job.id)
+    office.orders.abandon(job.id)
     office.world.runner.books.signers = office.signers
     asked = []
     spare = office.wallet.spare
@@ -159,8 +159,8 @@ def test_a_fee_rises_by_itself_to_five_times_the_planned_one_and_further_when_al
     assert job.max_fee_rate == 50.0
     assert office.orders.fee_ceiling(1.0) == 20.0
     assert office.orders.fee_ceiling(400.0) == 500.0
-    office.orders.begun.resume(job.id)
-    assert office.orders.begun.job(job.id).max_fee_rate == 500.0
+    office.orders.resume(job.id)
+    assert office.orders.job(job.id).max_fee_rate == 500.0
 
 
 def test_a_job_pays_the_price_that_was_agreed_to_and_no_other(office):
@@ -180,4 +180,4 @@ def test_what_the_node_would_not_pass_on_is_told_before_the_price_is_paid(office
         office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
     assert refused.value.reason is Reason.NOT_CARRIED
     assert "datacarriersize=83" in refused.value.hint
-    assert not office.orders.begun.jobs(everything=True)
+    assert not office.orders.jobs(everything=True)

@@ -80,7 +80,7 @@ def test_a_preorder_that_was_paid_for_and_given_up_is_used_and_not_paid_again(of
     office.world.mine()
     office.world.runner.books.signers = {}  # nobody can sign the registration
     office.world.turn()
-    office.orders.begun.abandon(job.id)
+    office.orders.abandon(job.id)
     office.world.run()
     office.world.runner.books.signers = office.signers
     plan = office.orders.plan(REGISTER, signer="own", has_data=True).plan

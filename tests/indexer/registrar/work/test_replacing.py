@@ -33,7 +33,7 @@ def bech32_wallet(world: World) -> Orders:
     world.node.submit(world.signer.pay([TxOut(MONEY, script)], 20.0).raw)
     world.mine()
     world.runner.books.signers = {"own": wallet}
-    return Orders(world.runner, {"own": wallet}, max_fee_rate=500.0, clock=lambda: world.now)
+    return Orders(world.runner, {"own": wallet}, max_fee_rate=500.0)
 
 
 def funds(world: World, job_id: str) -> tuple[Attempt, ...]:
@@ -140,7 +140,7 @@ def test_more_coins_are_moved_for_a_transaction_that_its_own_cannot_raise(world:
     world.client.estimate = 1
     orders = bech32_wallet(world)
     job_id = orders.begin(RegisterName("bob.id"), signer="own", max_total=MONEY).id
-    orders.begun.resume(job_id)  # it may pay all that the settings allow
+    orders.resume(job_id)  # it may pay all that the settings allow
     while not world.job(job_id).steps[1].attempts:
         world.turn()
         if not world.job(job_id).steps[1].attempts:

@@ -27,33 +27,33 @@ from tests.indexer.registrar.work.office import (
 
 def test_what_is_given_up_before_it_is_mined_costs_a_fee_at_most(office):
     job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
-    office.orders.begun.abandon(job.id)
+    office.orders.abandon(job.id)
     office.world.run()
-    assert office.orders.begun.job(job.id).state is State.ABANDONED
+    assert office.orders.job(job.id).state is State.ABANDONED
     assert office.world.burnt() == []
     with pytest.raises(CannotOrder, match="has ended"):
-        office.orders.begun.abandon(job.id)
+        office.orders.abandon(job.id)
 
 
 def test_what_was_given_up_is_taken_up_again(office):
     job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
-    office.orders.begun.abandon(job.id)
+    office.orders.abandon(job.id)
     office.world.run()
-    assert office.orders.begun.resume(job.id).state is State.RUNNING
+    assert office.orders.resume(job.id).state is State.RUNNING
     office.world.run()
-    assert office.orders.begun.job(job.id).state is State.DONE
+    assert office.orders.job(job.id).state is State.DONE
 
 
 def test_consent_is_taken_only_where_it_was_asked_for(office):
     job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
     with pytest.raises(CannotOrder, match="does not wait for consent"):
-        office.orders.begun.consent(job.id)
+        office.orders.consent(job.id)
 
 
 @pytest.mark.parametrize("deed", ["job", "resume", "consent", "abandon"])
 def test_an_unknown_job_is_told(office, deed):
     with pytest.raises(NoSuchJob, match="nothing 'abcdef' was begun here"):
-        getattr(office.orders.begun, deed)("abcdef")
+        getattr(office.orders, deed)("abcdef")
 
 
 class Coins:
@@ -75,17 +75,15 @@ def offline(office: Office, scripts: Sequence[bytes], redeem: Sequence[bytes] = 
 def signed_until_done(office: Office, job_id: str, *rings: KeyRing) -> None:
     for _ in range(20):
         office.world.turn()
-        job = office.orders.begun.job(job_id)
+        job = office.orders.job(job_id)
         if job.state is State.WAITING_FOR_SIGNATURE:
             for ring in rings:
-                (psbt,) = [
-                    a.psbt for a in office.orders.begun.job(job_id).attempts() if a.raw is None
-                ]
-                office.orders.begun.hand_in(job_id, sign_psbt(psbt or "", ring))
+                (psbt,) = [a.psbt for a in office.orders.job(job_id).attempts() if a.raw is None]
+                office.orders.hand_in(job_id, sign_psbt(psbt or "", ring))
         elif not job.state.is_open:
             return
         office.world.mine()
-    raise AssertionError(office.orders.begun.job(job_id).note)
+    raise AssertionError(office.orders.job(job_id).note)
 
 
 def test_each_step_goes_out_to_be_signed_and_on_with_what_comes_back(office):
@@ -96,7 +94,7 @@ def test_each_step_goes_out_to_be_signed_and_on_with_what_comes_back(office):
     )
     assert job.state is State.WAITING_FOR_SIGNATURE
     signed_until_done(office, job.id, KeyRing([other]))
-    assert office.orders.begun.job(job.id).state is State.DONE
+    assert office.orders.job(job.id).state is State.DONE
     record = office.world.seen.name("bob.id")
     assert record is not None
     assert record.value_hash == DIGEST
@@ -131,17 +129,17 @@ def test_what_is_handed_in_must_be_what_was_handed_out(office):
     (wrong,) = [a.psbt for a in second.attempts()]
     for text in ("", "rubbish", sign_psbt(wrong or "", KeyRing([payer]))):
         with pytest.raises(CannotOrder, match="nothing was paid"):
-            office.orders.begun.hand_in(first.id, text)
+            office.orders.hand_in(first.id, text)
     (bare,) = [a.psbt for a in first.attempts()]
     with pytest.raises(CannotOrder, match="nothing was paid"):
-        office.orders.begun.hand_in(first.id, bare or "")
-    assert office.orders.begun.job(first.id).state is State.WAITING_FOR_SIGNATURE
+        office.orders.hand_in(first.id, bare or "")
+    assert office.orders.job(first.id).state is State.WAITING_FOR_SIGNATURE
 
 
 def test_what_waits_for_no_signature_takes_none(office):
     job = office.orders.begin(REGISTER, signer="own", max_total=10**9, content=CONTENT)
     with pytest.raises(CannotOrder, match="waits for no signature"):
-        office.orders.begun.hand_in(job.id, "cHNidA==")
+        office.orders.hand_in(job.id, "cHNidA==")
 
 
 def test_a_second_wish_for_the_same_name_waits_for_the_first(office):
