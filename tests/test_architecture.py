@@ -69,8 +69,7 @@ PURE_ROOMS = {
     "indexer/protocol": EVERYTHING,
     "indexer/registrar/planning": "cautions compose dates outputs payments plan plan_text purse"
     " quote refusals steps wishes",
-    "indexer/registrar/work": "actions decide done jobs lost paid renewals reopening"
-    " seen sharing underway",
+    "indexer/registrar/work": "actions decide jobs no_effect observed progress renewals sharing",
     "indexer/table": "log_file pages snapshot snapshot_file",
     "indexer/wallet": "coins keys payment psbt signers",
     "zonefiles/dht": "messages",

@@ -1,1 +1,1 @@
-"""Jobs on their way to the chain: the journal, looking, deciding, doing."""
+"""Jobs on their way to the chain: observe, decide, execute, and a journal of it all."""

@@ -1,4 +1,4 @@
-"""What can be next for a job: one value for each thing to do, and for each reason to do nothing.
+"""What can be next for a job: one value for each thing to do, and one for doing nothing.
 
 What must stay true: the set is closed; steps are named by their place in the job; ``why`` is a
 sentence (or part of one) for people. Pure.
@@ -7,7 +7,7 @@ sentence (or part of one) for people. Pure.
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from indexer.registrar.work.jobs import Attempt
+from indexer.registrar.work.jobs import Attempt, State, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,98 +43,34 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Anew:
-    """Begin a step again with other coins: what was tried can no more be mined, or not together
-    with what will be tried, or costs nothing but a miner's fee."""
+class Rewrite:
+    """Write down another state of a step: begun again with other coins, done without a transaction,
+    or since which height of the node something is so."""
+
+    step: int
+    to: Step
+
+
+@dataclass(frozen=True, slots=True)
+class OffChain:
+    """Hand the data to other nodes (PUBLISH), or resolve the name as a stranger does (VERIFY)."""
 
     step: int
 
 
 @dataclass(frozen=True, slots=True)
-class Skip:
-    """Count a step as done that has no transaction: what it would do was done before the job."""
+class Rest:
+    """Nothing can be done now, or ever again. ``state``: what the job is from now on."""
 
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Remember:
-    """Write down since which height of the node something is so; None: it is not."""
-
-    step: int
-    missing_since: int | None
-    flawed_since: int | None
+    state: State
+    why: str
+    step: int = 0
+    """Where consent is needed: the steps from this one on begin again with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Hand the data to other nodes."""
-
-    step: int
+Action: TypeAlias = Make | Send | Replace | Cancel | Rewrite | OffChain | Rest
 
 
-@dataclass(frozen=True, slots=True)
-class Verify:
-    """Resolve the name as a stranger does."""
-
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
+def wait(why: str) -> Rest:
     """Nothing can be done now."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class AwaitSignature:
-    """Somebody else must sign."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class AskConsent:
-    """Going on costs money again. With consent the steps from ``step`` on begin again."""
-
-    step: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """All is done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """It cannot be had; ``why`` says what was paid."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon:
-    """Its owner gave it up and nothing is on its way any more."""
-
-    why: str
-
-
-Action: TypeAlias = (
-    Make
-    | Send
-    | Replace
-    | Cancel
-    | Anew
-    | Skip
-    | Remember
-    | Publish
-    | Verify
-    | Wait
-    | AwaitSignature
-    | AskConsent
-    | Finish
-    | Fail
-    | Abandon
-)
+    return Rest(State.RUNNING, why)

@@ -12,8 +12,8 @@ from indexer.node.failures import NodeError
 from indexer.registrar.work.jobs import Attempt, Job, State
 from indexer.registrar.work.journal import Journal
 from indexer.registrar.work.making import counted_on, known_coins, left_by
-from indexer.registrar.work.paid import deadline
-from indexer.registrar.work.seen import Seen
+from indexer.registrar.work.observed import Seen
+from indexer.registrar.work.progress import deadline
 from indexer.wallet.signers import Signer, SignerError
 
 log = logging.getLogger("blockstore.registrar")

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from indexer.bitcoin.transactions import TxOut
 from indexer.registrar.planning.steps import StepKind
-from indexer.registrar.work import looking, making, sharing
+from indexer.registrar.work import making, observe, sharing
 from indexer.registrar.work.books import Books
 from indexer.registrar.work.jobs import Attempt, Job, State, Step
 from indexer.registrar.work.making import Means
-from indexer.registrar.work.seen import Seen
+from indexer.registrar.work.observed import Seen
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.coins import CannotPay
 from indexer.wallet.signers import InsufficientFunds
@@ -27,7 +27,7 @@ MAX_SHOWN = 3
 class Funding:
     """Moves coins to senders. ``snapshot`` gives the index as it is."""
 
-    def __init__(self, books: Books, node: looking.Node, snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(self, books: Books, node: observe.Node, snapshot: Callable[[], Snapshot]) -> None:
         self.books = books
         self.node = node
         self.snapshot = snapshot
@@ -55,7 +55,7 @@ class Funding:
         pending = self.books.pending()
         jobs = sharing.lacking(job, pending, self._in_vain)
         for payment in sharing.carriers(job, pending, self._in_vain):
-            standing = looking.look_at([payment], self.node, self.snapshot())
+            standing = observe.look_at([payment], self.node, self.snapshot())
             if any(one.in_mempool for one in standing.values()):
                 why = "coins for several jobs are on their way to the address that sends; waiting"
                 self.books.note(job, State.RUNNING, why)

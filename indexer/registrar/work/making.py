@@ -25,7 +25,7 @@ from indexer.registrar.planning.refusals import PlanRefused
 from indexer.registrar.planning.steps import StepKind, operation_for
 from indexer.registrar.planning.wishes import MAX_MONEY
 from indexer.registrar.work.jobs import Attempt, Job, Step
-from indexer.registrar.work.seen import Seen
+from indexer.registrar.work.observed import Seen
 from indexer.registrar.work.sharing import brought
 from indexer.wallet.coins import (
     LEAST_FEE_RATE,

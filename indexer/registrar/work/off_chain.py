@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from indexer.registrar.work.actions import Publish, Verify
+from indexer.registrar.planning.steps import StepKind
+from indexer.registrar.work.actions import OffChain
 from indexer.registrar.work.books import Books
 from indexer.registrar.work.jobs import Job, State
 from indexer.registrar.work.journal import JournalError
@@ -20,7 +21,7 @@ RETRY_SECONDS = 10.0
 """Before publishing or verifying is tried again, unless a block came."""
 
 
-class OffChain:
+class Publishing:
     """Publishes and verifies. ``lock`` is held while a job is changed.
 
     ``publish`` hands data to other nodes and says to how many (0: try again later), ``verify``
@@ -40,13 +41,14 @@ class OffChain:
         self._publish = publish
         self._verify = verify
 
-    def do(self, job: Job, action: Publish | Verify, height: int) -> bool:
+    def do(self, job: Job, action: OffChain, height: int) -> bool:
         """Publish or verify; whether it was done. Raises JournalError."""
-        what = (job.id, type(action))
+        kind = job.steps[action.step].kind
+        what = (job.id, kind)
         if not self.books.is_time(what, height, RETRY_SECONDS):
             return False
         try:
-            why = self._published(job) if isinstance(action, Publish) else self._verified(job)
+            why = self._published(job) if kind is StepKind.PUBLISH else self._verified(job)
         except JournalError:
             raise
         except Exception as failure:

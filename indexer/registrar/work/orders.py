@@ -20,13 +20,13 @@ from indexer.registrar.planning.plan import Plan, make_plan
 from indexer.registrar.planning.refusals import CannotOrder, NoSuchJob
 from indexer.registrar.planning.steps import StepKind, next_view, steps_of
 from indexer.registrar.planning.wishes import Wish
-from indexer.registrar.work.actions import AskConsent
+from indexer.registrar.work.actions import Rest
 from indexer.registrar.work.decide import decide
 from indexer.registrar.work.jobs import Attempt, Job, State, Step
 from indexer.registrar.work.journal import JournalError
 from indexer.registrar.work.making import counted_on
 from indexer.registrar.work.payers import Payers, Purse, coins_of
-from indexer.registrar.work.reopening import consented, reopened
+from indexer.registrar.work.progress import consented, reopened
 from indexer.registrar.work.rivals import NOT_SEEN, Rivals, waiting_operations
 from indexer.registrar.work.runner import Runner
 from indexer.wallet.psbt import BadPsbt, NotYetSigned, combine, signed_transaction
@@ -242,7 +242,7 @@ class Orders:
             job = self.job(job_id)
             seen = self.runner.look(job, present)
             action = decide(job, seen)
-            if not isinstance(action, AskConsent):
+            if not (isinstance(action, Rest) and action.state is State.NEEDS_CONSENT):
                 raise CannotOrder(
                     f"{job_id} does not wait for consent: {job.note}", "see `pending`"
                 )

@@ -18,16 +18,16 @@ from indexer.node.node import ChainInfo
 from indexer.protocol.rows import DamagedRow
 from indexer.protocol.schema import UNDO_BLOCKS
 from indexer.registrar.planning.fees import FeeRate, ask_fee_rate
-from indexer.registrar.work import doing, looking
-from indexer.registrar.work.actions import Publish, Verify
+from indexer.registrar.work import execute, observe
+from indexer.registrar.work.actions import OffChain
 from indexer.registrar.work.books import Books
 from indexer.registrar.work.decide import decide
-from indexer.registrar.work.doing import Doing
+from indexer.registrar.work.execute import Executor
 from indexer.registrar.work.jobs import Job
 from indexer.registrar.work.journal import Journal, JournalError
-from indexer.registrar.work.off_chain import OffChain
-from indexer.registrar.work.reopening import turned_by_chain
-from indexer.registrar.work.seen import Seen, Standing
+from indexer.registrar.work.observed import Seen, Standing
+from indexer.registrar.work.off_chain import Publishing
+from indexer.registrar.work.progress import turned_by_chain
 from indexer.registrar.work.unindexed import Node as BlockNode
 from indexer.registrar.work.unindexed import Unindexed
 from indexer.table.level import TableError
@@ -42,7 +42,7 @@ SLOW_BLOCKS = 12
 """Blocks for which the chain may rest before the node is taken to have been asleep."""
 
 
-class Node(doing.Node, BlockNode, Protocol):
+class Node(execute.Node, BlockNode, Protocol):
     """What is asked of a Bitcoin node."""
 
     def chain_info(self) -> ChainInfo: ...
@@ -98,8 +98,8 @@ class Runner:
         self.lock = threading.RLock()
         """Held while a job is looked at and changed; never while data is published or verified."""
         self.books = Books(journal, signers, clock)
-        self._doing = Doing(self.books, node, snapshot, network, zones)
-        self._off_chain = OffChain(self.books, self.lock, publish, verify)
+        self._executor = Executor(self.books, node, snapshot, network, zones)
+        self._publishing = Publishing(self.books, self.lock, publish, verify)
         self._turning = threading.Lock()
         self._unindexed = Unindexed(node)
 
@@ -116,7 +116,7 @@ class Runner:
 
     def _turn(self) -> None:
         said = None
-        self._doing.funding.begin_pass()
+        self._executor.funding.begin_pass()
         if not self.books.journal.jobs():
             self.trouble = None
             return  # the node is asked nothing by those for whom nothing is registered
@@ -152,7 +152,7 @@ class Runner:
 
     def advance(self, job_id: str) -> Job:
         """Carry one job on, now; the job as it is then. Raises NodeError and JournalError."""
-        self._doing.funding.begin_pass()
+        self._executor.funding.begin_pass()
         self._advance(job_id, self.ask_node())
         return self.books.job(job_id)
 
@@ -167,11 +167,11 @@ class Runner:
                 action = decide(job, seen)
                 what = type(action).__name__
                 log.debug("job %s at block %d: %s", job.id, present.height, what)
-                if not isinstance(action, Publish | Verify):
-                    if not self._doing.do(job, action, seen, sent):
+                if not isinstance(action, OffChain):
+                    if not self._executor.do(job, action, seen, sent):
                         return
                     continue
-            if not self._off_chain.do(job, action, present.height):
+            if not self._publishing.do(job, action, present.height):
                 return
         log.warning("job %s had more than %d things to do at once; later more", job_id, MAX_MOVES)
 
@@ -180,7 +180,7 @@ class Runner:
         snapshot = self.snapshot()
         with self.lock:
             ahead = self._unindexed.look(snapshot, present.height)
-        return looking.look(
+        return observe.look(
             job,
             self.node,
             snapshot,

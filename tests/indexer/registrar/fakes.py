@@ -21,11 +21,11 @@ from indexer.protocol.operations import Operation
 from indexer.registrar.planning.compose import compose
 from indexer.registrar.planning.steps import Parties, StepKind, steps_of
 from indexer.registrar.planning.wishes import RegisterName, Wish
-from indexer.registrar.work.actions import AskConsent
+from indexer.registrar.work.actions import Rest
 from indexer.registrar.work.decide import decide
-from indexer.registrar.work.jobs import Job, Step
+from indexer.registrar.work.jobs import Job, State, Step
 from indexer.registrar.work.journal import Journal
-from indexer.registrar.work.reopening import consented
+from indexer.registrar.work.progress import consented
 from indexer.registrar.work.runner import Runner
 from indexer.sandbox.node import SandboxNode
 from indexer.sandbox.store import ChainFile
@@ -492,7 +492,8 @@ class World:
         job = self.job(job_id)
         seen = self.runner.look(job, self.runner.ask_node())
         action = decide(job, seen)
-        assert isinstance(action, AskConsent), action
+        assert isinstance(action, Rest), action
+        assert action.state is State.NEEDS_CONSENT, action
         self.journal.save(consented(job, action, seen))
 
     # --- what the chain shows

@@ -15,7 +15,7 @@ from indexer.bitcoin.transactions import TxOut, script_address
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.registrar.planning.wishes import ReadyNamespace, RegisterName, Wish
-from indexer.registrar.work.paid import hint_of_zone
+from indexer.registrar.work.progress import hint_of_zone
 from resolver.api.desk import AutoRenew, Desk
 from resolver.api.payer import Signing
 from resolver.api.registrar import Order

@@ -1,5 +1,6 @@
 """Jobs as they may stand, what may be seen of them, and whether the right thing is next."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +11,10 @@ from indexer.protocol.flaws import Flaw
 from indexer.protocol.schema import Verdict
 from indexer.registrar.planning.steps import Parties, StepKind
 from indexer.registrar.planning.wishes import RegisterName
-from indexer.registrar.work.actions import Action, Replace
-from indexer.registrar.work.decide import decide
+from indexer.registrar.work.actions import Action, Replace, Rest, Rewrite
+from indexer.registrar.work.decide import FRESH_BLOCKS, PATIENCE, decide
 from indexer.registrar.work.jobs import Attempt, Job, State, Step
-from indexer.registrar.work.seen import Seen, Standing
-from indexer.registrar.work.underway import FRESH_BLOCKS, PATIENCE
+from indexer.registrar.work.observed import Seen, Standing
 from indexer.wallet.coins import Coin, Unsigned
 
 OURS = p2pkh_script(b"\x01" * 20)
@@ -104,9 +104,21 @@ def funded(fund: Attempt, **changes: Any) -> Job:
     return job(Step(StepKind.FUND, (fund,), amount=70_000), *steps, **changes)
 
 
-Row = tuple[str, Job, Seen, Action | type | tuple[type, str]]
-"""Its name, a job, what is seen of it, and what is next: the action, its type, or that and words
-that it says."""
+Next = Action | type | State | tuple[type | State, str] | Callable[[Job], Action]
+"""What is next: the action, its type or the state of the job, or one of these and words that it
+says, or how it follows from the job."""
+Row = tuple[str, Job, Seen, Next]
+"""Its name, a job, what is seen of it, and what is next."""
+
+
+def anew(index: int) -> Callable[[Job], Action]:
+    """A step begins again."""
+    return lambda given: Rewrite(index, given.steps[index].anew())
+
+
+def rewrite(index: int, **changes: Any) -> Callable[[Job], Action]:
+    """A step is written down with these changes."""
+    return lambda given: Rewrite(index, replace(given.steps[index], **changes))
 
 
 def rows(*table: Row) -> pytest.MarkDecorator:
@@ -116,17 +128,18 @@ def rows(*table: Row) -> pytest.MarkDecorator:
     )
 
 
-def assert_next(given: Job, when: Seen, then: Action | type | tuple[type, str]) -> None:
+def assert_next(given: Job, when: Seen, then: Next) -> None:
     """This is next, whatever the job's note says; what replaces pays more than all before it."""
     action = decide(given, when)
-    if isinstance(then, tuple):
-        kind, words = then
-        assert isinstance(action, kind), action
-        assert words in getattr(action, "why", "")
-    elif isinstance(then, type):
-        assert isinstance(action, then), action
+    wanted, words = then if isinstance(then, tuple) else (then, "")
+    if isinstance(wanted, State):
+        assert isinstance(action, Rest), action
+        assert action.state is wanted
+    elif isinstance(wanted, type):
+        assert isinstance(action, wanted), action
     else:
-        assert action == then
+        assert action == (wanted(given) if callable(wanted) else wanted)
+    assert words in getattr(action, "why", "")
     assert decide(given.noted(State.NEEDS_CONSENT, "something else", 7), when) == action
     signed = given.steps[action.step].signed if isinstance(action, Replace) else ()
     if any(when.of(one).in_mempool for one in signed):

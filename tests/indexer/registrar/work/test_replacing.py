@@ -12,9 +12,9 @@ from indexer.bitcoin.witness import has_witness, virtual_size
 from indexer.networks import SANDBOX
 from indexer.registrar.planning.steps import StepKind
 from indexer.registrar.planning.wishes import RegisterName
+from indexer.registrar.work.decide import PATIENCE
 from indexer.registrar.work.jobs import Attempt, State
 from indexer.registrar.work.orders import Orders
-from indexer.registrar.work.underway import PATIENCE
 from indexer.wallet.node_wallet import NodeWallet
 from indexer.wallet.payment import compose_payment
 from indexer.wallet.signers import Payment

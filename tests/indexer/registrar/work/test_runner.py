@@ -11,8 +11,8 @@ from indexer.networks import SANDBOX
 from indexer.node.node import NodeUnavailable
 from indexer.protocol.rows import DamagedRow
 from indexer.registrar.planning.wishes import RegisterName, UpdateName
-from indexer.registrar.work import looking
-from indexer.registrar.work.doing import Doing
+from indexer.registrar.work import observe
+from indexer.registrar.work.execute import Executor
 from indexer.registrar.work.jobs import State
 from indexer.registrar.work.journal import JournalError
 from indexer.table.level import TableDamaged
@@ -44,7 +44,7 @@ def test_at_debug_every_step_of_a_job_is_a_line(
     world.run()
     said = [one.getMessage() for one in caplog.records if one.levelno == logging.DEBUG]
     assert all(line.startswith(f"job {job_id} at block ") for line in said)
-    assert {line.rpartition(" ")[2] for line in said} >= {"Wait", "Publish", "Verify", "Finish"}
+    assert {line.rpartition(" ")[2] for line in said} >= {"Make", "Send", "OffChain", "Rest"}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_over_a_damaged_table_nothing_is_paid_and_one_sentence_says_so(
         raise damage()  # each anew: one that is kept would keep the world it passed through
 
     job_id = world.begin(RegisterName("bob.id"))
-    monkeypatch.setattr(looking, "look", refuse)
+    monkeypatch.setattr(observe, "look", refuse)
     world.turn()
     assert world.runner.trouble == str(damage())
     assert not list(world.job(job_id).attempts())
@@ -185,14 +185,14 @@ def test_trouble_with_one_job_leaves_the_others_alone(
 ) -> None:
     bad = world.begin(RegisterName("bob.id"))
     good = world.begin(UpdateName("alice.id", DIGEST), OWNER)
-    real = Doing.do
+    real = Executor.do
 
-    def stumbles(self: Doing, job: Any, *rest: Any) -> bool:
+    def stumbles(self: Executor, job: Any, *rest: Any) -> bool:
         if job.id == bad:
             raise ZeroDivisionError("a mistake of ours")
         return real(self, job, *rest)
 
-    monkeypatch.setattr(Doing, "do", stumbles)
+    monkeypatch.setattr(Executor, "do", stumbles)
     world.turn()
     assert "mistake of ours" in (world.runner.trouble or "")
     assert world.job(good).steps[0].attempts

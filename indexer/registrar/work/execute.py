@@ -14,29 +14,23 @@ from indexer.networks import Network
 from indexer.node.failures import NodeRpcError, NodeUnavailable
 from indexer.protocol.flaws import Refused
 from indexer.registrar.planning.steps import StepKind, next_view
-from indexer.registrar.work import looking, making, sharing
+from indexer.registrar.work import making, observe, sharing
 from indexer.registrar.work.actions import (
-    Abandon,
     Action,
-    Anew,
-    AskConsent,
-    AwaitSignature,
     Cancel,
-    Fail,
-    Finish,
     Make,
-    Remember,
+    OffChain,
     Replace,
+    Rest,
+    Rewrite,
     Send,
-    Skip,
-    Wait,
 )
 from indexer.registrar.work.books import Books
 from indexer.registrar.work.funding import Funding, funds_before
 from indexer.registrar.work.jobs import Attempt, Job, State
 from indexer.registrar.work.making import Means, NoMore, PriceTooHigh
-from indexer.registrar.work.paid import hint_of_zone, paid
-from indexer.registrar.work.seen import Seen
+from indexer.registrar.work.observed import Seen
+from indexer.registrar.work.progress import hint_of_zone, paid
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.coins import CannotPay, Coin, FeeTooHigh
 from indexer.wallet.signers import InsufficientFunds, Signer, SignerError
@@ -50,13 +44,13 @@ RESEND_SECONDS = 20.0
 _KNOWN_WORDS = ("txn-already-in-mempool", "txn-already-known", "txn-same-nonwitness-data")
 
 
-class Node(looking.Node, Protocol):
+class Node(observe.Node, Protocol):
     """What is asked of a Bitcoin node."""
 
     def send_transaction(self, raw: bytes) -> bytes: ...
 
 
-class Doing:
+class Executor:
     """Does what is decided. ``snapshot`` gives the index as it is."""
 
     def __init__(
@@ -84,29 +78,17 @@ class Doing:
             case Send(index, attempt):
                 self._send(job, index, attempt, seen.node_height, sent)
                 return True
-            case Anew(index):
-                self.books.journal.save(job.with_step(index, job.steps[index].anew()))
-                return True
-            case Skip(index):
-                self.books.journal.save(job.with_step(index, replace(job.steps[index], done=True)))
-                return True
-            case Remember(index, missing, flawed):
-                step = replace(job.steps[index], missing_since=missing, flawed_since=flawed)
+            case Rewrite(index, step):
                 self.books.journal.save(job.with_step(index, step))
                 return True
-            case Wait(why):
-                self.books.note(job, State.RUNNING, why)
-            case AwaitSignature(why):
-                self.books.note(job, State.WAITING_FOR_SIGNATURE, why)
-            case AskConsent(why=why):
-                self.books.note(job, State.NEEDS_CONSENT, why)
-            case Fail(why):
-                self.books.close(job, State.FAILED, why, seen)
-            case Abandon(why):
-                self.books.close(job, State.ABANDONED, why, seen)
-            case Finish():
-                why = f"all steps are done{hint_of_zone(job.wish, self.zones)}"
-                self.books.close(job, State.DONE, why, seen)
+            case Rest(State.DONE as state, why):
+                self.books.close(job, state, why + hint_of_zone(job.wish, self.zones), seen)
+            case Rest(state, why) if state.is_open:
+                self.books.note(job, state, why)
+            case Rest(state, why):
+                self.books.close(job, state, why, seen)
+            case OffChain():
+                raise AssertionError("what is done off the chain holds no lock")
         return False
 
     # --- made
@@ -191,13 +173,13 @@ class Doing:
         senders = frozenset((job.parties.sender, *waiting))
         snapshot = self.snapshot()
         view = next_view(snapshot, self.network, snapshot.height, node_height)
-        own = looking.unspent(making.known_coins(job), self.node)
+        own = observe.unspent(making.known_coins(job), self.node)
         return Means(signer, view, node_height, making.counted_on(others), senders, own)
 
     def _first_coin(self, job: Job, index: int, seen: Seen) -> Coin | None:
         """What the step before left for this one, if nobody has spent it."""
         for coin in making.coins_left_for(job, index, seen):
-            if looking.is_unspent(coin, self.node, with_mempool=True):
+            if observe.is_unspent(coin, self.node, with_mempool=True):
                 return coin
         return None
 

@@ -2,21 +2,10 @@
 
 from dataclasses import replace
 
-from indexer.registrar.work.actions import (
-    Abandon,
-    Action,
-    Anew,
-    AwaitSignature,
-    Cancel,
-    Fail,
-    Make,
-    Replace,
-    Send,
-    Wait,
-)
-from indexer.registrar.work.jobs import Job
-from indexer.registrar.work.seen import Seen, Standing
-from indexer.registrar.work.underway import PATIENCE, TOO_OLD
+from indexer.registrar.work.actions import Cancel, Make, Replace, Send
+from indexer.registrar.work.decide import PATIENCE, TOO_OLD
+from indexer.registrar.work.jobs import Job, State
+from indexer.registrar.work.observed import Seen, Standing
 from tests.indexer.registrar.work.cases import (
     ACCEPTED,
     BACK,
@@ -33,6 +22,8 @@ from tests.indexer.registrar.work.cases import (
     WAITS,
     A,
     B,
+    Next,
+    anew,
     assert_next,
     attempt,
     funded,
@@ -46,16 +37,21 @@ from tests.indexer.registrar.work.cases import (
     # on its way
     ("written down, not sent", registering(A), seen(), Send(0, A)),
     ("evicted, or never arrived", registering(A), seen({A: Standing()}), Send(0, A)),
-    ("waiting", registering(A), seen({A: WAITS}), (Wait, "waits for a block")),
-    ("just sent", registering(A), seen(sent=frozenset([A.txid])), (Wait, "does not show it yet")),
+    ("waiting", registering(A), seen({A: WAITS}), (State.RUNNING, "waits for a block")),
+    (
+        "just sent",
+        registering(A),
+        seen(sent=frozenset([A.txid])),
+        (State.RUNNING, "does not show it yet"),
+    ),
     (
         "the latest is sent, not the one before",
         registering(A, B),
         seen({A: WAITS}),
         Send(0, B),
     ),
-    ("not while the node lags", registering(A), seen(node_is_current=False), Wait),
-    ("not while the index lags", registering(A), seen(index_height=900), Wait),
+    ("not while the node lags", registering(A), seen(node_is_current=False), State.RUNNING),
+    ("not while the index lags", registering(A), seen(index_height=900), State.RUNNING),
     # consensus hashes that grow old
     ("old in the mempool", registering(OLD), seen({OLD: WAITS}), (Replace, "too old")),
     ("old and nowhere", registering(OLD), seen(), (Replace, "too old")),
@@ -64,19 +60,19 @@ from tests.indexer.registrar.work.cases import (
         "too old to send, and no newer one is known",
         registering(LOST),
         seen(index_height=900),
-        (Wait, "waiting for the index"),
+        (State.RUNNING, "waiting for the index"),
     ),
     (
         "old, but the index knows none newer",
         registering(OLD),
         seen({OLD: WAITS}, usable_until={STALE: NOW + 1}),
-        (Wait, "waits for a block"),
+        (State.RUNNING, "waits for a block"),
     ),
     (
         "old, at the highest fee",
         registering(replace(OLD, fee_rate=99.5)),
         seen({OLD: WAITS}),
-        (Wait, "may pay by itself is"),
+        (State.RUNNING, "may pay by itself is"),
     ),
     (
         "old and nowhere, at the highest fee",
@@ -87,14 +83,19 @@ from tests.indexer.registrar.work.cases import (
     # coins that are spent elsewhere
     ("one is gone", registering(A), seen(is_void=True), (Replace, "is gone")),
     ("one of what is signed elsewhere", registering(PAPER), seen(is_void=True), (Replace, "gone")),
-    ("one, while the node lags", registering(A), seen(is_void=True, node_is_current=False), Wait),
+    (
+        "one, while the node lags",
+        registering(A),
+        seen(is_void=True, node_is_current=False),
+        State.RUNNING,
+    ),
     ("one of the way back", registering(A, BACK), seen(is_void=True), (Replace, "is gone")),
     # fees
     (
         "not yet raised",
         registering(replace(A, made_at=NOW - PATIENCE + 1)),
         seen({A: WAITS}, fee_rate=60.0),
-        Wait,
+        State.RUNNING,
     ),
     (
         "raised to what miners ask for",
@@ -106,7 +107,7 @@ from tests.indexer.registrar.work.cases import (
         "the estimate says it is enough",
         registering(replace(A, made_at=NOW - PATIENCE)),
         seen({A: WAITS}),
-        Wait,
+        State.RUNNING,
     ),
     (
         "the estimate is wrong for too long",
@@ -124,7 +125,7 @@ from tests.indexer.registrar.work.cases import (
         "at the ceiling",
         registering(replace(A, fee_rate=79.5, made_at=NOW - 50)),
         seen({A: WAITS}, fee_rate=5000.0),
-        (Wait, "the most that this job may pay by itself is 100.0"),
+        (State.RUNNING, "the most that this job may pay by itself is 100.0"),
     ),
     (
         "the node wants more for its mempool",
@@ -142,13 +143,13 @@ from tests.indexer.registrar.work.cases import (
         "refused for its fee time and again",
         registering(*(replace(attempt(n), refusal="insufficient fee") for n in range(6))),
         seen(sent=frozenset([attempt(5).txid])),
-        (Wait, "after the next block"),
+        (State.RUNNING, "after the next block"),
     ),
     (
         "made more often than can be written down",
         registering(*(attempt(n, made_at=NOW - PATIENCE) for n in range(50)), *MANY),
         seen({MANY[-1]: WAITS}, fee_rate=60.0),
-        (Wait, "not made anew any more"),
+        (State.RUNNING, "not made anew any more"),
     ),
     # coins that are moved so that a transaction which waits can be replaced
     (
@@ -157,15 +158,20 @@ from tests.indexer.registrar.work.cases import (
         seen({A: WAITS}, fee_rate=60.0),
         Send(0, FUND),
     ),
-    ("they are on their way", funded(FUND), seen({A: WAITS, FUND: WAITS}, fee_rate=60.0), Wait),
+    (
+        "they are on their way",
+        funded(FUND),
+        seen({A: WAITS, FUND: WAITS}, fee_rate=60.0),
+        State.RUNNING,
+    ),
     (
         "their coins were spent elsewhere",
         funded(replace(FUND, refusal="bad-txns-inputs-missingorspent")),
         seen({A: WAITS}, fee_rate=60.0),
-        Anew(0),
+        anew(0),
     ),
     ("they are there", funded(FUND), seen({A: WAITS, FUND: MINED}, fee_rate=60.0), REPLACED),
-    ("fees fell meanwhile", funded(FUND), seen({A: WAITS}), (Wait, "waits for a block")),
+    ("fees fell meanwhile", funded(FUND), seen({A: WAITS}), (State.RUNNING, "waits for a block")),
     ("given up meanwhile", funded(FUND, stopping=True), seen({A: WAITS}), Cancel),
     ("taken meanwhile", funded(FUND), seen({A: WAITS}, flaw=TAKEN), Cancel),
     ("mined meanwhile", funded(FUND), seen({A: ACCEPTED}), Make(2)),
@@ -173,7 +179,7 @@ from tests.indexer.registrar.work.cases import (
         "refused for another reason",
         registering(replace(A, refusal="txn-mempool-conflict")),
         seen(sent=frozenset([A.txid])),
-        (Wait, "txn-mempool-conflict. Nothing was paid."),
+        (State.RUNNING, "txn-mempool-conflict. Nothing was paid."),
     ),
     (
         "taken without a word and kept by nobody",
@@ -182,7 +188,12 @@ from tests.indexer.registrar.work.cases import (
         (Replace, "no node keeps it"),
     ),
     # signed elsewhere
-    ("to be signed elsewhere", registering(PAPER), seen(), (AwaitSignature, "Nothing was paid.")),
+    (
+        "to be signed elsewhere",
+        registering(PAPER),
+        seen(),
+        (State.WAITING_FOR_SIGNATURE, "Nothing was paid."),
+    ),
     (
         "signed too late",
         registering(replace(PAPER, consensus_hash=STALE)),
@@ -193,25 +204,25 @@ from tests.indexer.registrar.work.cases import (
         "never signed, and taken",
         registering(PAPER),
         seen(flaw=TAKEN),
-        (Fail, "Do not sign"),
+        (State.FAILED, "Do not sign"),
     ),
     (
         "never signed, and given up",
         registering(PAPER, stopping=True),
         seen(),
-        (Abandon, "Do not sign"),
+        (State.ABANDONED, "Do not sign"),
     ),
     (
         "a replacement to be signed, while the first one waits",
         registering(A, PAPER),
         seen({A: WAITS}),
-        AwaitSignature,
+        State.WAITING_FOR_SIGNATURE,
     ),
     (
         "what is too old is not sent while its replacement is being signed",
         registering(LOST, PAPER),
         seen(),
-        AwaitSignature,
+        State.WAITING_FOR_SIGNATURE,
     ),
     (
         "given up, with an older one on its way",
@@ -223,10 +234,8 @@ from tests.indexer.registrar.work.cases import (
         "a payment back to be signed",
         registering(A, replace(BACK, raw=None, txid=None, psbt="cHNidP8="), stopping=True),
         seen({A: WAITS}),
-        AwaitSignature,
+        State.WAITING_FOR_SIGNATURE,
     ),
 )
-def test_what_is_next_for_what_is_on_its_way(
-    given: Job, when: Seen, then: Action | type | tuple[type, str]
-) -> None:
+def test_what_is_next_for_what_is_on_its_way(given: Job, when: Seen, then: Next) -> None:
     assert_next(given, when, then)

@@ -4,20 +4,9 @@ from dataclasses import replace
 
 from indexer.protocol.flaws import Flaw
 from indexer.registrar.planning.steps import StepKind
-from indexer.registrar.work.actions import (
-    Abandon,
-    Action,
-    Anew,
-    AskConsent,
-    Cancel,
-    Fail,
-    Remember,
-    Replace,
-    Send,
-    Wait,
-)
-from indexer.registrar.work.jobs import Job, Step
-from indexer.registrar.work.seen import CoinState, Seen, Standing
+from indexer.registrar.work.actions import Cancel, Replace, Send
+from indexer.registrar.work.jobs import Job, State, Step
+from indexer.registrar.work.observed import CoinState, Seen, Standing
 from tests.indexer.registrar.work.cases import (
     ACCEPTED,
     BACK,
@@ -28,9 +17,12 @@ from tests.indexer.registrar.work.cases import (
     WAITS,
     A,
     B,
+    Next,
+    anew,
     assert_next,
     job,
     registering,
+    rewrite,
     rows,
     seen,
 )
@@ -42,37 +34,37 @@ from tests.indexer.registrar.work.cases import (
         "gone, since now",
         registering(A),
         seen(coin=CoinState.GONE),
-        Remember(0, NOW, None),
+        rewrite(0, missing_since=NOW),
     ),
     (
         "the index will tell by whom",
         job(Step(StepKind.PREORDER, (A,), missing_since=NOW)),
         seen(coin=CoinState.GONE),
-        (Wait, "when it has come to block 1000"),
+        (State.RUNNING, "when it has come to block 1000"),
     ),
     (
         "spent by somebody else",
         job(Step(StepKind.PREORDER, (A,), missing_since=NOW - 5)),
         seen(coin=CoinState.GONE),
-        (AskConsent, "spent by another transaction. Nothing was paid."),
+        (State.NEEDS_CONSENT, "spent by another transaction. Nothing was paid."),
     ),
     (
         "it is there again",
         job(Step(StepKind.PREORDER, (A,), missing_since=NOW - 5)),
         seen(),
-        Remember(0, None, None),
+        rewrite(0, missing_since=None),
     ),
     (
         "what costs nothing begins anew",
         job(Step(StepKind.UPDATE, (replace(A, price=0),), missing_since=NOW - 5)),
         seen(coin=CoinState.GONE),
-        Anew(0),
+        anew(0),
     ),
     (
         "the coin of a transaction that was replaced",
         registering(A, B, register=(REGISTRATION,)),
         seen({B: ACCEPTED}, coin=CoinState.REPLACED),
-        Anew(1),
+        anew(1),
     ),
     # somebody else was quicker
     ("taken while unmined", registering(A), seen({A: WAITS}, flaw=TAKEN), Cancel(0, TAKEN.value)),
@@ -86,32 +78,32 @@ from tests.indexer.registrar.work.cases import (
         "taken when mined: too late",
         registering(A),
         seen({A: MINED}, flaw=TAKEN),
-        (Wait, "waiting for the index"),
+        (State.RUNNING, "waiting for the index"),
     ),
     (
         "taken when accepted",
         registering(A),
         seen({A: ACCEPTED}, flaw=TAKEN),
-        (Fail, "25000 satoshis were paid for it"),
+        (State.FAILED, "25000 satoshis were paid for it"),
     ),
     ("called back", registering(A, BACK), seen({A: WAITS}, flaw=TAKEN), Send(0, BACK)),
     (
         "paid back in a block",
         registering(A, BACK),
         seen({BACK: MINED}, flaw=TAKEN),
-        (Wait, "paid back in a block with 2 of 6"),
+        (State.RUNNING, "paid back in a block with 2 of 6"),
     ),
     (
         "paid back for good",
         registering(A, BACK),
         seen({BACK: Standing(confirmations=6)}, flaw=TAKEN),
-        (Fail, "Nothing was paid but 5000 satoshis to miners."),
+        (State.FAILED, "Nothing was paid but 5000 satoshis to miners."),
     ),
     (
         "it was mined instead of the payment back",
         registering(A, BACK),
         seen({A: ACCEPTED}, flaw=TAKEN),
-        (Fail, "25000 satoshis were paid"),
+        (State.FAILED, "25000 satoshis were paid"),
     ),
     (
         "a payment back knows no ceiling",
@@ -123,20 +115,20 @@ from tests.indexer.registrar.work.cases import (
         "the registration is on its way, and may be lost",
         registering(A, register=(REGISTRATION,)),
         seen({A: ACCEPTED, REGISTRATION: WAITS}, flaw=TAKEN),
-        (Wait, "the register waits"),
+        (State.RUNNING, "the register waits"),
     ),
     (
         "the registration is nowhere, and would be lost",
         registering(A, register=(REGISTRATION,)),
         seen({A: ACCEPTED}, flaw=TAKEN),
-        (Fail, "25000 satoshis were paid"),
+        (State.FAILED, "25000 satoshis were paid"),
     ),
     # the preorder grew too old
     (
         "slept over",
         registering(A),
         seen({A: ACCEPTED}, flaw=Flaw.PREORDER_EXPIRED),
-        (AskConsent, "about 25000 satoshis"),
+        (State.NEEDS_CONSENT, "about 25000 satoshis"),
     ),
     # given up
     ("given up while unmined", registering(A, stopping=True), seen({A: WAITS}), (Cancel, "given")),
@@ -144,22 +136,20 @@ from tests.indexer.registrar.work.cases import (
         "given up after the preorder",
         registering(A, stopping=True),
         seen({A: ACCEPTED}),
-        (Abandon, "25000 satoshis were paid"),
+        (State.ABANDONED, "25000 satoshis were paid"),
     ),
     (
         "given up with the registration on its way",
         registering(A, register=(REGISTRATION,), stopping=True),
         seen({A: ACCEPTED, REGISTRATION: WAITS}),
-        (Abandon, "may still be mined"),
+        (State.ABANDONED, "may still be mined"),
     ),
     (
         "given up and paid back",
         registering(A, BACK, stopping=True),
         seen({BACK: Standing(confirmations=6)}),
-        (Abandon, "Nothing was paid but"),
+        (State.ABANDONED, "Nothing was paid but"),
     ),
 )
-def test_what_is_next_where_something_was_lost(
-    given: Job, when: Seen, then: Action | type | tuple[type, str]
-) -> None:
+def test_what_is_next_where_something_was_lost(given: Job, when: Seen, then: Next) -> None:
     assert_next(given, when, then)

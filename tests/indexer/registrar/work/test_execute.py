@@ -9,7 +9,7 @@ from indexer.bitcoin.transactions import TxOut, parse_transaction
 from indexer.node.node import NodeRpcError
 from indexer.registrar.planning.wishes import RegisterName, RenewName, RevokeName, UpdateName
 from indexer.registrar.work.actions import Send
-from indexer.registrar.work.doing import Doing
+from indexer.registrar.work.execute import Executor
 from indexer.registrar.work.jobs import State
 from indexer.sandbox.blocks import serialize
 from indexer.wallet.coins import Unsigned
@@ -110,9 +110,11 @@ def test_what_is_in_the_chain_already_counts_as_sent(world: World) -> None:
     job = world.job(job_id)
     world.mine()
     attempt = job.steps[0].attempts[0]
-    doing = Doing(world.runner.books, world.client, world.table.snapshot, world.network)
+    executor = Executor(
+        world.runner.books, world.client, world.table.snapshot, world.network, world.zones
+    )
     seen = world.runner.look(job, world.runner.ask_node())
-    doing.do(job, Send(0, attempt), seen, set())  # error -27
+    executor.do(job, Send(0, attempt), seen, set())  # error -27
     assert world.job(job_id).steps[0].attempts[0].refusal is None
 
 

@@ -4,22 +4,21 @@ What must stay true: nothing that costs money a second time is answered without 
 answer that ends a job says what was paid. Pure.
 """
 
+from dataclasses import replace
+
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.schema import Verdict
 from indexer.registrar.planning.steps import StepKind
 from indexer.registrar.work.actions import (
-    Abandon,
     Action,
-    Anew,
-    AskConsent,
     Cancel,
-    Fail,
-    Remember,
-    Wait,
+    Rest,
+    Rewrite,
+    wait,
 )
-from indexer.registrar.work.jobs import Job
-from indexer.registrar.work.paid import given_up, paid
-from indexer.registrar.work.seen import CoinState, Seen, Standing
+from indexer.registrar.work.jobs import Job, State
+from indexer.registrar.work.observed import CoinState, Seen, Standing
+from indexer.registrar.work.progress import given_up, paid
 
 FLAW_PATIENCE = 6
 """Blocks after which a reason that may pass, such as a reorganisation under way, is final."""
@@ -60,14 +59,17 @@ NEEDS_PREORDER = frozenset(
 def cancelled(job: Job, standing: Standing, seen: Seen) -> Action:
     """Its coins were paid back in a block, as ``standing`` has it."""
     if standing.confirmations < seen.confirmations:
-        return Wait(
+        return Rest(
+            State.RUNNING,
             f"the coins were paid back in a block with {standing.confirmations} of"
-            f" {seen.confirmations} confirmations; waiting for the others"
+            f" {seen.confirmations} confirmations; waiting for the others",
         )
     if job.stopping:
-        return Abandon(given_up(job, seen))
+        return Rest(State.ABANDONED, given_up(job, seen))
     why = "the job was taken back" if seen.flaw is None else seen.flaw.value
-    return Fail(f"{why}; what was on its way was taken back in time. {paid(job, seen)}")
+    return Rest(
+        State.FAILED, f"{why}; what was on its way was taken back in time. {paid(job, seen)}"
+    )
 
 
 def refused(job: Job, index: int, verdict: Verdict, seen: Seen) -> Action:
@@ -77,11 +79,11 @@ def refused(job: Job, index: int, verdict: Verdict, seen: Seen) -> Action:
     said = "the index refused it" if flaw is None else flaw.value
     what = f"the {step.kind.value} was mined in block {verdict.height} and had no effect: {said}"
     if job.stopping:
-        return Abandon(f"{what}. {paid(job, seen)}")
+        return Rest(State.ABANDONED, f"{what}. {paid(job, seen)}")
     if seen.flaw in FINAL_FLAWS:
-        return Fail(f"{what}. {paid(job, seen)}")
+        return Rest(State.FAILED, f"{what}. {paid(job, seen)}")
     if seen.flaw is Flaw.PREORDER_EXISTS:
-        return Anew(index)  # one stands, so none is needed
+        return Rewrite(index, job.steps[index].anew())  # one stands, so none is needed
     return _ask(job, index, what, seen)
 
 
@@ -92,21 +94,22 @@ def first_coin_gone(job: Job, index: int, waiting: bool, seen: Seen) -> Action |
     if waiting or seen.coin not in (CoinState.GONE, CoinState.REPLACED):
         if step.missing_since is None:
             return None
-        return Remember(index, None, step.flawed_since)
+        return Rewrite(index, replace(step, missing_since=None))
     if seen.coin is CoinState.REPLACED:
-        return Anew(index)
+        return Rewrite(index, job.steps[index].anew())
     if step.missing_since is None:
-        return Remember(index, seen.node_height, step.flawed_since)
+        return Rewrite(index, replace(step, missing_since=seen.node_height))
     if seen.index_height < step.missing_since:
         # A block spends the coin that the index has not come to: perhaps by our own transaction.
-        return Wait(
+        return Rest(
+            State.RUNNING,
             f"the coin that pays for the {step.kind.value} was spent; the index will tell by what"
-            f" when it has come to block {step.missing_since}"
+            f" when it has come to block {step.missing_since}",
         )
     if job.stopping:
-        return Abandon(given_up(job, seen))
+        return Rest(State.ABANDONED, given_up(job, seen))
     if not any(attempt.price for attempt in step.attempts):
-        return Anew(index)
+        return Rewrite(index, job.steps[index].anew())
     what = f"the coin that was to pay for the {step.kind.value} was spent by another transaction"
     return _ask(job, index, what, seen)
 
@@ -119,8 +122,9 @@ def take_back(job: Job, index: int, seen: Seen) -> Action | None:
         # what FUND moves stays its owner's.
         if not job.stopping:
             return None
-        return Abandon(
-            f"{given_up(job, seen)} The {step.kind.value} was sent and may still be mined"
+        return Rest(
+            State.ABANDONED,
+            f"{given_up(job, seen)} The {step.kind.value} was sent and may still be mined",
         )
     if job.stopping:
         return Cancel(index, "the job was given up")
@@ -138,15 +142,15 @@ def flawed(job: Job, index: int, seen: Seen) -> Action:
     if preordered and step.kind is StepKind.REGISTER and seen.flaw in NEEDS_PREORDER:
         return _ask(job, index, what, seen)
     if seen.flaw in FINAL_FLAWS:
-        return Fail(f"{what}. {paid(job, seen)}")
+        return Rest(State.FAILED, f"{what}. {paid(job, seen)}")
     if step.flawed_since is None:
-        return Remember(index, step.missing_since, seen.node_height)
+        return Rewrite(index, replace(step, flawed_since=seen.node_height))
     if seen.node_height - step.flawed_since >= FLAW_PATIENCE:
-        return Fail(f"{what}. {paid(job, seen)}")
-    return Wait(f"{what}; waiting whether that passes. {paid(job, seen)}")
+        return Rest(State.FAILED, f"{what}. {paid(job, seen)}")
+    return wait(f"{what}; waiting whether that passes. {paid(job, seen)}")
 
 
-def _ask(job: Job, index: int, what: str, seen: Seen) -> AskConsent:
+def _ask(job: Job, index: int, what: str, seen: Seen) -> Rest:
     """Ask for consent to begin again, from the preorder on where only another one helps."""
     begin = index
     if job.steps[index].kind is StepKind.REGISTER and seen.flaw in NEEDS_PREORDER:
@@ -154,7 +158,5 @@ def _ask(job: Job, index: int, what: str, seen: Seen) -> AskConsent:
         begin = before[-1] if before else index
     price = max((attempt.price for attempt in job.steps[begin].tried), default=0)
     costs = f"about {price} satoshis and the miner's fee" if price else "another miner's fee"
-    return AskConsent(
-        begin,
-        f"{what}. {paid(job, seen)} Trying again costs {costs}: consent to it, or abandon the job",
-    )
+    why = f"{what}. {paid(job, seen)} Trying again costs {costs}: consent to it, or abandon the job"
+    return Rest(State.NEEDS_CONSENT, why, begin)

@@ -15,9 +15,9 @@ from indexer.protocol.view import BlockView
 from indexer.registrar.planning.fees import FeeRate
 from indexer.registrar.planning.steps import StepKind, dry_run, next_view
 from indexer.registrar.planning.wishes import PreorderNamespace
-from indexer.registrar.work.done import current
 from indexer.registrar.work.jobs import Attempt, Job
-from indexer.registrar.work.seen import CoinState, Seen, Standing
+from indexer.registrar.work.observed import CoinState, Seen, Standing
+from indexer.registrar.work.progress import current
 from indexer.registrar.work.unindexed import Ahead
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.coins import Coin

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from indexer.protocol.flaws import Flaw
-from indexer.registrar.work.actions import AskConsent, Make
+from indexer.registrar.work.actions import Make, Rest
 from indexer.registrar.work.decide import decide
 from indexer.registrar.work.jobs import State
-from indexer.registrar.work.reopening import consented, reopened, turned_by_chain
-from indexer.registrar.work.seen import Standing
+from indexer.registrar.work.observed import Standing
+from indexer.registrar.work.progress import consented, reopened, turned_by_chain
 from tests.indexer.registrar.work.cases import (
     ACCEPTED,
     BACK,
@@ -23,7 +23,8 @@ from tests.indexer.registrar.work.cases import (
 def test_with_consent_a_refused_preorder_is_paid_again() -> None:
     given, when = registering(A), seen({A: REFUSED})
     action = decide(given, when)
-    assert isinstance(action, AskConsent)
+    assert isinstance(action, Rest)
+    assert action.state is State.NEEDS_CONSENT
     again = consented(given, action, when)
     assert decide(again, when) == Make(0)
     assert again.steps[0].tried == (A,)
@@ -32,7 +33,8 @@ def test_with_consent_a_refused_preorder_is_paid_again() -> None:
 def test_with_consent_a_preorder_that_grew_too_old_is_paid_again() -> None:
     given, when = registering(A), seen({A: ACCEPTED}, flaw=Flaw.PREORDER_EXPIRED)
     action = decide(given, when)
-    assert isinstance(action, AskConsent)
+    assert isinstance(action, Rest)
+    assert action.state is State.NEEDS_CONSENT
     again = consented(given, action, when)
     assert decide(again, seen({A: ACCEPTED})) == Make(0)
     assert again.steps[0].forgone == (A,)
