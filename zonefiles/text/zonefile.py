@@ -196,6 +196,8 @@ class _Reader:
             self._directive(token.value.upper())
             return True
         else:
+            if token.is_quoted_string() and token.value:  # as BIND takes it
+                token = dns.tokenizer.Token(dns.tokenizer.IDENTIFIER, token.value)
             self._owner = self._tokens.as_name(token, self._origin)
         self._record()
         return True
@@ -320,10 +322,8 @@ def _read_ttl(word: str) -> int:
             raise dns.ttl.BadTTL
         ttl = dns.ttl.from_text(word)
     except dns.ttl.BadTTL:
-        raise _Unreadable(f"TTL {word[:20]} is not a time") from None
-    if ttl > MAX_TTL:
-        raise _Unreadable(f"TTL {word[:20]} is over {MAX_TTL} seconds")
-    return ttl
+        raise _Unreadable(f"TTL {word[:20]} is not a time of 32 bits") from None
+    return ttl if ttl <= MAX_TTL else 0  # RFC 2181 section 8
 
 
 def _read_type(word: str) -> dns.rdatatype.RdataType:

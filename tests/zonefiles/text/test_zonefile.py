@@ -234,7 +234,7 @@ def test_types_that_nobody_knows_pass_through():
         ("@ AXFR x", 1, "asked for, never stored"),
         ("@ TYPE41 \\# 0", 1, "asked for, never stored"),
         ("@ FOO x", 1, '"FOO" is not a record type'),
-        ("@ 2147483648 A 192.0.2.1", 1, "is over 2147483647 seconds"),
+        ("@ 4294967296 A 192.0.2.1", 1, "is not a time of 32 bits"),
         ("$TTL soon", 1, "TTL soon is not a time"),
         ("$TTL", 1, "$TTL without a value"),
         ("$ORIGIN", 1, "$ORIGIN without a name"),
@@ -270,6 +270,18 @@ def test_what_only_a_whole_zone_has_is_left_out_and_makes_no_node():
 def test_a_cname_may_stand_beside_a_key():
     zonefile = read("x CNAME @\nx KEY 512 3 5 AQID\ny KEY 512 3 5 AQID\ny CNAME @\nx CNAME @")
     assert zonefile.record_count == 4
+
+
+def test_a_time_with_its_highest_bit_set_counts_as_zero():
+    zonefile = read("$TTL 4294967295\nwww A 192.0.2.1\nold 2147483648 A 192.0.2.1")
+    assert {zonefile.rrset((label,), A).ttl for label in (b"www", b"old")} == {0}
+    assert "is not a time" in error_of("www 4294967296 A 192.0.2.1").reason
+
+
+def test_an_owner_may_stand_in_quotes():
+    zonefile = read('"www" A 192.0.2.1\n"w w" A 192.0.2.2')
+    assert list(zonefile.owners()) == [(b"www",), (b"w w",)]
+    assert error_of('"" A 192.0.2.1').reason == "expected a name"
 
 
 def test_at_most_4096_records_are_read():
