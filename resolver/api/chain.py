@@ -4,8 +4,6 @@ What must stay true: whatever is said holds at the block it names; a consensus h
 known to be everybody's is never given as one; a price is that of the next block.
 """
 
-from collections.abc import Iterator
-
 from indexer.bitcoin.transactions import hash_bytes, hash_hex
 from indexer.protocol.names import parse_name
 from indexer.protocol.prices import name_price_satoshis, namespace_price
@@ -32,27 +30,24 @@ PRICES = RouteTable()
 )
 def operations(asked: Asked) -> Told:
     """The operations of a block that took effect; with `all`, the refused ones too."""
-    seen, height, page = asked.seen, indexed(asked.seen, asked["height"]), asked["page"]
-    texts = {one.txid: one for one in map(read_serialized, seen.operations(height))}
-    found = [
-        (txid, verdict)
-        for txid, verdict in _judged(seen, height)
-        if asked["all"] or verdict.flaw is None
-    ]
-    told = [
-        operation_json(txid, verdict, texts.get(hash_hex(txid)))
-        for txid, verdict in found[page * PAGE : (page + 1) * PAGE]
-    ]
+    page = asked["page"]
+    told = operations_json(asked.seen, asked["height"], every=asked["all"])
     every = "all=true&" if asked["all"] else ""
-    further = f"{asked.path}?{every}page={page + 1}" if len(found) > (page + 1) * PAGE else ""
-    return Told(told, next=further)
+    further = f"{asked.path}?{every}page={page + 1}" if len(told) > (page + 1) * PAGE else ""
+    return Told(told[page * PAGE : (page + 1) * PAGE], next=further)
 
 
-def _judged(seen: Snapshot, height: int) -> Iterator[Judged]:
-    skip = 0
-    while found := seen.verdicts_of_block(height, skip):
-        yield from found
-        skip += len(found)
+def operations_json(seen: Snapshot, height: int, *, every: bool = False) -> list[Json]:
+    """The operations of a block that took effect, or ``every`` one. Raises ``Refused``."""
+    texts = {one.txid: one for one in map(read_serialized, seen.operations(indexed(seen, height)))}
+    judged: list[Judged] = []
+    while found := seen.verdicts_of_block(height, len(judged)):
+        judged += found
+    return [
+        operation_json(txid, verdict, texts.get(hash_hex(txid)))
+        for txid, verdict in judged
+        if every or verdict.flaw is None
+    ]
 
 
 @BLOCKS.get("/v1/blockchains/bitcoin/consensus", reply=s.named("Consensus"))
@@ -88,10 +83,15 @@ def consensus_json(seen: Snapshot, height: int) -> Json:
 @BLOCKS.get("/v1/blockchains/bitcoin/consensus-block/{consensus_hash}", reply=s.BLOCK_HEIGHT)
 def block_of_consensus(asked: Asked) -> Told:
     """The block of a consensus hash."""
-    height = asked.seen.height_of_consensus_hash(bytes.fromhex(asked["consensus_hash"]))
+    return Told({"block_height": height_of(asked.seen, asked["consensus_hash"])})
+
+
+def height_of(seen: Snapshot, consensus_hash: str) -> int:
+    """The block of a consensus hash. Raises ``Refused``."""
+    height = seen.height_of_consensus_hash(bytes.fromhex(consensus_hash))
     if height is None:
-        raise not_on_chain(f"no block up to {asked.seen.height} has the consensus hash given")
-    return Told({"block_height": height})
+        raise not_on_chain(f"no block up to {seen.height} has the consensus hash given")
+    return height
 
 
 @BLOCKS.get(
@@ -128,10 +128,7 @@ def indexed(seen: Snapshot, height: int) -> int:
 @PRICES.get("/v1/prices/names/{name}", reply=s.NAME_PRICE, refusals=(Refusal.NOT_ON_CHAIN,))
 def price_of_name(asked: Asked) -> Told:
     """What a name costs in the next block, in satoshis."""
-    price = name_price_json(asked.seen, asked["name"])
-    if price["units"] == "BTC":
-        price["satoshis"] = int(price["amount"])
-    return Told({"name_price": price})
+    return Told({"name_price": in_satoshis(name_price_json(asked.seen, asked["name"]))})
 
 
 @PRICES.get("/v2/prices/names/{name}", reply=s.NAME_PRICE_2, refusals=(Refusal.NOT_ON_CHAIN,))
@@ -143,14 +140,18 @@ def price_of_name_2(asked: Asked) -> Told:
 @PRICES.get("/v1/prices/namespaces/{namespace}", reply=s.named("Price"))
 def price_of_namespace(asked: Asked) -> Told:
     """What a namespace costs in the next block, in satoshis."""
-    price = namespace_price_json(asked.seen, asked["namespace"])
-    return Told(price | {"satoshis": int(price["amount"])})
+    return Told(in_satoshis(namespace_price_json(asked.seen, asked["namespace"])))
 
 
 @PRICES.get("/v2/prices/namespaces/{namespace}", reply=s.named("Price2"))
 def price_of_namespace_2(asked: Asked) -> Told:
     """What a namespace costs in the next block."""
     return Told(namespace_price_json(asked.seen, asked["namespace"]))
+
+
+def in_satoshis(price: Json) -> Json:
+    """A price with its satoshis, where it is paid in bitcoin."""
+    return price | ({"satoshis": int(price["amount"])} if price["units"] == "BTC" else {})
 
 
 def name_price_json(seen: Snapshot, name: str) -> Json:

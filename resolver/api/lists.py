@@ -16,7 +16,7 @@ from indexer.table.snapshot import Snapshot
 from resolver.api import parameters as p
 from resolver.api import schemas as s
 from resolver.api.routes import RouteTable
-from resolver.api.shapes import ending_json, namespace_json
+from resolver.api.shapes import end_json, namespace_json
 from resolver.api.values import Asked, Told, not_on_chain, owner_script
 from resolver.api.walks import Ending, Step, ending, fill
 from resolver.refusals import Refusal, Refused
@@ -151,7 +151,7 @@ def _ending_soon(asked: Asked) -> Told:
     page = asked["page"] or 0
     entries = soon[page * PAGE : (page + 1) * PAGE]
     further = _path(asked, page=page + 1) if len(soon) > (page + 1) * PAGE else ""
-    return Told([told_ending(seen, one) for one in entries], next=further)
+    return Told([end_json(seen, one.name) for one in entries], next=further)
 
 
 def within(seen: Snapshot, days: float) -> int:
@@ -169,13 +169,6 @@ def endings_of(seen: Snapshot, script: bytes, days: float) -> Sequence[Ending]:
         if one is not None and one.expires_at <= last:
             found.append(one)
     return sorted(found)
-
-
-def told_ending(seen: Snapshot, one: Ending) -> dict[str, Any]:
-    """As JSON."""
-    record = seen.name(one.name)
-    assert record is not None, "what ends is in the table"
-    return ending_json(seen, one, record.address)
 
 
 def _owned(seen: Snapshot, script: bytes) -> Any:

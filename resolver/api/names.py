@@ -5,12 +5,14 @@ is described all the same.
 """
 
 import json
+from collections.abc import Iterable
 
 from indexer.bitcoin.transactions import hash_hex
 from indexer.protocol.proofs import BadProof, Proof, build_proof, write_proof
 from indexer.protocol.records import NameRecord, NameStatus, Phase
 from indexer.protocol.serialized import read_serialized
-from indexer.table.snapshot import Snapshot
+from indexer.table.pages import Page
+from indexer.table.snapshot import Snapshot, State
 from resolver.api import parameters as p
 from resolver.api import schemas as s
 from resolver.api.routes import Body, RouteTable
@@ -168,18 +170,27 @@ def history(asked: Asked) -> Told:
 
     {height: [states]}, the pages of the spec; a page behind the last one is empty.
     """
-    name, page = asked["name"], asked["page"]
-    found = asked.seen.states(name)
-    for _ in range(page):
-        if not found.next:
-            return Told({})
-        found = asked.seen.states(name, found.next)
+    found = history_page(asked.seen, asked["name"], asked["page"])
+    further = f"{asked.path}?page={asked['page'] + 1}" if found.next else ""
+    return Told(by_height(found.entries), next=further)
+
+
+def history_page(seen: Snapshot, name: str, number: int) -> Page[State]:
+    """A page of the states of a name, empty behind the last one. Raises ``Refused``."""
+    found = seen.states(name)
     if not found.entries:
-        raise never_registered(name, asked.seen)
+        raise never_registered(name, seen)
+    for _ in range(number):
+        found = seen.states(name, found.next) if found.next else Page((), "")
+    return found
+
+
+def by_height(states: Iterable[State]) -> Json:
+    """The states of a name by the height at which each began."""
     heights: Json = {}
-    for state in found.entries:
+    for state in states:
         heights.setdefault(str(state.height), []).append(state_json(state))
-    return Told(heights, next=f"{asked.path}?page={page + 1}" if found.next else "")
+    return heights
 
 
 @OF_A_NAME.get("/v1/names/{name}/verdicts", reply=s.VERDICTS, query=(p.PLACE,), refusals=())

@@ -95,10 +95,13 @@ def _read_did(text: str) -> tuple[str, int]:
     return found[1], int(found[2])
 
 
-def _read_truth(text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0", ""):
-        raise ValueError("all is true or false")
-    return text.lower() in ("true", "1", "")
+def _whether(name: str, about: str) -> Parameter:
+    def read(text: str) -> bool:
+        if text.lower() not in ("true", "false", "1", "0", ""):
+            raise ValueError(f"{name} is true or false")
+        return text.lower() in ("true", "1", "")
+
+    return Parameter(name, about, {"type": "boolean", "default": False}, read, False)
 
 
 def _read_cursor(text: str) -> str:
@@ -168,27 +171,9 @@ PLACE = Parameter(
     _read_place,
     "",
 )
-ALL = Parameter(
-    "all",
-    "Whether names that lapsed or were revoked belong to it.",
-    {"type": "boolean", "default": False},
-    _read_truth,
-    False,
-)
-ALL_OPERATIONS = Parameter(
-    "all",
-    "Whether refused operations belong to it.",
-    {"type": "boolean", "default": False},
-    _read_truth,
-    False,
-)
-ALL_JOBS = Parameter(
-    "all",
-    "Whether what is done, failed or abandoned belongs to it.",
-    {"type": "boolean", "default": False},
-    _read_truth,
-    False,
-)
+ALL = _whether("all", "Whether names that lapsed or were revoked belong to it.")
+ALL_OPERATIONS = _whether("all", "Whether refused operations belong to it.")
+ALL_JOBS = _whether("all", "Whether what is done, failed or abandoned belongs to it.")
 EXPIRING = Parameter(
     "expiring",
     "Only names that expire within so many days, or did and can still be renewed; 0.5 is 12 hours.",

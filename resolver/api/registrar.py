@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from indexer.protocol.records import Phase
 from indexer.table.pages import PAGE
-from indexer.table.snapshot import Snapshot
 from resolver.api import parameters as p
 from resolver.api import schemas as s
 from resolver.api.chain_names import Zones, chain_name, namespace_id
 from resolver.api.lists import within
 from resolver.api.routes import Body, RouteTable
-from resolver.api.shapes import about
+from resolver.api.shapes import end_json
 from resolver.api.values import Asked, Json, Told
 from resolver.refusals import Refusal, Refused
 
@@ -128,15 +126,6 @@ _JOB: s.Schema = s.shape(
         )
     ),
     history=s.listed(s.shape(time=s.COUNT, says=s.TEXT)),
-)
-_END: s.Schema = s.shape(
-    name=s.NAME,
-    address=p.ADDRESS_SCHEMA,
-    phase={"enum": ["live", "grace"]},
-    expire_block=s.DEADLINE,
-    expires_about=s.DAY,
-    renewal_deadline=s.DEADLINE,
-    gone_about=s.DAY,
 )
 _NOTHING = Body("An empty object.", s.shape())
 _REFUSALS = (
@@ -247,14 +236,14 @@ async def hand_in(asked: Asked) -> Told:
 
 @ROUTES.get(
     "/v1/registrar/names",
-    reply=s.shape(names=s.listed(_END, PAGE)),
+    reply=s.shape(names=s.listed(s.named("Ending"), PAGE)),
     query=(p.EXPIRING, p.PAGE, p.WITHIN),
 )
 async def owned_names(asked: Asked) -> Told:
     """The names that the signer of this node owns, with their ends."""
     seen, days = asked.seen, asked["expiring"]
     last = None if days is None else within(seen, days)
-    told = [_end_json(seen, name) for name in await _desk(asked).owned()]
+    told = [end_json(seen, name) for name in await _desk(asked).owned()]
     ends = [one for one in told if last is None or (one["expire_block"] or last + 1) <= last]
     if asked["namespace"] is not None:
         ends = [one for one in ends if one["name"].endswith(f".{asked['namespace']}")]
@@ -264,21 +253,6 @@ async def owned_names(asked: Asked) -> Told:
     query = urlencode({key: value for key, value in given.items() if value is not None})
     further = f"{asked.path}?{query}" if len(ends) > (page + 1) * PAGE else ""
     return Told({"names": ends[page * PAGE : (page + 1) * PAGE]}, next=further)
-
-
-def _end_json(seen: Snapshot, name: str) -> Json:
-    standing = seen.name_status(name)
-    assert standing is not None, "what somebody owns is in the table"
-    record, status = standing
-    return {
-        "name": name,
-        "address": record.address,
-        "phase": "grace" if status.phase is Phase.GRACE else "live",
-        "expire_block": status.expires_at,
-        "expires_about": None if status.expires_at is None else about(seen, status.expires_at),
-        "renewal_deadline": status.gone_at,
-        "gone_about": None if status.gone_at is None else about(seen, status.gone_at),
-    }
 
 
 # --- bodies

@@ -6,16 +6,19 @@ the first releases, and what goes wrong in a call is an error of JSON-RPC.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from math import isfinite
 from types import NoneType
-from typing import Any
+from typing import Any, TypeVar
 
 from resolver.api.chain_names import Zones
 from resolver.api.parameters import Parameter, Schema, read_value
+from resolver.api.schemas import HEIGHT, TRUTH, shape
 from resolver.api.values import Asked, Json, Told
 from resolver.refusals import Refusal, Refused
+
+Answer = TypeVar("Answer", bound=Callable[..., Any])
 
 MAX_BATCH = 50
 _SEE = "see resolver/api/README.md, JSON-RPC"
@@ -76,10 +79,30 @@ class Method:
 
 
 class Methods:
-    """A table of methods, by their names."""
+    """A table of methods, by their names; each is declared above the function that answers it."""
 
-    def __init__(self, *methods: Method) -> None:
-        self.by_name: Mapping[str, Method] = {method.name: method for method in methods}
+    def __init__(self) -> None:
+        self.by_name: dict[str, Method] = {}
+
+    def first(
+        self, result: Schema, *arguments: Argument, name: str = "", **more: Any
+    ) -> Callable[[Answer], Answer]:
+        """Declares one of the first releases (spec section 7.2); ``more`` are members of
+        ``Method``."""
+
+        def declared(answer: Answer) -> Answer:
+            method = Method(name or answer.__name__, arguments, answer, result, **more)
+            self.by_name[method.name] = method
+            return answer
+
+        return declared
+
+    def later(
+        self, member: str, schema: Schema, *arguments: Argument, **more: Any
+    ) -> Callable[[Answer], Answer]:
+        """Declares one of the later releases (spec section 7.4), whose result has this member."""
+        told = shape(status=TRUTH, lastblock=HEIGHT, indexing=TRUTH, **{member: schema})
+        return self.first(told, *arguments, envelope=True, **more)
 
     async def reply(self, asked: Asked) -> Told:
         """The answer to the body of a request."""

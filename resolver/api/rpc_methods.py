@@ -4,24 +4,25 @@ What must stay true: names, parameters and shapes are those of protocol spec sec
 every answer is bounded, so that what is longer is asked for in pages; all methods only read.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
-from indexer.bitcoin.transactions import hash_hex
-from indexer.protocol.serialized import read_serialized
 from indexer.table.pages import PAGE
 from indexer.table.snapshot import Snapshot, State
 from resolver.api import parameters as p
 from resolver.api import schemas as s
-from resolver.api.chain import indexed, name_price_json, namespace_price_json
+from resolver.api.chain import (
+    height_of,
+    in_satoshis,
+    indexed,
+    name_price_json,
+    namespace_price_json,
+    operations_json,
+)
 from resolver.api.lists import names_in_step, names_step, require_namespace, walk_key
-from resolver.api.names import creation_of_did, never_registered
-from resolver.api.rpc import Argument, Method, Methods
+from resolver.api.names import by_height, creation_of_did, history_page, never_registered
+from resolver.api.rpc import Argument, Methods
 from resolver.api.shapes import (
     content,
     did_text,
     namespace_json,
-    operation_json,
     record_json,
     state_json,
 )
@@ -42,14 +43,35 @@ ADDRESS = Argument(p.ADDRESS, "address")
 OFFSET = Argument(p.OFFSET, "offset", optional=True, default=0)
 COUNT = Argument(p.COUNT, "count", optional=True, default=PAGE)
 
+_GETINFO = {"type": "object", "required": ["blocks", "blockstore_version", "testset"]}
+_STATES = s.listed(s.named("NameState"))
+_HISTORY = {"type": "object", "additionalProperties": _STATES}
+_DATA = {"type": "object", "minProperties": 1, "maxProperties": 1}
+_NAMES = s.listed(s.NAME, PAGE)
+_COST = s.shape({"satoshis": s.COUNT}, units=s.UNITS, amount=s.AMOUNT)
+_START = Argument(p.HEIGHT, "start_block")
+_END = Argument(p.HEIGHT, "end_block")
+_RECORD_AND_HISTORY = {
+    **s.SCHEMAS["NameState"],
+    "properties": {**s.RECORD, "history": _HISTORY},
+    "required": [*sorted(s.RECORD), "history"],
+}
+_OPERATIONS = s.listed(s.named("Operation"))
+_HASHES = {"type": "object", "additionalProperties": s.nullable(s.HASH16)}
+_PAGE_OF_HISTORY = Argument(p.HISTORY_PAGE, "page", optional=True, default=0)
+
+METHODS = Methods()
+
 
 # --- the node
 
 
+@METHODS.first(s.PING, of_present=False)
 def ping(_asked: Asked) -> Json:
     return {"status": "alive", "version": VERSION}
 
 
+@METHODS.first(_GETINFO, of_present=False)
 def getinfo(asked: Asked) -> Json:
     """The members of the first releases, and those of the later ones."""
     figures = asked.behind.figures()
@@ -66,6 +88,7 @@ def getinfo(asked: Asked) -> Json:
 # --- names
 
 
+@METHODS.first(_DATA, NAME)
 async def lookup(asked: Asked, name: str) -> Json:
     found = await find_value(
         name, asked.seen, asked.behind.fetch, timeout=asked.behind.query_timeout
@@ -73,6 +96,7 @@ async def lookup(asked: Asked, name: str) -> Json:
     return content(found.data, "data")
 
 
+@METHODS.first(_RECORD_AND_HISTORY, NAME, missing="Not found.")
 def get_name_blockchain_record(asked: Asked, name: str) -> Json:
     record = asked.seen.name(name)
     if record is None:
@@ -80,6 +104,7 @@ def get_name_blockchain_record(asked: Asked, name: str) -> Json:
     return {**record_json(record), "history": by_height(states(asked.seen, name))}
 
 
+@METHODS.first(_STATES, NAME, _START, _END)
 def get_name_blockchain_history(asked: Asked, name: str, start: int, end: int) -> list[Json]:
     """The states with start <= block < end."""
     found = states(asked.seen, name, start)
@@ -92,13 +117,7 @@ def states(seen: Snapshot, name: str, start: int = 0) -> list[State]:
     return list(found.entries)
 
 
-def by_height(found: list[State]) -> Json:
-    heights: Json = {}
-    for state in found:
-        heights.setdefault(str(state.height), []).append(state_json(state))
-    return heights
-
-
+@METHODS.later("record", s.shape(**s.RECORD), NAME)
 def get_name_record(asked: Asked, name: str) -> Json:
     record = asked.seen.name(name)
     if record is None:
@@ -106,6 +125,7 @@ def get_name_record(asked: Asked, name: str) -> Json:
     return {"record": record_json(record)}
 
 
+@METHODS.later("did", p.DID_SCHEMA, NAME, name="get_name_DID")
 def get_name_did(asked: Asked, name: str) -> Json:
     found = did_text(asked.seen.creation_of(name), asked.seen.network)
     if found is None:
@@ -113,22 +133,18 @@ def get_name_did(asked: Asked, name: str) -> Json:
     return {"did": found}
 
 
+@METHODS.later("record", s.shape(**s.RECORD), Argument(p.DID, "did"), name="get_DID_record")
 def get_did_record(asked: Asked, did: tuple[str, int]) -> Json:
     record, _ = creation_of_did(asked.seen, *did)
     return {"record": record_json(record)}
 
 
+@METHODS.later("history", _HISTORY, NAME, _PAGE_OF_HISTORY)
 def get_name_history_page(asked: Asked, name: str, page: int) -> Json:
-    found = asked.seen.states(name)
-    for _ in range(page):
-        if not found.next:
-            return {"history": {}}
-        found = asked.seen.states(name, found.next)
-    if not found.entries:
-        raise never_registered(name, asked.seen)
-    return {"history": by_height(list(found.entries))}
+    return {"history": by_height(history_page(asked.seen, name, page).entries)}
 
 
+@METHODS.later("records", s.nullable(_STATES), NAME, HEIGHT)
 def get_name_at(asked: Asked, name: str, height: int) -> Json:
     """The state at a height of a name that was live then."""
     found = asked.seen.status_at(name, indexed(asked.seen, height))
@@ -136,16 +152,19 @@ def get_name_at(asked: Asked, name: str, height: int) -> Json:
     return {"records": [state_json(found[0])] if found is not None and live else None}
 
 
+@METHODS.later("records", s.nullable(_STATES), NAME, HEIGHT)
 def get_historic_name_at(asked: Asked, name: str, height: int) -> Json:
     """The same, though it had lapsed."""
     state = asked.seen.state_at(name, indexed(asked.seen, height))
     return {"records": None if state is None else [state_json(state)]}
 
 
+@METHODS.later("result", s.TRUTH, NAME, Argument(p.VALUE_HASH, "zonefile_hash"))
 def is_name_zonefile_hash(asked: Asked, name: str, digest: str) -> Json:
     return {"result": asked.seen.holds_or_held(name, bytes.fromhex(digest))}
 
 
+@METHODS.first(s.listed(s.NAME), ADDRESS)
 def get_names_owned_by_address(asked: Asked, address: str) -> list[str]:
     """Live names, the first thousand."""
     found = asked.seen.owned_by(owner_script(address, asked.seen), limit=MAX_STATES)
@@ -155,20 +174,20 @@ def get_names_owned_by_address(asked: Asked, address: str) -> list[str]:
 # --- prices
 
 
+@METHODS.first(_COST, NAME, missing="Unknown/invalid namespace")
 def get_name_cost(asked: Asked, name: str) -> Json:
-    price = name_price_json(asked.seen, name)
-    amount = int(price["amount"])
-    return {**price, "satoshis": amount} if price["units"] == "BTC" else dict(price)
+    return in_satoshis(name_price_json(asked.seen, name))
 
 
+@METHODS.first(_COST, NAMESPACE)
 def get_namespace_cost(asked: Asked, namespace_id: str) -> Json:
-    price = namespace_price_json(asked.seen, namespace_id)
-    return {**price, "satoshis": int(price["amount"])}
+    return in_satoshis(namespace_price_json(asked.seen, namespace_id))
 
 
 # --- listings
 
 
+@METHODS.first(s.named("NamespaceRecord"), NAMESPACE, missing="No such ready namespace")
 def get_namespace_blockchain_record(asked: Asked, namespace_id: str) -> Json:
     seen = asked.seen
     record = seen.namespace(namespace_id)
@@ -177,32 +196,39 @@ def get_namespace_blockchain_record(asked: Asked, namespace_id: str) -> Json:
     return namespace_json(record, seen.height, seen.network)
 
 
+@METHODS.later("namespaces", s.listed(s.NAMESPACE))
 def get_all_namespaces(asked: Asked) -> Json:
     return {"namespaces": list(asked.seen.namespaces(limit=MAX_STATES).entries)}
 
 
+@METHODS.first(_NAMES, OFFSET, COUNT)
 async def get_all_names(asked: Asked, offset: int, count: int) -> list[str]:
     return await _slice(asked, ("names",), names_step(asked.seen, False), offset, count)
 
 
+@METHODS.later("names", _NAMES, OFFSET, COUNT)
 async def get_all_names_cumulative(asked: Asked, offset: int, count: int) -> Json:
     step = names_step(asked.seen, True)
     return {"names": await _slice(asked, ("names",), step, offset, count, every=True)}
 
 
+@METHODS.first(s.shape(results=_NAMES), NAMESPACE, OFFSET, COUNT)
 async def get_names_in_namespace(asked: Asked, namespace_id: str, offset: int, count: int) -> Json:
     step = names_in_step(asked.seen, require_namespace(asked.seen, namespace_id), False)
     return {"results": await _slice(asked, ("names", namespace_id), step, offset, count)}
 
 
+@METHODS.later("count", s.COUNT)
 async def get_num_names(asked: Asked) -> Json:
     return {"count": await _count(asked, ("names",), names_step(asked.seen, False))}
 
 
+@METHODS.later("count", s.COUNT)
 def get_num_names_cumulative(asked: Asked) -> Json:
     return {"count": asked.seen.name_count()}
 
 
+@METHODS.later("count", s.COUNT, NAMESPACE)
 async def get_num_names_in_namespace(asked: Asked, namespace_id: str) -> Json:
     step = names_in_step(asked.seen, require_namespace(asked.seen, namespace_id), False)
     return {"count": await _count(asked, ("names", namespace_id), step)}
@@ -234,166 +260,44 @@ async def _count(asked: Asked, listing: tuple[str, ...], step: Step) -> int:
 # --- blocks
 
 
+@METHODS.first(_OPERATIONS, HEIGHT, of_present=False)
 def get_nameops_at(asked: Asked, height: int) -> list[Json]:
     """The operations of a block that took effect, with all their consensus fields."""
-    return _operations(asked.seen, height, 0, MAX_OPERATIONS)
+    return operations_json(asked.seen, height)[:MAX_OPERATIONS]
 
 
-def _operations(seen: Snapshot, height: int, offset: int, count: int) -> list[Json]:
-    texts = {one.txid: one for one in map(read_serialized, seen.operations(indexed(seen, height)))}
-    told, skip = [], 0
-    while found := seen.verdicts_of_block(height, skip):
-        skip += len(found)
-        accepted = ((t, v) for t, v in found if v.flaw is None)
-        told += [operation_json(txid, verdict, texts[hash_hex(txid)]) for txid, verdict in accepted]
-    return told[offset : offset + count]
-
-
+@METHODS.first(s.nullable(s.HASH32), HEIGHT, of_present=False)
 def get_nameops_hash_at(asked: Asked, height: int) -> str | None:
     found = asked.seen.ops_hash(indexed(asked.seen, height))
     return None if found is None else found.hex()
 
 
+@METHODS.later("count", s.COUNT, HEIGHT, of_present=False)
 def get_num_blockstack_ops_at(asked: Asked, height: int) -> Json:
     return {"count": len(asked.seen.operations(indexed(asked.seen, height)))}
 
 
+@METHODS.later("nameops", _OPERATIONS, HEIGHT, OFFSET, COUNT, of_present=False)
 def get_blockstack_ops_at(asked: Asked, height: int, offset: int, count: int) -> Json:
-    return {"nameops": _operations(asked.seen, height, offset, count)}
+    return {"nameops": operations_json(asked.seen, height)[offset : offset + count]}
 
 
+@METHODS.later("ops_hash", s.nullable(s.HASH32), HEIGHT, of_present=False)
 def get_blockstack_ops_hash_at(asked: Asked, height: int) -> Json:
     return {"ops_hash": get_nameops_hash_at(asked, height)}
 
 
+@METHODS.first(s.nullable(s.HASH16), HEIGHT)
 def get_consensus_at(asked: Asked, height: int) -> str | None:
     found = asked.seen.consensus_hash(height)
     return None if found is None else found.hex()
 
 
+@METHODS.later("consensus_hashes", _HASHES, Argument(p.HEIGHT, "block_id_list", most=MAX_HEIGHTS))
 def get_consensus_hashes(asked: Asked, heights: list[int]) -> Json:
     return {"consensus_hashes": {str(h): get_consensus_at(asked, h) for h in heights}}
 
 
+@METHODS.later("block_id", s.HEIGHT, Argument(p.CONSENSUS_HASH, "hash"))
 def get_block_from_consensus(asked: Asked, consensus_hash: str) -> Json:
-    height = asked.seen.height_of_consensus_hash(bytes.fromhex(consensus_hash))
-    if height is None:
-        raise not_on_chain(f"no block up to {asked.seen.height} has the consensus hash given")
-    return {"block_id": height}
-
-
-# --- the table
-
-_RECORD = {**s.SCHEMAS["NameRecord"], "additionalProperties": True}
-
-
-def _first(
-    answer: Callable[..., Any | Awaitable[Any]],
-    result: s.Schema,
-    *arguments: Argument,
-    missing: str = "",
-    of_present: bool = True,
-) -> Method:
-    """A method of the first releases (spec section 7.2)."""
-    return Method(answer.__name__, arguments, answer, result, missing, of_present=of_present)
-
-
-def _later(
-    answer: Callable[..., Any | Awaitable[Any]],
-    member: str,
-    schema: s.Schema,
-    *arguments: Argument,
-    name: str = "",
-    of_present: bool = True,
-) -> Method:
-    """A method of the later releases (spec section 7.4)."""
-    told = s.shape(status=s.TRUTH, lastblock=s.HEIGHT, indexing=s.TRUTH, **{member: schema})
-    name = name or answer.__name__
-    return Method(name, arguments, answer, told, envelope=True, of_present=of_present)
-
-
-_STATES = s.listed(s.named("NameState"))
-_HISTORY = {"type": "object", "additionalProperties": _STATES}
-_DATA = {"type": "object", "minProperties": 1, "maxProperties": 1}
-_NAMES = s.listed(s.NAME, PAGE)
-_COST = s.shape({"satoshis": s.COUNT}, units=s.UNITS, amount=s.AMOUNT)
-_START = Argument(p.HEIGHT, "start_block")
-_END = Argument(p.HEIGHT, "end_block")
-_RECORD_AND_HISTORY = {
-    **s.SCHEMAS["NameState"],
-    "properties": {**s.RECORD, "history": _HISTORY},
-    "required": [*sorted(s.RECORD), "history"],
-}
-
-METHODS = Methods(
-    _first(ping, s.PING, of_present=False),
-    _first(
-        getinfo,
-        {"type": "object", "required": ["blocks", "blockstore_version", "testset"]},
-        of_present=False,
-    ),
-    _first(lookup, _DATA, NAME),
-    _first(
-        get_name_blockchain_record,
-        {"anyOf": [_RECORD_AND_HISTORY, s.shape(error=s.TEXT)]},
-        NAME,
-        missing="Not found.",
-    ),
-    _first(get_name_blockchain_history, s.listed(s.named("NameState")), NAME, _START, _END),
-    _first(get_nameops_at, s.listed(s.named("Operation")), HEIGHT, of_present=False),
-    _first(get_nameops_hash_at, s.nullable(s.HASH32), HEIGHT, of_present=False),
-    _first(get_names_owned_by_address, s.listed(s.NAME), ADDRESS),
-    _first(get_name_cost, _COST, NAME, missing="Unknown/invalid namespace"),
-    _first(get_namespace_cost, _COST, NAMESPACE),
-    _first(
-        get_namespace_blockchain_record,
-        s.named("NamespaceRecord"),
-        NAMESPACE,
-        missing="No such ready namespace",
-    ),
-    _first(get_all_names, _NAMES, OFFSET, COUNT),
-    _first(get_names_in_namespace, s.shape(results=_NAMES), NAMESPACE, OFFSET, COUNT),
-    _first(get_consensus_at, s.nullable(s.HASH16), HEIGHT),
-    _later(get_name_record, "record", s.shape(**s.RECORD), NAME),
-    _later(get_name_did, "did", p.DID_SCHEMA, NAME, name="get_name_DID"),
-    _later(
-        get_did_record,
-        "record",
-        s.shape(**s.RECORD),
-        Argument(p.DID, "did"),
-        name="get_DID_record",
-    ),
-    _later(
-        get_name_history_page,
-        "history",
-        _HISTORY,
-        NAME,
-        Argument(p.HISTORY_PAGE, "page", optional=True, default=0),
-    ),
-    _later(get_name_at, "records", s.nullable(_STATES), NAME, HEIGHT),
-    _later(get_historic_name_at, "records", s.nullable(_STATES), NAME, HEIGHT),
-    _later(is_name_zonefile_hash, "result", s.TRUTH, NAME, Argument(p.VALUE_HASH, "zonefile_hash")),
-    _later(get_num_blockstack_ops_at, "count", s.COUNT, HEIGHT, of_present=False),
-    _later(
-        get_blockstack_ops_at,
-        "nameops",
-        s.listed(s.named("Operation")),
-        HEIGHT,
-        OFFSET,
-        COUNT,
-        of_present=False,
-    ),
-    _later(get_blockstack_ops_hash_at, "ops_hash", s.nullable(s.HASH32), HEIGHT, of_present=False),
-    _later(get_num_names, "count", s.COUNT),
-    _later(get_num_names_cumulative, "count", s.COUNT),
-    _later(get_all_names_cumulative, "names", _NAMES, OFFSET, COUNT),
-    _later(get_all_namespaces, "namespaces", s.listed(s.NAMESPACE)),
-    _later(get_num_names_in_namespace, "count", s.COUNT, NAMESPACE),
-    _later(
-        get_consensus_hashes,
-        "consensus_hashes",
-        {"type": "object", "additionalProperties": s.nullable(s.HASH16)},
-        Argument(p.HEIGHT, "block_id_list", most=MAX_HEIGHTS),
-    ),
-    _later(get_block_from_consensus, "block_id", s.HEIGHT, Argument(p.CONSENSUS_HASH, "hash")),
-)
+    return {"block_id": height_of(asked.seen, consensus_hash)}

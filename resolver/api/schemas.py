@@ -9,10 +9,28 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from resolver.api.parameters import ADDRESS_SCHEMA, DID_SCHEMA, MAX_HEIGHT
-from resolver.api.shapes import OPCODES
 from resolver.refusals import Refusal
 
 Schema = Mapping[str, Any]
+
+
+OPCODES: Mapping[str, str] = {
+    "?": "NAME_PREORDER",
+    ":": "NAME_REGISTRATION",
+    "::": "NAME_RENEWAL",
+    "+": "NAME_UPDATE",
+    ">": "NAME_TRANSFER",
+    ">>": "NAME_TRANSFER",
+    ">~": "NAME_TRANSFER",
+    "~": "NAME_REVOKE",
+    ";": "NAME_IMPORT",
+    "*": "NAMESPACE_PREORDER",
+    "&": "NAMESPACE_REVEAL",
+    "!": "NAMESPACE_READY",
+    "#": "ANNOUNCE",
+    "$": "TOKEN_TRANSFER",
+}
+"""Protocol spec section 1.3, and the signs under which operations are stored."""
 
 
 def hexadecimal(octets: int) -> Schema:
@@ -108,6 +126,39 @@ RECORD: dict[str, Schema] = {
     "consensus_hash": nullable(HASH16),
 }
 
+NAMESPACE_RECORD: dict[str, Schema] = {
+    "opcode": OPCODE,
+    "op": OP,
+    "txid": HASH32,
+    "vtxindex": COUNT,
+    "namespace_id": NAMESPACE,
+    "version": COUNT,
+    "address": ADDRESS,
+    "sender": SCRIPT,
+    "sender_pubkey": nullable(SCRIPT),
+    "recipient": SCRIPT,
+    "recipient_address": ADDRESS,
+    "preorder_hash": HASH20,
+    "block_number": HEIGHT,
+    "reveal_block": HEIGHT,
+    "ready_block": nullable(HEIGHT),
+    "ready": TRUTH,
+    "lapsed": TRUTH,
+    "lifetime": COUNT,
+    "coeff": COUNT,
+    "base": COUNT,
+    "buckets": listed(COUNT, 16),
+    "nonalpha_discount": COUNT,
+    "no_vowel_discount": COUNT,
+}
+
+_ENDS: dict[str, Schema] = {
+    "expire_block": DEADLINE,
+    "expires_about": DAY,
+    "renewal_deadline": DEADLINE,
+    "gone_about": DAY,
+}
+END = shape(name=NAME, address=ADDRESS, phase={"enum": ["live", "grace"]}, **_ENDS)
 _VERDICT: dict[str, Schema] = {
     "txid": HASH32,
     "height": HEIGHT,
@@ -146,10 +197,7 @@ SCHEMAS: dict[str, Schema] = {
         blockchain={"const": "bitcoin"},
         did=nullable(DID_SCHEMA),
         resolver={**nullable(TEXT), "description": "Who answers for names below it (a URL)."},
-        expire_block=DEADLINE,
-        expires_about=DAY,
-        renewal_deadline=DEADLINE,
-        gone_about=DAY,
+        **_ENDS,
         grace_period=TRUTH,
         first_registered=HEIGHT,
         last_renewed=HEIGHT,
@@ -158,31 +206,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "NameRecord": shape(expire_block=DEADLINE, renewal_deadline=DEADLINE, **RECORD),
     "NameState": shape(block_id=HEIGHT, **RECORD),
-    "NamespaceRecord": shape(
-        opcode=OPCODE,
-        op=OP,
-        txid=HASH32,
-        vtxindex=COUNT,
-        namespace_id=NAMESPACE,
-        version=COUNT,
-        address=ADDRESS,
-        sender=SCRIPT,
-        sender_pubkey=nullable(SCRIPT),
-        recipient=SCRIPT,
-        recipient_address=ADDRESS,
-        preorder_hash=HASH20,
-        block_number=HEIGHT,
-        reveal_block=HEIGHT,
-        ready_block=nullable(HEIGHT),
-        ready=TRUTH,
-        lapsed=TRUTH,
-        lifetime=COUNT,
-        coeff=COUNT,
-        base=COUNT,
-        buckets=listed(COUNT, 16),
-        nonalpha_discount=COUNT,
-        no_vowel_discount=COUNT,
-    ),
+    "NamespaceRecord": shape(**NAMESPACE_RECORD),
     "Verdict": shape(**_VERDICT),
     "Operation": {
         "type": "object",
@@ -190,15 +214,7 @@ SCHEMAS: dict[str, Schema] = {
         "properties": {**_VERDICT, "serialized": nullable(TEXT)},
         "required": sorted([*_VERDICT, "serialized"]),
     },
-    "Ending": shape(
-        name=NAME,
-        address=ADDRESS,
-        phase={"enum": ["live", "grace"]},
-        expire_block=HEIGHT,
-        expires_about=DAY,
-        renewal_deadline=HEIGHT,
-        gone_about=DAY,
-    ),
+    "Ending": END,
     "Consensus": shape(
         {
             "consensus": TEXT,

@@ -5,7 +5,7 @@ other hashes as hashed; what the chain leaves empty is null.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from embit.hashes import hash160
 
@@ -17,27 +17,9 @@ from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Ph
 from indexer.protocol.schema import Verdict
 from indexer.protocol.serialized import Serialized
 from indexer.table.snapshot import Creation, Snapshot, State
+from resolver.api.schemas import NAMESPACE_RECORD, OPCODES, RECORD
 from resolver.api.values import Json
-from resolver.api.walks import Ending
 from resolver.dns.answer import about_date
-
-OPCODES: Mapping[str, str] = {
-    "?": "NAME_PREORDER",
-    ":": "NAME_REGISTRATION",
-    "::": "NAME_RENEWAL",
-    "+": "NAME_UPDATE",
-    ">": "NAME_TRANSFER",
-    ">>": "NAME_TRANSFER",
-    ">~": "NAME_TRANSFER",
-    "~": "NAME_REVOKE",
-    ";": "NAME_IMPORT",
-    "*": "NAMESPACE_PREORDER",
-    "&": "NAMESPACE_REVEAL",
-    "!": "NAMESPACE_READY",
-    "#": "ANNOUNCE",
-    "$": "TOKEN_TRANSFER",
-}
-"""Protocol spec section 1.3, and the signs under which operations are stored."""
 
 _NUMBERS = frozenset(
     [
@@ -60,68 +42,64 @@ def about(seen: Snapshot, height: int | None) -> str | None:
     return about_date(height, seen.height, seen.block_time, seen.network.target_spacing) or None
 
 
+def ends_json(seen: Snapshot, expires_at: int | None, gone_at: int | None) -> Json:
+    """The two heights at which a name ends, by the words that they have everywhere, and about when
+    they come: it expires, and may be renewed until it is lost."""
+    return {
+        "expire_block": expires_at,
+        "expires_about": about(seen, expires_at),
+        "renewal_deadline": gone_at,
+        "gone_about": about(seen, gone_at),
+    }
+
+
 def name_json(seen: Snapshot, record: NameRecord, status: NameStatus) -> Json:
     """A name that is live or revoked, in the shape of protocol spec section 7.5.
 
     Without its zone file, which is fetched.
     """
     return {
+        **_members(record, ("name", "address", "first_registered", "last_renewed")),
         "status": "revoked" if status.phase is Phase.REVOKED else "registered",
-        "name": record.name,
-        "address": record.address,
         "zonefile_hash": record.value_hash.hex() if record.value_hash else None,
         "last_txid": hash_hex(record.txid),
         "blockchain": "bitcoin",
         "did": did_text(seen.creation_of(record.name), seen.network),
-        "expire_block": status.expires_at,
-        "expires_about": about(seen, status.expires_at),
-        "renewal_deadline": status.gone_at,
-        "gone_about": about(seen, status.gone_at),
+        **ends_json(seen, status.expires_at, status.gone_at),
         "grace_period": status.phase is Phase.GRACE,
-        "first_registered": record.first_registered,
-        "last_renewed": record.last_renewed,
         "preorder_block_number": record.preorder_block_number,
         "height": seen.height,
     }
 
 
-def ending_json(seen: Snapshot, ending: Ending, address: str) -> Json:
-    """A name that ends, when, and about on which day."""
+def end_json(seen: Snapshot, name: str) -> Json:
+    """A name that is somebody's: when it ends, and about on which day."""
+    standing = seen.name_status(name)
+    assert standing is not None, "what somebody owns is in the table"
+    record, status = standing
     return {
-        "name": ending.name,
-        "address": address,
-        "phase": "live" if seen.height < ending.expires_at else "grace",
-        "expire_block": ending.expires_at,
-        "expires_about": about(seen, ending.expires_at),
-        "renewal_deadline": ending.gone_at,
-        "gone_about": about(seen, ending.gone_at),
+        **_members(record, ("name", "address")),
+        "phase": status_word(status),
+        **ends_json(seen, status.expires_at, status.gone_at),
     }
 
 
 def record_json(record: NameRecord) -> Json:
     """The record of a name as the first releases gave it (spec section 7.2), without history."""
-    return {
-        "opcode": OPCODES[record.op],
-        "op": record.op,
-        "txid": hash_hex(record.txid),
-        "vtxindex": record.vtxindex,
-        "name": record.name,
-        "namespace_id": record.name.partition(".")[2],
-        "address": record.address,
-        "sender": record.sender.hex(),
-        "sender_pubkey": _hex(record.sender_pubkey),
-        "value_hash": _hex(record.value_hash),
-        "revoked": record.revoked,
-        "block_number": record.block_number,
-        "first_registered": record.first_registered,
-        "last_renewed": record.last_renewed,
-        "preorder_block_number": record.preorder_block_number,
-        "preorder_hash": record.preorder_hash.hex(),
-        "op_fee": record.op_fee,
-        "importer": _hex(record.importer),
-        "importer_address": record.importer_address,
-        "consensus_hash": _hex(record.consensus_hash),
-    }
+    namespace_id = record.name.partition(".")[2]
+    derived = {"opcode": OPCODES[record.op], "namespace_id": namespace_id}
+    return derived | _members(record, RECORD.keys() - derived)
+
+
+def _members(record: object, names: Iterable[str]) -> Json:
+    """What a record has under these names: bytes in hex, or null where there are none."""
+    return {name: _plain(name, getattr(record, name)) for name in names}
+
+
+def _plain(name: str, value: object) -> object:
+    if not isinstance(value, bytes):
+        return list(value) if isinstance(value, tuple) else value
+    return hash_hex(value) if name == "txid" else value.hex() or None
 
 
 def state_json(state: State) -> Json:
@@ -131,31 +109,13 @@ def state_json(state: State) -> Json:
 
 def namespace_json(record: NamespaceRecord, height: int, network: Network) -> Json:
     """The record of a namespace, revealed, ready or lapsed."""
-    return {
+    derived = {
         "opcode": OPCODES[record.op],
-        "op": record.op,
-        "txid": hash_hex(record.txid),
-        "vtxindex": record.vtxindex,
-        "namespace_id": record.namespace_id,
-        "version": record.version,
-        "address": record.address,
-        "sender": record.sender.hex(),
-        "sender_pubkey": _hex(record.sender_pubkey),
-        "recipient": record.recipient.hex(),
-        "recipient_address": record.recipient_address,
-        "preorder_hash": record.preorder_hash.hex(),
-        "block_number": record.block_number,
-        "reveal_block": record.reveal_block,
-        "ready_block": record.ready_block if record.is_ready else None,
         "ready": record.is_ready,
         "lapsed": not record.is_ready and not record.revealed_at(height, network),
-        "lifetime": record.lifetime,
-        "coeff": record.coeff,
-        "base": record.base,
-        "buckets": list(record.buckets),
-        "nonalpha_discount": record.nonalpha_discount,
-        "no_vowel_discount": record.no_vowel_discount,
+        "ready_block": record.ready_block if record.is_ready else None,
     }
+    return derived | _members(record, NAMESPACE_RECORD.keys() - derived)
 
 
 def verdict_json(txid: bytes, verdict: Verdict) -> Json:
@@ -231,7 +191,3 @@ def content(data: bytes, key: str) -> Json:
         return {key: data.decode("utf-8")}
     except UnicodeDecodeError:
         return {f"{key}_base64": base64.b64encode(data).decode("ascii")}
-
-
-def _hex(value: bytes | None) -> str | None:
-    return value.hex() if value else None

@@ -224,7 +224,7 @@ def test_owned_names_come_in_pages_and_by_namespace(desk, monkeypatch):
         return {"name": name, "address": ADDRESS, **ends, **days}
 
     monkeypatch.setattr(desk, "owned", owned, raising=False)
-    monkeypatch.setattr(rest_registrar, "_end_json", end)
+    monkeypatch.setattr(rest_registrar, "end_json", end)
     first = ask(desk, "GET", "/v1/registrar/names?namespace=id")
     assert [one["name"] for one in first.body["names"]] == names[:100]
     assert "namespace=id&page=1" in first.headers["Link"]

@@ -9,8 +9,8 @@ import pytest
 from indexer.networks import MAINNET
 from indexer.protocol.serialized import read_serialized
 from indexer.table.snapshot import Snapshot
-from resolver.api.schemas import RECORD
-from resolver.api.shapes import OPCODES, about, content, operation_json
+from resolver.api.schemas import OPCODES, RECORD
+from resolver.api.shapes import about, content, operation_json
 from tests.indexer.protocol.ledger import ALICE, BOB, THIRD, opened, revoke
 from tests.resolver.api.fakes import Names
 
