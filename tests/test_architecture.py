@@ -74,7 +74,7 @@ PURE_ROOMS = {
     "indexer/wallet": "coins keys payment psbt signers",
     "zonefiles/dht": "messages",
     "zonefiles/text": EVERYTHING,
-    "resolver/api": "calendar chain chain_names lists names openapi parameters registrar"
+    "resolver/api": "calendar chain chain_names lists names openapi orders parameters registrar"
     " route_table routes rpc rpc_methods schemas shapes value values walks",
     "resolver/cli": "verified",
     "resolver/dns": EVERYTHING,

@@ -31,8 +31,8 @@ from indexer.registrar.work.renewals import Lapsing, names_due
 from indexer.registrar.work.runner import Runner
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.signers import SignerError
+from resolver.api.orders import Order
 from resolver.api.payer import OWN, Signers, Signing, offline_name
-from resolver.api.registrar import Order
 from resolver.refusals import Refusal, Refused
 from zonefiles.text.review import UnfitData, review
 from zonefiles.text.zonefile import MAX_BYTES, value_hash

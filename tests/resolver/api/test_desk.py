@@ -17,8 +17,8 @@ from indexer.node.node import BitcoinNode
 from indexer.registrar.planning.wishes import ReadyNamespace, RegisterName, Wish
 from indexer.registrar.work.progress import hint_of_zone
 from resolver.api.desk import AutoRenew, Desk
+from resolver.api.orders import Order
 from resolver.api.payer import Signing
-from resolver.api.registrar import Order
 from resolver.refusals import Refusal, Refused
 from resolver.settings.types import check_zones
 from tests.indexer.registrar.fakes import BIG, CONTENT, OWNER, World, template
@@ -66,7 +66,7 @@ def desk(world: World) -> Iterator[Desk]:
 
 def update(*scripts: str, payer: str | None = None) -> Order:
     wish = {"wish": "update", "name": "alice.id"}
-    return Order(wish, data=CONTENT, offline=True, scripts=scripts, payer=payer, raw=True)
+    return Order(wish, data=CONTENT, signer="offline", scripts=scripts, payer=payer, raw=True)
 
 
 def test_who_signs_elsewhere_for_a_name_need_not_say_for_which_address(
@@ -80,7 +80,7 @@ def test_who_signs_elsewhere_for_a_name_need_not_say_for_which_address(
     assert page["state"] == "waiting-for-signature"
     assert script_address(OWNER, SANDBOX) in page["signer"]
     assert PSBT.from_string(page["psbt"]).inputs
-    register = Order({"wish": "register", "name": "bob.id"}, offline=True)
+    register = Order({"wish": "register", "name": "bob.id"}, signer="offline")
     with pytest.raises(Refused, match="for which addresses"):
         asyncio.run(desk.plan(register))
 
@@ -133,7 +133,7 @@ def test_data_that_answers_nothing_is_planned_and_begun_only_as_raw(
     wish = {"wish": word, "name": "alice.id"}
     for data in UNFIT:
         order = Order(
-            wish, data=data, offline=True, scripts=(script_address(OWNER, SANDBOX) or "",)
+            wish, data=data, signer="offline", scripts=(script_address(OWNER, SANDBOX) or "",)
         )
         for ask in (desk.plan(order), desk.begin(order, 10**6)):
             with pytest.raises(Refused, match="nothing was paid") as refused:
@@ -151,7 +151,7 @@ def test_names_of_the_data_without_their_final_dot_are_told_in_the_plan(
     world.mine()
     data = b"www.bob.bs A 192.0.2.1\nshop CNAME shop.example.com\nx.example.org. A 192.0.2.1\n"
     payer = script_address(OWNER, SANDBOX)
-    order = Order({"wish": "register", "name": "bob.id"}, data=data, offline=True, payer=payer)
+    order = Order({"wish": "register", "name": "bob.id"}, data=data, signer="offline", payer=payer)
     told = asyncio.run(desk.plan(order))
     warnings = told["plan"]["warnings"][:3]
     assert "www.bob.bs, without a dot at its end, is read as www.bob.bs.bob.id" in warnings[0]

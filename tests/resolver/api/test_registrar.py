@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from resolver.api import registrar as rest_registrar
+from resolver.api.orders import AgreedOrder, Order
 from resolver.api.pages import Page, Pages
-from resolver.api.registrar import JOBS, ROUTES, Order
+from resolver.api.registrar import JOBS, ROUTES
 from resolver.refusals import Refusal, Refused
 from tests.resolver.api.fakes import SWIFT, World
 
@@ -118,7 +119,7 @@ def test_an_order_is_read_whole(desk):
                 SWIFT,
                 3.0,
                 "mxzdcdKBCT5sDhacGSBybbgBXXZg2jSg1Z",
-                True,
+                "offline",
                 ("mqRNVukH8RswqfAR3YLMoR4LW6HSPLYvxD",),
                 (b"\x51\xae",),
                 True,
@@ -130,29 +131,32 @@ def test_an_order_is_read_whole(desk):
 def test_it_is_begun_for_at_most_what_was_agreed_to(desk):
     page = ask(desk, "POST", "/v1/registrar/jobs", {"wish": WISH, "max_total": 5365})
     assert page.body == JOB
-    assert desk.told == [("begin", Order(WISH), 5365)]
+    assert desk.told == [("begin", AgreedOrder(WISH, max_total=5365), 5365)]
 
 
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"", '"wish" is an object'),
-        (b"[]", "no JSON object"),
-        (b"{", "no JSON object"),
-        (b"[" * 5000, "no JSON object"),
-        ({"wish": "register"}, '"wish" is an object'),
-        ({"wish": WISH, "key": "x"}, "no member 'key'"),
+        (b"", '"wish" of the body: Field required'),
+        (b"[]", "the body: Input should be an object"),
+        (b"{", "the body: Invalid JSON"),
+        (b"[" * 5000, "recursion limit"),
+        ({"wish": "register"}, '"wish" of the body: Input should be an object'),
+        ({"wish": WISH, "key": "x"}, '"key" of the body: Unexpected'),
         ({"wish": WISH, "data_base64": "?"}, "no base64"),
         ({"wish": WISH, "data_base64": 5}, "no base64"),
-        ({"wish": WISH, "fee_rate": "5"}, "satoshis a byte"),
-        ({"wish": WISH, "fee_rate": True}, "satoshis a byte"),
-        ({"wish": WISH, "fee_rate": 0}, "satoshis a byte"),
-        ({"wish": WISH, "payer": 5}, "an address"),
+        ({"wish": WISH, "fee_rate": "5"}, '"fee_rate" of the body: Input should be a valid number'),
+        ({"wish": WISH, "fee_rate": True}, "a valid number"),
+        ({"wish": WISH, "fee_rate": 0}, "greater than or equal to 0.1"),
+        ({"wish": WISH, "payer": 5}, '"payer" of the body'),
         ({"wish": WISH, "signer": "me"}, "offline"),
-        ({"wish": WISH, "addresses": "m"}, "a list"),
-        ({"wish": WISH, "addresses": ["m"] * 17}, "at most 16"),
-        ({"wish": WISH, "addresses": [5]}, "holds text"),
-        ({"wish": WISH, "redeem_scripts": ["zz"]}, "in hex"),
+        ({"wish": WISH, "addresses": "m"}, "a valid array"),
+        ({"wish": WISH, "addresses": ["m"] * 17}, "at most 16 items"),
+        (
+            {"wish": WISH, "addresses": [5]},
+            '"addresses.0" of the body: Input',
+        ),
+        ({"wish": WISH, "redeem_scripts": ["zz"]}, "no hex"),
     ],
 )
 def test_a_body_that_says_something_else_is_refused(desk, body, why):
@@ -167,6 +171,14 @@ def test_without_a_total_nothing_is_begun(desk, most):
     page = ask(desk, "POST", "/v1/registrar/jobs", {"wish": WISH, "max_total": most})
     assert page.status == 400
     assert "max_total" in page.body["error"]
+
+
+@pytest.mark.parametrize(
+    "path", ["jobs/abc123/resume", "jobs/abc123/consent", "jobs/abc123/abandon"]
+)
+def test_a_body_where_none_is_wanted_is_refused(desk, path):
+    assert ask(desk, "POST", f"/v1/registrar/{path}", {"psbt": "x"}).status == 400
+    assert desk.told == []
 
 
 @pytest.mark.parametrize("deed", ["resume", "consent", "abandon"])
