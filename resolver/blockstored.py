@@ -29,7 +29,8 @@ from resolver.settings.types import as_text
 from resolver.terminal import help_of, say
 from resolver.words import CONTEXT, VERSION
 
-NODE_SETTINGS = ("node_url", "node_user", "node_password", "node_cookie_file")
+NODE_SETTINGS = ("node_url", "node_user", "node_password", "node_cookie_file", "blocks_dir")
+"""Which node is asked: a sandbox brings its own."""
 
 
 @click.group(context_settings=CONTEXT, epilog=EPILOG)
@@ -44,8 +45,15 @@ def cli() -> None:
 
 @cli.command(context_settings=CONTEXT, epilog=EPILOG)
 @click.option("--fresh", is_flag=True, help="Throw the old sandbox away and begin again.")
+@click.option(
+    "--node-port",
+    type=click.IntRange(0, 65535),
+    default=6266,
+    show_default=True,
+    help="Port of the sandbox's own Bitcoin node; 0 takes a free one.",
+)
 @setting_flags()
-def sandbox(fresh: bool, **flags: Any) -> None:
+def sandbox(fresh: bool, node_port: int, **flags: Any) -> None:
     """Run a whole Blockstore in a box: a chain of its own with names in it, for trying out.
 
     Stays in the foreground until Ctrl-C; its state survives a restart unless --fresh is given.
@@ -53,12 +61,21 @@ def sandbox(fresh: bool, **flags: Any) -> None:
     named = given(flags)
     if named.get("network", "sandbox") != "sandbox":
         fail(UNUSABLE, "the sandbox has a network of its own; leave --network away")
-    for name in os.environ.keys() & {env_name(n) for n in NODE_SETTINGS}:
-        del os.environ[name]  # a sandbox brings its own node
+    for name in sorted(os.environ.keys() & {env_name(n) for n in NODE_SETTINGS}):
+        del os.environ[name]
+        say(f"blockstored: {name} is left aside: a sandbox brings its own Bitcoin node", err=True)
     settings = read_settings({**named, "network": "sandbox"})
-    from resolver.sandbox.box import run
+    foreign = [name for name in NODE_SETTINGS if settings.source_of(name) != "default"]
+    if foreign:
+        fail(
+            UNUSABLE,
+            f"a sandbox brings its own Bitcoin node: leave {' and '.join(foreign)} away"
+            f" ({settings.source_of(foreign[0])}), or follow another node with"
+            " `blockstored start --network regtest`",
+        )
+    from resolver.sandbox.sandbox import run
 
-    sys.exit(run(settings, fresh) or OK)
+    sys.exit(run(settings, fresh, node_port) or OK)
 
 
 @cli.command(context_settings=CONTEXT, epilog=EPILOG)

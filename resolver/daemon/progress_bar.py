@@ -56,6 +56,11 @@ def is_drawable(stream: Terminal, environ: Mapping[str, str]) -> bool:
     )
 
 
+def bar_on(stream: TextIO, environ: Mapping[str, str]) -> "ProgressBar | None":
+    """A bar on ``stream``, where one would be seen."""
+    return ProgressBar(stream) if is_drawable(stream, environ) else None
+
+
 def sides(progress: Progress, width: int) -> tuple[str, str]:
     """What stands left and right of the bar in ``width`` columns; the least needed goes first."""
     place = f"{progress.height}/{progress.target}"

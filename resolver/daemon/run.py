@@ -65,10 +65,9 @@ def run_service(
 
     bar: ProgressBar | None = None
     if ready_fd is None and not quiet and sys.stderr.isatty():
-        from resolver.daemon import progress_bar
+        from resolver.daemon.progress_bar import bar_on
 
-        if progress_bar.is_drawable(sys.stderr, os.environ):
-            bar = progress_bar.ProgressBar(sys.stderr)
+        bar = bar_on(sys.stderr, os.environ)
 
     def build() -> Startable:
         from resolver.service import Service

@@ -145,6 +145,23 @@ def test_the_sandbox_refuses_another_network(tmp_path):
     assert "--network" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "file", "told"),
+    [
+        (("--node-url", "http://127.0.0.1:1"), "", "node_url away (flag --node-url)"),
+        (("--blocks-dir", "/tmp"), "", "blocks_dir away (flag --blocks-dir)"),
+        ((), 'node_url = "http://127.0.0.1:1"', "node_url away (settings file)"),
+    ],
+)
+def test_the_sandbox_refuses_a_node_that_is_not_its_own(tmp_path, flags, file, told):
+    (tmp_path / "blockstore.toml").write_text(file)
+    result = invoke(tmp_path, "sandbox", "--working-dir", str(tmp_path), *flags)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "a sandbox brings its own Bitcoin node" in line
+    assert told in line
+
+
 # The pid file.
 
 

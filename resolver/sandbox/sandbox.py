@@ -11,7 +11,8 @@ import shutil
 import sys
 import threading
 import time
-from pathlib import Path
+from collections.abc import Coroutine
+from typing import Any
 
 import dns.exception
 import dns.message
@@ -22,10 +23,13 @@ import dns.rdatatype
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.sandbox.node import SandboxNode, StoreError
-from indexer.table.table import Snapshot
+from indexer.table.table import Snapshot, TableError
+from resolver.daemon.progress_bar import ProgressBar, bar_on
 from resolver.daemon.run import run as run_process
-from resolver.process.places import usual_dirs
+from resolver.process.places import CONFIG_NAME
 from resolver.sandbox import founding
+from resolver.sandbox.ports import LOOPBACK, taken_ports
+from resolver.sandbox.welcome import EXAMPLE, EXAMPLE_NAME, Place, folder_flag, welcome
 from resolver.service import Service, StartError
 from resolver.settings.settings import Settings
 from resolver.terminal import say
@@ -35,6 +39,7 @@ from zonefiles.dht.node import DhtNode
 
 log = logging.getLogger("blockstore.sandbox")
 
+FEE_RATE = 2_000  # satoshis per 1000 bytes, which the node estimates
 POLL_INTERVAL = 0.1  # seconds; the node is in this process and asks nothing of anybody
 PUBLISHER_BYTES = 64 * 1024 * 1024
 TEND_EVERY = 64  # blocks
@@ -45,27 +50,10 @@ _MARK = "sandbox"
 _FOUNDED = "founded"
 _FOLDERS = ("node", "names", "archive", "publisher")
 _FILES = ("dht.json", _FOUNDED)
-
-TRY = (  # (type and options, name, what it shows)
-    ("swiftonsecurity", "TXT +short", "the data of a name"),
-    ("webhost", "A", "an address, with all sections"),
-    ("webhost", "MX +short", "mail servers"),
-    ("www.webhost", "AAAA +short", "an alias, followed"),
-    ("anything.webhost", "A +short", "a wildcard"),
-    ("_http._tcp.webhost", "URI +short", "a URI record"),
-    ("reading-room.library", "A +short", "a label inside a name's zone file"),
-    ("profile", "TXT +short", "a JSON document"),
-    ("www.alias", "A +short", "an alias that leads to another name"),
-    ("sales.department", "A", "a delegation, with glue"),
-    ("almanac", "TXT +bufsize=512", "cut over UDP, complete over TCP"),
-    ("gift", "TXT +tcp", "a name that was handed over; asked over TCP"),
-    ("empty", "TXT", "registered, without data yet"),
-    ("nowhere", "TXT", "data that nobody has: SERVFAIL, and why"),
-    ("expired", "TXT", "NXDOMAIN, and since when"),
-    ("revoked", "TXT", "NXDOMAIN, and since when"),
-    ("nobody-has-this", "TXT", "NXDOMAIN: never registered"),
-    ("", "SOA +short", "the zone; its serial is the height of the chain"),
-)
+_SETTINGS = """\
+# A sandbox works in this folder: commands that are told the folder learn its network from here.
+network = "sandbox"
+"""
 
 
 class _Interrupted(Exception):
@@ -75,8 +63,13 @@ class _Interrupted(Exception):
 class Sandbox:
     """The node, the publisher of the data, and the daemon between them."""
 
-    def __init__(self, settings: Settings, fresh: bool) -> None:
+    def __init__(
+        self, settings: Settings, fresh: bool, node_port: int, bar: ProgressBar | None = None
+    ) -> None:
+        """``node_port`` 0 takes a free one; ``bar`` is drawn while the chain is founded."""
         self._fresh = fresh
+        self._node_port = node_port
+        self._bar = bar
         self._folder = settings.working_dir
         self._settings = settings
         self._stopping = threading.Event()
@@ -88,6 +81,12 @@ class Sandbox:
 
     async def start(self) -> None:
         """Start everything; the doors are open when this returns. Raises ``StartError``."""
+        taken = taken_ports(self._settings, self._node_port)
+        if taken:
+            raise StartError(
+                f"in use by another program, perhaps another sandbox: port {', port '.join(taken)};"
+                " stop it, or choose others with these flags (0 takes a free one)"
+            )
         self._begin_afresh()
         try:
             self._node = await asyncio.to_thread(self._start_node)
@@ -103,6 +102,12 @@ class Sandbox:
         except (StoreError, ArchiveError, OSError) as error:
             await self.stop()
             raise StartError(" ".join(str(error).split())) from error
+        except StartError as error:
+            await self.stop()
+            if isinstance(error.__cause__, TableError):
+                again = " ".join(["blockstored sandbox", *folder_flag(self._folder), "--fresh"])
+                raise StartError(f"{error}; or begin a new sandbox with `{again}`") from error
+            raise
         except BaseException:
             await self.stop()
             raise
@@ -143,11 +148,16 @@ class Sandbox:
         for file in _FILES:
             (self._folder / file).unlink(missing_ok=True)
         (self._folder / _MARK).touch()
+        (self._folder / EXAMPLE_NAME).write_text(EXAMPLE)
+        if not self._settings.config.exists():
+            (self._folder / CONFIG_NAME).write_text(_SETTINGS)
 
     def _start_node(self) -> SandboxNode:
         blocks = founding.LIFETIME + SANDBOX.epochs[0].grace_period + 200
         began = int(time.time()) - blocks * founding.SPACING
-        node = SandboxNode(self._folder / "node", start_time=began)
+        node = SandboxNode(
+            self._folder / "node", port=self._node_port, start_time=began, fee_rate=FEE_RATE
+        )
         node.start()
         return node
 
@@ -192,27 +202,44 @@ class Sandbox:
         began = time.monotonic()
         if not (self._folder / _FOUNDED).exists():
             say("Founding a chain, a namespace and its names…")
-            await asyncio.to_thread(self._founder.found)
+            await self._drawn(asyncio.to_thread(self._founder.found))
             (self._folder / _FOUNDED).touch()
-        door = self.service.addresses()["dns"][0]
-        host, port = door["host"], door["port"]
-        answered = await asyncio.to_thread(self._first_answer, host, port)
+        doors = self.service.addresses()
+        door, api = Place(**doors["dns"][0]), Place(**doors["api"])
+        answered = await asyncio.to_thread(self._first_answer, door)
         if not answered:
             log.error("No name answered within %d s; the log says why.", FIRST_ANSWER_TIMEOUT)
-        say(self._welcome(host, port, time.monotonic() - began))
+        seen, seconds = self.service.index.snapshot(), time.monotonic() - began
+        node = Place(LOOPBACK, self._node.port)
+        say(welcome(seen, seconds, self._folder, self._suffix, door, api, node))
         while True:
             await asyncio.sleep(founding.SPACING)
             await asyncio.to_thread(self._founder.mine)
             if self._node.height % TEND_EVERY == 0:
                 await asyncio.to_thread(self._founder.tend)
 
-    def _first_answer(self, host: str, port: int) -> bool:
+    async def _drawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work`` under the bar, where there is one."""
+        assert self.service is not None
+        index, bar = self.service.index, self._bar
+        first, drawing = index.network.first_block, None
+        if bar is not None:
+            follow = bar.follow(lambda: index.follower.status, first)
+            drawing = asyncio.ensure_future(follow)
+        try:
+            await work
+        finally:
+            if drawing is not None:
+                drawing.cancel()
+                await asyncio.wait({drawing})
+
+    def _first_answer(self, door: Place) -> bool:
         """Ask our own door, as anybody would, until the first name is answered."""
         question = dns.message.make_query(f"swiftonsecurity.{self._suffix}.", "TXT")
         deadline = time.monotonic() + FIRST_ANSWER_TIMEOUT
         while time.monotonic() < deadline and not self._stopping.is_set():
             try:
-                reply = dns.query.udp(question, host, port=port, timeout=2)
+                reply = dns.query.udp(question, door.host, port=door.port, timeout=2)
             except (dns.exception.DNSException, OSError):
                 reply = None
             if reply is not None and reply.rcode() == dns.rcode.NOERROR and reply.answer:
@@ -221,66 +248,22 @@ class Sandbox:
         return False
 
     @property
-    def _folder_flag(self) -> str:
-        """What ``blockstore-cli`` must be told to find this daemon; "" in its usual place."""
-        usual = list(usual_dirs(os.environ))[-1:]
-        return "" if [self._folder] == usual else f" --working-dir {self._folder}"
-
-    @property
     def _suffix(self) -> str:
         """The DNS suffix under which the namespace is served."""
         zones = self._settings.zones
         return next((s for s, ns in zones.items() if ns == founding.NAMESPACE), "bs")
 
-    def _welcome(self, host: str, port: int, seconds: float) -> str:
-        assert self.service is not None
-        seen = self.service.index.snapshot()
-        server = f"@{host}" + ("" if port == 53 else f" -p {port}")
-        lines = [
-            f"dig {server} {f'{name}.{self._suffix}' if name else self._suffix} {options}"
-            for name, options, _ in TRY
-        ]
-        width = max(map(len, lines))
-        shown = "\n".join(
-            f"  {line:{width}}  # {what}" for line, (_, _, what) in zip(lines, TRY, strict=True)
-        )
-        api = self.service.addresses()["api"]
-        return (
-            f"\nThe sandbox is ready after {seconds:.1f} s: {seen.name_count()} names at block"
-            f" {seen.height}, a new block every {founding.SPACING} s.\n"
-            f"DNS on {host} port {port}, HTTP API on {api['host']} port {api['port']},"
-            f" state in {self._folder}.\n\n"
-            f"Try, in another terminal:\n\n{shown}\n"
-            f"  {_command_line()}{self._folder_flag} lookup swiftonsecurity\n"
-            f"  {_command_line()}{self._folder_flag} register barname --wait\n\n"
-            "Ctrl-C stops it; the state survives unless --fresh is given.\n"
-        )
 
-
-def _command_line() -> str:
-    """``blockstore-cli`` as this person has to type it."""
-    if shutil.which("blockstore-cli"):
-        return "blockstore-cli"
-    beside = Path(sys.executable).with_name("blockstore-cli")
-    return str(beside) if beside.exists() else f"{sys.executable} -m resolver.blockstore_cli"
-
-
-def run(settings: Settings, fresh: bool) -> int:
+def run(settings: Settings, fresh: bool, node_port: int) -> int:
     """Run the sandbox until a signal; the exit code of ``blockstored``."""
-    boxes: list[Sandbox] = []
-
-    def make() -> Sandbox:
-        boxes.append(Sandbox(settings, fresh))
-        return boxes[-1]
-
-    async def live(box: Sandbox) -> None:
-        await box.live()
-
-    def places(box: Sandbox) -> str:
-        return f"The sandbox lies in {settings.working_dir}."
-
-    pid_path: Path = settings.working_dir / PID_NAME
+    bar = bar_on(sys.stderr, os.environ)
     # What the sandbox has to say to a person it prints; the log has the rest.
     return run_process(
-        settings, pid_path, make, describe=places, on_ready=live, stderr_level=logging.WARNING
+        settings,
+        settings.working_dir / PID_NAME,
+        lambda: Sandbox(settings, fresh, node_port, bar),
+        describe=lambda _: f"The sandbox lies in {settings.working_dir}.",
+        on_ready=Sandbox.live,
+        stderr_level=logging.WARNING,
+        stderr=None if bar is None else bar.log_handler,
     )
