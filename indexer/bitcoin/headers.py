@@ -1,14 +1,15 @@
-"""Hashes, block headers with their proof of work, and merkle trees.
+"""Block headers with their proof of work, and merkle trees.
 
-What must stay true: hashes are in the order in which they are hashed and stored ("internal");
-``hash_hex`` and ``hash_bytes`` are the only way to and from the reversed order that people
-and nodes write.
+What must stay true: a header's hash is that of its own 80 bytes; a merkle tree that two different
+blocks can have is told as such.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from operator import add, eq
+
+from indexer.bitcoin.transactions import double_sha256
 
 HEADER_BYTES = 80
 
@@ -33,30 +34,9 @@ class Header:
     raw: bytes
 
 
-def double_sha256(data: bytes) -> bytes:
-    """SHA256 of the SHA256: the hash of transactions, headers and merkle nodes."""
-    return sha256(sha256(data).digest()).digest()
-
-
 def double_sha256_of_all(pieces: Iterable[bytes]) -> list[bytes]:
     """:func:`double_sha256` of each: a block has thousands, and this loop runs in C."""
     return list(map(_digest, map(sha256, map(_digest, map(sha256, pieces)))))
-
-
-def hash_hex(value: bytes) -> str:
-    """Display form (reversed hex) of a hash in internal order."""
-    return value[::-1].hex()
-
-
-def hash_bytes(text: str) -> bytes:
-    """Internal order of a 32-byte hash in display form; ValueError if it is none."""
-    try:
-        value = bytes.fromhex(text)
-    except (ValueError, TypeError):
-        value = b""
-    if len(value) != 32 or len(text) != 64:
-        raise ValueError(f"{text!r:.80} is not a hash of 64 hexadecimal digits")
-    return value[::-1]
 
 
 def parse_header(raw: bytes) -> Header:

@@ -1,72 +1,20 @@
-"""Raw Bitcoin blocks and transactions to values, and the fast scan for the few that matter.
+"""Transactions to values and back, with the scripts and addresses in them, and their hashes.
 
-What must stay true: any bytes give a value or one of the two named errors; a block is
-believed only when its merkle root covers every transaction read from it; nothing but
-candidates is ever parsed in full. Headers, hashes and scripts have files of their own and
-are named here again, for whoever reads blocks needs them all.
+What must stay true: any bytes give a value, None or an error with a sentence; an address of another
+network is never taken for one of ours; hashes are in the order in which they are hashed and stored
+("internal"), and ``hash_hex`` and ``hash_bytes`` are the only way to and from the reversed order
+that people and nodes write.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
 from typing import NamedTuple
 
-from indexer.bitcoin.headers import (
-    HEADER_BYTES,
-    CorruptBlock,
-    Header,
-    double_sha256,
-    hash_bytes,
-    hash_hex,
-    meets_target,
-    merkle_root,
-    merkle_root_and_doubt,
-    parse_header,
-    target_of_bits,
-)
-from indexer.bitcoin.scripts import (
-    address_script,
-    is_p2pkh,
-    is_p2sh,
-    op_return_payload,
-    p2pkh_script,
-    p2sh_script,
-    script_address,
-)
-from indexer.bitcoin.walk import size_at, transaction_count, walk
+from embit import base58, bech32
 
-__all__ = [
-    "HEADER_BYTES",
-    "MAX_BLOCK_BYTES",
-    "NULL_HASH",
-    "Candidate",
-    "CorruptBlock",
-    "CorruptTransaction",
-    "Header",
-    "ScannedBlock",
-    "Transaction",
-    "TxIn",
-    "TxOut",
-    "address_script",
-    "compact_size",
-    "double_sha256",
-    "hash_bytes",
-    "hash_hex",
-    "is_coinbase_input",
-    "is_p2pkh",
-    "is_p2sh",
-    "meets_target",
-    "merkle_root",
-    "op_return_payload",
-    "p2pkh_script",
-    "p2sh_script",
-    "parse_block",
-    "parse_header",
-    "parse_transaction",
-    "scan_block",
-    "script_address",
-    "serialize_transaction",
-    "target_of_bits",
-]
+from indexer.networks import Network
 
 MAX_BLOCK_BYTES = 4_000_000
 """BIP 141: a block weighs at most 4,000,000, and a byte weighs at least one."""
@@ -104,24 +52,52 @@ class Transaction:
     locktime: int
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A transaction that may carry an operation, with its place in the block (coinbase: 0)."""
-
-    vtxindex: int
-    transaction: Transaction
+# Hashes
 
 
-@dataclass(frozen=True, slots=True)
-class ScannedBlock:
-    """What the scan of one block found."""
+def double_sha256(data: bytes) -> bytes:
+    """SHA256 of the SHA256: the hash of transactions, headers and merkle nodes."""
+    return sha256(sha256(data).digest()).digest()
 
-    header: Header
-    transaction_count: int
-    candidates: tuple[Candidate, ...]
+
+def hash_hex(value: bytes) -> str:
+    """Display form (reversed hex) of a hash in internal order."""
+    return value[::-1].hex()
+
+
+def hash_bytes(text: str) -> bytes:
+    """Internal order of a 32-byte hash in display form; ValueError if it is none."""
+    try:
+        value = bytes.fromhex(text)
+    except (ValueError, TypeError):
+        value = b""
+    if len(value) != 32 or len(text) != 64:
+        raise ValueError(f"{text!r:.80} is not a hash of 64 hexadecimal digits")
+    return value[::-1]
 
 
 # Transactions
+
+
+def size_at(raw: bytes, at: int) -> tuple[int, int]:
+    """The CompactSize at ``at``, which counts bytes or things that follow, and where it ends.
+
+    IndexError past the end, and for more than could follow; ValueError when a shorter form
+    exists, which no node accepts.
+    """
+    size = raw[at]
+    if size < 253:
+        return size, at + 1
+    width = 1 << (size - 252)
+    end = at + 1 + width
+    if end > len(raw):
+        raise IndexError
+    size = int.from_bytes(raw[at + 1 : end], "little")
+    if size < 253 or (width > 2 and not size >> 4 * width):
+        raise ValueError("a length is not written in its shortest form")
+    if size > len(raw):
+        raise IndexError
+    return size, end
 
 
 def compact_size(number: int) -> bytes:
@@ -145,7 +121,7 @@ def parse_transaction(raw: bytes) -> Transaction:
     if len(raw) > MAX_BLOCK_BYTES:
         raise CorruptTransaction(f"{len(raw)} bytes are more than a block can hold")
     try:
-        transaction, end = _read_transaction(raw, 0)
+        transaction, end = read_transaction(raw, 0)
     except IndexError:
         raise CorruptTransaction("the transaction is cut short") from None
     except CorruptTransaction:
@@ -157,7 +133,7 @@ def parse_transaction(raw: bytes) -> Transaction:
     return transaction
 
 
-def _read_transaction(raw: bytes, start: int) -> tuple[Transaction, int]:
+def read_transaction(raw: bytes, start: int) -> tuple[Transaction, int]:
     """The transaction that begins at ``start`` and where it ends; IndexError when cut short."""
     number = int.from_bytes
     length = len(raw)
@@ -254,94 +230,105 @@ def serialize_transaction(
     return b"".join(parts)
 
 
-# Whole blocks
-
-
-def scan_block(raw: bytes, magic: bytes) -> ScannedBlock:
-    """Check a raw block against its own header and pick the candidates out of it.
-
-    A candidate has an output whose script is OP_RETURN and one push of at least 3 bytes that
-    begin with ``magic`` (protocol spec section 1.2). Raises CorruptBlock: truncated, trailing
-    bytes, proof of work missing, merkle root wrong or ambiguous, no coinbase in front,
-    absurd counts. Witnesses are skipped over; the merkle root does not cover them.
-    """
-    raw = bytes(raw)
-    if not magic:
-        raise ValueError("the magic of a network has at least one byte")
-    header = _proven_header(raw)
-    try:
-        txids, suspects = walk(raw, magic)
-        read = [(vtxindex, _read_transaction(raw, at)[0]) for vtxindex, at in suspects]
-    except IndexError:
-        raise CorruptBlock("the block is cut short inside a transaction") from None
-    except CorruptBlock:
-        raise
-    except ValueError as flaw:
-        raise CorruptBlock(f"the block holds a transaction that is none: {flaw}") from None
-    _check_root(header, txids)
-    candidates = (
-        Candidate(vtxindex, transaction)
-        for vtxindex, transaction in read
-        if any(_carries(output.script, magic) for output in transaction.outputs)
-    )
-    return ScannedBlock(header, len(txids), tuple(candidates))
-
-
-def parse_block(raw: bytes) -> tuple[Header, tuple[Transaction, ...]]:
-    """Every transaction of a raw block, under the same checks as :func:`scan_block`.
-
-    Several times slower than the scan: for whoever needs them all. Raises CorruptBlock.
-    """
-    raw = bytes(raw)
-    header = _proven_header(raw)
-    transactions = []
-    try:
-        count, at = transaction_count(raw)
-        for _ in range(count):
-            transaction, at = _read_transaction(raw, at)
-            transactions.append(transaction)
-    except IndexError:
-        raise CorruptBlock("the block is cut short inside a transaction") from None
-    except CorruptBlock:
-        raise
-    except ValueError as flaw:
-        raise CorruptBlock(f"the block holds a transaction that is none: {flaw}") from None
-    if at != len(raw):
-        raise CorruptBlock(f"{len(raw) - at} bytes follow the last transaction of the block")
-    first = transactions[0].inputs
-    if len(first) != 1 or not is_coinbase_input(first[0]):
-        raise CorruptBlock("the first transaction of the block is no coinbase")
-    _check_root(header, [transaction.txid for transaction in transactions])
-    return header, tuple(transactions)
-
-
 def is_coinbase_input(spent: TxIn) -> bool:
     """Whether the input spends nothing, as only that of a coinbase may."""
     return spent.previous_index == 0xFFFFFFFF and spent.previous_txid == NULL_HASH
 
 
-def _proven_header(raw: bytes) -> Header:
-    if len(raw) > MAX_BLOCK_BYTES:
-        raise CorruptBlock(f"{len(raw)} bytes are more than a block can have")
-    if len(raw) < HEADER_BYTES:
-        raise CorruptBlock(f"the block is cut short: {len(raw)} bytes do not hold a header")
-    header = parse_header(raw[:HEADER_BYTES])
-    if not meets_target(header):
-        raise CorruptBlock(f"block {hash_hex(header.hash)} shows no proof of work")
-    return header
+# Scripts and addresses
+
+SEGWIT_PREFIXES = ("bc", "tb", "bcrt")
+"""What addresses of segregated witness begin with, on some network."""
+_OP_RETURN = 0x6A
+_OP_PUSHDATA1, _OP_PUSHDATA4 = 0x4C, 0x4E
 
 
-def _check_root(header: Header, txids: list[bytes]) -> None:
-    root, ambiguous = merkle_root_and_doubt(txids)
-    if root != header.merkle_root:
-        raise CorruptBlock(
-            f"the transactions of block {hash_hex(header.hash)} hash to the merkle root "
-            f"{hash_hex(root)}; its header commits to {hash_hex(header.merkle_root)}"
-        )
-    if ambiguous:
-        raise CorruptBlock(f"block {hash_hex(header.hash)} repeats transactions (CVE-2012-2459)")
+def op_return_payload(script: bytes) -> bytes | None:
+    """The data of ``OP_RETURN <one push>`` (1..75 bytes directly, or PUSHDATA1/2/4), else None."""
+    if len(script) < 2 or script[0] != _OP_RETURN:
+        return None
+    push = script[1]
+    if push < _OP_PUSHDATA1:
+        at, size = 2, push
+        if not push:
+            return None  # OP_0 pushes nothing and is a small integer to every parser
+    elif push <= _OP_PUSHDATA4:
+        at = 2 + (1 << (push - _OP_PUSHDATA1))
+        if len(script) < at:
+            return None
+        size = int.from_bytes(script[2:at], "little")
+    else:
+        return None
+    return script[at:] if len(script) == at + size else None
 
 
-def _carries(script: bytes, magic: bytes) -> bool:
-    payload = op_return_payload(script)
-    return payload is not None and len(payload) >= 3 and payload.startswith(magic)
+def is_p2pkh(script: bytes) -> bool:
+    """Whether ``script`` pays to the hash of a public key."""
+    return len(script) == 25 and script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac"
+
+
+def is_p2sh(script: bytes) -> bool:
+    """Whether ``script`` pays to the hash of a script (BIP 16)."""
+    return len(script) == 23 and script[:2] == b"\xa9\x14" and script[22] == 0x87
+
+
+def p2pkh_script(digest: bytes) -> bytes:
+    """The scriptPubKey that pays to a 20-byte public key hash."""
+    return b"\x76\xa9\x14" + digest + b"\x88\xac"
+
+
+def p2sh_script(digest: bytes) -> bytes:
+    """The scriptPubKey that pays to a 20-byte script hash."""
+    return b"\xa9\x14" + digest + b"\x87"
+
+
+def script_address(script: bytes, network: Network) -> str | None:
+    """The base58check address of a p2pkh or p2sh script; None for every other script."""
+    if is_p2pkh(script):
+        return _base58check(bytes((network.p2pkh_version,)) + script[3:23])
+    if is_p2sh(script):
+        return _base58check(bytes((network.p2sh_version,)) + script[2:22])
+    return None
+
+
+@lru_cache(maxsize=16_384)  # the same few owners act again and again
+def _base58check(versioned: bytes) -> str:
+    return str(base58.encode_check(versioned))
+
+
+def address_script(address: str, network: Network) -> bytes:
+    """The scriptPubKey of a p2pkh or p2sh address; ValueError with a sentence for people."""
+    if not 25 <= len(address) <= 36 or not address.isascii():
+        raise ValueError(f"{address!r:.80} is no address of the kind that can own names")
+    try:
+        decoded = bytes(base58.decode_check(address))
+    except Exception:  # noqa: BLE001 - embit raises its own error, KeyError or OverflowError
+        raise ValueError(f"{address!r} is no address: its checksum is wrong") from None
+    if len(decoded) != 21:
+        raise ValueError(f"{address!r} is no address: it has the wrong length")
+    if decoded[0] == network.p2pkh_version:
+        return p2pkh_script(decoded[1:])
+    if decoded[0] == network.p2sh_version:
+        return p2sh_script(decoded[1:])
+    raise ValueError(f"{address} is an address of another network, not of {network.name}")
+
+
+def payment_script(address: str, network: Network) -> bytes:
+    """The scriptPubKey of an address of any kind, those of segregated witness among them (BIP 173,
+    BIP 350); ValueError with a sentence for people."""
+    prefix, mark, _ = address.lower().rpartition("1")
+    if not mark or prefix not in SEGWIT_PREFIXES:
+        return address_script(address, network)
+    if prefix != network.segwit_prefix:
+        raise ValueError(f"{address:.100} is an address of another network, not of {network.name}")
+    version, program = bech32.decode(prefix, address)
+    if version not in (0, 1) or (version == 1 and len(program) != 32):
+        raise ValueError(f"{address!r:.100} is no address: its checksum or its length is wrong")
+    return bytes((0x51 if version else 0, len(program), *program))
+
+
+def payment_address(script: bytes, network: Network) -> str | None:
+    """The address that ``payment_script`` reads as ``script``; None where it has none."""
+    if script[:2] in (b"\x00\x14", b"\x00\x20", b"\x51\x20") and len(script) == 2 + script[1]:
+        return str(bech32.encode(network.segwit_prefix, min(script[0], 1), list(script[2:])))
+    return script_address(script, network)

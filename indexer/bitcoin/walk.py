@@ -7,8 +7,9 @@ always told of.
 
 from typing import NamedTuple
 
-from indexer.bitcoin.headers import HEADER_BYTES, CorruptBlock, double_sha256, double_sha256_of_all
+from indexer.bitcoin.headers import HEADER_BYTES, CorruptBlock, double_sha256_of_all
 from indexer.bitcoin.shapes import LONGEST_USUAL, Runs, Shapes, shapes
+from indexer.bitcoin.transactions import double_sha256, size_at
 
 MAX_BASE_BYTES = 1_000_000
 SMALLEST_TRANSACTION = 60  # one input with an empty script and one output with an empty script
@@ -25,27 +26,6 @@ class Suspect(NamedTuple):
 
     vtxindex: int
     start: int
-
-
-def size_at(raw: bytes, at: int) -> tuple[int, int]:
-    """The CompactSize at ``at``, which counts bytes or things that follow, and where it ends.
-
-    IndexError past the end, and for more than could follow; ValueError when a shorter form
-    exists, which no node accepts.
-    """
-    size = raw[at]
-    if size < 253:
-        return size, at + 1
-    width = 1 << (size - 252)
-    end = at + 1 + width
-    if end > len(raw):
-        raise IndexError
-    size = int.from_bytes(raw[at + 1 : end], "little")
-    if size < 253 or (width > 2 and not size >> 4 * width):
-        raise ValueError("a length is not written in its shortest form")
-    if size > len(raw):
-        raise IndexError
-    return size, end
 
 
 def transaction_count(raw: bytes) -> tuple[int, int]:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from indexer.bitcoin.headers import HEADER_BYTES, double_sha256
-from indexer.bitcoin.transactions import MAX_BLOCK_BYTES
+from indexer.bitcoin.headers import HEADER_BYTES
+from indexer.bitcoin.transactions import MAX_BLOCK_BYTES, double_sha256
 from indexer.following.ahead import Batch
 from indexer.following.chain import Connect
 from indexer.following.reading import BadBlock, BlockSource, complete_blocks, read_blocks

@@ -7,7 +7,8 @@ one chain, whose highest header below what is asked about is in the table.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from indexer.bitcoin.headers import Header, hash_hex, parse_header
+from indexer.bitcoin.headers import Header, parse_header
+from indexer.bitcoin.transactions import hash_hex
 from indexer.bitcoin.work import PERIOD, flaw_of_header
 from indexer.following.reading import BadBlock
 from indexer.networks import Network

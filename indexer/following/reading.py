@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from indexer.bitcoin.transactions import CorruptBlock, Header, ScannedBlock, hash_hex, scan_block
+from indexer.bitcoin.blocks import ScannedBlock, scan_block
+from indexer.bitcoin.headers import CorruptBlock, Header
+from indexer.bitcoin.transactions import hash_hex
 from indexer.following.chain import Connect
 from indexer.node.spent_outputs import Outpoint, Spending
 from indexer.protocol.apply import SpentCandidate

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from indexer.bitcoin.transactions import Candidate, CorruptTransaction, hash_hex, parse_transaction
+from indexer.bitcoin.blocks import Candidate
+from indexer.bitcoin.transactions import CorruptTransaction, hash_hex, parse_transaction
 from indexer.networks import Epoch, Network
 from indexer.protocol.apply import Outcome, SpentCandidate, apply_block
 

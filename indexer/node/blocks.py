@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from indexer.bitcoin.headers import HEADER_BYTES, CorruptBlock, hash_hex, parse_header
+from indexer.bitcoin.headers import HEADER_BYTES, CorruptBlock, parse_header
+from indexer.bitcoin.transactions import hash_hex
 from indexer.node.capabilities import Capabilities
 from indexer.node.failures import NodeError, NodePruned, NodeRefused, NodeRpcError, NodeUnavailable
 from indexer.node.replies import read_hex_results

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from indexer.bitcoin.headers import HEADER_BYTES, hash_bytes, hash_hex
-from indexer.bitcoin.transactions import CorruptTransaction, parse_transaction
+from indexer.bitcoin.headers import HEADER_BYTES
+from indexer.bitcoin.transactions import CorruptTransaction, hash_bytes, hash_hex, parse_transaction
 from indexer.node.blocks import Blocks, check_header
 from indexer.node.capabilities import Capabilities, ChainInfo, ask
 from indexer.node.failures import (

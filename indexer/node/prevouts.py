@@ -5,8 +5,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from indexer.bitcoin.headers import hash_hex
-from indexer.bitcoin.transactions import CorruptTransaction, TxOut, parse_transaction
+from indexer.bitcoin.transactions import CorruptTransaction, TxOut, hash_hex, parse_transaction
 from indexer.node.capabilities import Capabilities, Prevouts
 from indexer.node.costs import Costs
 from indexer.node.failures import NodeError, NodeRefused, NodeRpcError

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from bitcoinrpc.authproxy import JSONRPCException
 
-from indexer.bitcoin.headers import hash_bytes
+from indexer.bitcoin.transactions import hash_bytes
 from indexer.node.credentials import Credentials
 from indexer.node.failures import (
     DROPPED,

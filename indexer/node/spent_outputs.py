@@ -8,9 +8,8 @@ None: half an answer would make an operation look as if somebody else had sent i
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from indexer.bitcoin.headers import hash_bytes
 from indexer.bitcoin.shapes import spent_lists
-from indexer.bitcoin.transactions import TxOut
+from indexer.bitcoin.transactions import TxOut, hash_bytes
 
 Outpoint = tuple[bytes, int]
 Place = tuple[int, int]

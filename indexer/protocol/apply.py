@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from indexer.bitcoin.transactions import Candidate, Transaction
+from indexer.bitcoin.blocks import Candidate
+from indexer.bitcoin.transactions import Transaction
 from indexer.networks import Network
 from indexer.protocol import consensus, schema
 from indexer.protocol.carried import Carried, write_carried

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from embit.hashes import hash160
 
-from indexer.bitcoin.headers import double_sha256
+from indexer.bitcoin.transactions import double_sha256
 
 CONSENSUS_HASH_BYTES = 16
 

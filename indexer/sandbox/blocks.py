@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from indexer.bitcoin.headers import HEADER_BYTES, Header, merkle_root
 from indexer.bitcoin.transactions import (
-    HEADER_BYTES,
-    Header,
     Transaction,
     compact_size,
     double_sha256,
     is_coinbase_input,
-    merkle_root,
     serialize_transaction,
 )
 from indexer.bitcoin.witness import RESERVED, commitment_script, has_witness, split, stripped

@@ -7,12 +7,12 @@ always belong to the tip. Not safe for threads: whoever shares a chain locks it.
 
 from collections.abc import Callable, Sequence
 
+from indexer.bitcoin.blocks import parse_block
+from indexer.bitcoin.headers import CorruptBlock
 from indexer.bitcoin.transactions import (
-    CorruptBlock,
     CorruptTransaction,
     Transaction,
     double_sha256,
-    parse_block,
     parse_transaction,
 )
 from indexer.sandbox.blocks import (

@@ -14,13 +14,13 @@ from embit.descriptor.checksum import add_checksum
 from embit.networks import NETWORKS
 from embit.script import Script
 
+from indexer.bitcoin.headers import target_of_bits
 from indexer.bitcoin.transactions import (
     Transaction,
     double_sha256,
     hash_hex,
     is_coinbase_input,
     script_address,
-    target_of_bits,
 )
 from indexer.bitcoin.witness import (
     has_witness,

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 
-from indexer.bitcoin.transactions import Candidate, hash_hex
+from indexer.bitcoin.blocks import Candidate
+from indexer.bitcoin.transactions import hash_hex
 from indexer.networks import Network
 from indexer.protocol import schema
 from indexer.protocol.apply import Outcome, SpentCandidate, apply_block

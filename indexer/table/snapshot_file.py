@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from indexer.bitcoin.headers import Header, hash_hex, meets_target, parse_header, target_of_bits
+from indexer.bitcoin.headers import Header, meets_target, parse_header, target_of_bits
+from indexer.bitcoin.transactions import hash_hex
 from indexer.networks import Network
 from indexer.protocol.carried import Carried, read_carried, write_carried
 from indexer.protocol.rows import DamagedRow, write_number

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from indexer.bitcoin.scripts import payment_script
 from indexer.bitcoin.transactions import (
     TxOut,
     address_script,
@@ -18,6 +17,7 @@ from indexer.bitcoin.transactions import (
     is_p2pkh,
     is_p2sh,
     parse_transaction,
+    payment_script,
     script_address,
 )
 from indexer.bitcoin.witness import is_p2wpkh, virtual_size

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from indexer.bitcoin.scripts import address_script
-from indexer.bitcoin.transactions import hash_hex
+from indexer.bitcoin.transactions import address_script, hash_hex
 from indexer.networks import Network
 from indexer.node.node import BitcoinNode, NodeError
 from indexer.protocol.records import Phase

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from indexer.bitcoin.scripts import address_script, script_address
+from indexer.bitcoin.transactions import address_script, script_address
 from indexer.networks import Network
 from indexer.node.node import BitcoinNode
 from indexer.registrar.work.payers import Purse

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 
 from embit.hashes import hash160
 
-from indexer.bitcoin.scripts import is_p2pkh, script_address
-from indexer.bitcoin.transactions import hash_hex
+from indexer.bitcoin.transactions import hash_hex, is_p2pkh, script_address
 from indexer.networks import Network
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Phase

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from indexer.bitcoin.scripts import address_script
+from indexer.bitcoin.transactions import address_script
 from indexer.table.snapshot import Snapshot
 from resolver.api.chain_names import Zones
 from resolver.api.value import Fetch, require_fresh

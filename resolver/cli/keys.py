@@ -52,7 +52,7 @@ def keys(
 
     For the setting `key_file`, or for --key-file here. Needs no daemon.
     """
-    from indexer.bitcoin.scripts import script_address
+    from indexer.bitcoin.transactions import script_address
     from indexer.networks import NETWORKS
     from indexer.wallet.key_storage import is_encrypted, load_keys, make_keys, read_passphrase
     from indexer.wallet.signers import SignerError

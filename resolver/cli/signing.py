@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 def told(unsigned: "Unsigned", network: "Network") -> Iterator[str]:
     """What a transaction spends, pays, says and costs: all that its signer must know."""
-    from indexer.bitcoin.scripts import script_address
-    from indexer.bitcoin.transactions import op_return_payload
+    from indexer.bitcoin.transactions import op_return_payload, script_address
     from indexer.registrar.planning.plan_text import amount
 
     for coin in unsigned.coins:

@@ -51,7 +51,7 @@ class Waiting:
 
     def addresses(self) -> list[str]:
         """Those of the key file, the first of which pays unless told otherwise."""
-        from indexer.bitcoin.scripts import script_address
+        from indexer.bitcoin.transactions import script_address
         from indexer.networks import NETWORKS
 
         if self._key_file is None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from embit.ec import PrivateKey
 from embit.hashes import hash160
 
+from indexer.bitcoin.blocks import scan_block
+from indexer.bitcoin.headers import merkle_root
 from indexer.bitcoin.transactions import (
     NULL_HASH,
     TxIn,
@@ -21,9 +23,7 @@ from indexer.bitcoin.transactions import (
     double_sha256,
     hash_bytes,
     is_p2pkh,
-    merkle_root,
     p2sh_script,
-    scan_block,
     serialize_transaction,
 )
 from indexer.networks import CONSENSUS_WINDOW, MAX_NAMES_PER_SENDER, SANDBOX

@@ -12,8 +12,7 @@ import time
 import traceback
 from collections import Counter
 
-from indexer.bitcoin.scripts import p2pkh_script, p2sh_script
-from indexer.bitcoin.transactions import Transaction, TxIn, TxOut
+from indexer.bitcoin.transactions import Transaction, TxIn, TxOut, p2pkh_script, p2sh_script
 from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4, MAINNET
 from indexer.protocol.operations import OPCODES, Malformed
 from indexer.protocol.payloads import read_operation, write_operation

@@ -21,13 +21,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.bitcoin.transactions import (
-    HEADER_BYTES,
-    double_sha256,
-    hash_bytes,
-    parse_block,
-    scan_block,
-)
+from indexer.bitcoin.blocks import parse_block, scan_block
+from indexer.bitcoin.headers import HEADER_BYTES
+from indexer.bitcoin.transactions import double_sha256, hash_bytes
 from indexer.following.follower import Follower
 from indexer.node.node import ChainInfo
 from indexer.protocol.rows import read_pairs, write_pairs

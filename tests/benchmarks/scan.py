@@ -15,8 +15,9 @@ from pathlib import Path
 from embit import compact
 from embit.transaction import Transaction
 
-from indexer.bitcoin.headers import double_sha256_of_all
-from indexer.bitcoin.transactions import merkle_root, parse_block, scan_block, serialize_transaction
+from indexer.bitcoin.blocks import parse_block, scan_block
+from indexer.bitcoin.headers import double_sha256_of_all, merkle_root
+from indexer.bitcoin.transactions import serialize_transaction
 from indexer.networks import MAINNET
 from tests.conftest import DATA
 

@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from indexer.bitcoin.transactions import double_sha256, scan_block
+from indexer.bitcoin.blocks import scan_block
+from indexer.bitcoin.transactions import double_sha256
 from indexer.networks import SANDBOX
 from indexer.protocol.apply import SpentCandidate, apply_block
 from indexer.table.rebuild import import_snapshot, rebuild

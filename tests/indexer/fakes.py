@@ -5,14 +5,13 @@ from hashlib import sha256
 
 from embit.hashes import hash160
 
-from indexer.bitcoin.headers import target_of_bits
+from indexer.bitcoin.headers import merkle_root, target_of_bits
 from indexer.bitcoin.transactions import (
     TxIn,
     TxOut,
     double_sha256,
     hash_bytes,
     hash_hex,
-    merkle_root,
     p2pkh_script,
     parse_transaction,
     script_address,

@@ -18,7 +18,7 @@ from typing import Any
 import dns.message
 import dns.rcode
 
-from indexer.bitcoin.scripts import script_address
+from indexer.bitcoin.transactions import script_address
 from indexer.networks import SANDBOX
 from indexer.sandbox.node import SandboxNode
 from indexer.sandbox.switches import Switches

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.bitcoin.transactions import TxIn, TxOut, hash_bytes, hash_hex, parse_block
+from indexer.bitcoin.blocks import parse_block
+from indexer.bitcoin.transactions import TxIn, TxOut, hash_bytes, hash_hex
 from indexer.following.follower import Follower
 from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode, NodeRpcError, NodeUnavailable

@@ -16,8 +16,8 @@ from typing import Any
 import dns.rcode
 import pytest
 
-from indexer.bitcoin.scripts import script_address
-from indexer.bitcoin.transactions import hash_hex, parse_block
+from indexer.bitcoin.blocks import parse_block
+from indexer.bitcoin.transactions import hash_hex, script_address
 from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.wallet.key_storage import make_keys

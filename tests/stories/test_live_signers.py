@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from indexer.bitcoin.blocks import parse_block
 from indexer.bitcoin.spending import multisig_script
-from indexer.bitcoin.transactions import TxOut, hash_bytes, p2pkh_script, parse_block
+from indexer.bitcoin.transactions import TxOut, hash_bytes, p2pkh_script
 from indexer.networks import REGTEST
 from indexer.node.node import BitcoinNode
 from indexer.protocol.operations import Announce

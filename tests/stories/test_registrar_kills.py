@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.bitcoin.transactions import parse_block
+from indexer.bitcoin.blocks import parse_block
 from indexer.networks import SANDBOX
 from indexer.registrar.planning.steps import Parties, steps_of
 from indexer.registrar.planning.wishes import RegisterName

@@ -7,8 +7,7 @@ by coin; the coins of addresses that own names are never among them.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from indexer.bitcoin.scripts import payment_address, payment_script
-from indexer.bitcoin.transactions import TxOut, hash_hex
+from indexer.bitcoin.transactions import TxOut, hash_hex, payment_address, payment_script
 from indexer.networks import Network
 from indexer.registrar.planning.plan_text import amount
 from indexer.registrar.planning.wishes import MAX_MONEY, BadWish

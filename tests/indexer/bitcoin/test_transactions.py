@@ -8,10 +8,10 @@ from embit.transaction import Transaction as OtherTransaction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.bitcoin.blocks import scan_block
+from indexer.bitcoin.headers import CorruptBlock, Header, meets_target, merkle_root, parse_header
 from indexer.bitcoin.transactions import (
-    CorruptBlock,
     CorruptTransaction,
-    Header,
     Transaction,
     TxIn,
     TxOut,
@@ -22,14 +22,10 @@ from indexer.bitcoin.transactions import (
     hash_hex,
     is_p2pkh,
     is_p2sh,
-    meets_target,
-    merkle_root,
     op_return_payload,
     p2pkh_script,
     p2sh_script,
-    parse_header,
     parse_transaction,
-    scan_block,
     script_address,
     serialize_transaction,
 )

@@ -7,17 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.bitcoin.blocks import parse_block, scan_block
+from indexer.bitcoin.headers import CorruptBlock
 from indexer.bitcoin.shapes import LONGEST_USUAL, MOST_INPUTS, MOST_OUTPUTS, RUNS, shapes
 from indexer.bitcoin.transactions import (
-    CorruptBlock,
     TxIn,
     TxOut,
     compact_size,
     double_sha256,
     p2pkh_script,
-    parse_block,
     parse_transaction,
-    scan_block,
     serialize_transaction,
 )
 from indexer.bitcoin.walk import WINDOW, walk

@@ -6,15 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.bitcoin.headers import (
-    Header,
-    double_sha256,
-    hash_bytes,
-    hash_hex,
-    meets_target,
-    parse_header,
-    target_of_bits,
-)
+from indexer.bitcoin.headers import Header, meets_target, parse_header, target_of_bits
+from indexer.bitcoin.transactions import double_sha256, hash_bytes, hash_hex
 from indexer.bitcoin.work import (
     PERIOD,
     SPACING,

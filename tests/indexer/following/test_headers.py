@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.bitcoin.headers import hash_hex
+from indexer.bitcoin.transactions import hash_hex
 from indexer.bitcoin.work import PERIOD
 from indexer.following.follower import Follower
 from indexer.following.reading import BadBlock

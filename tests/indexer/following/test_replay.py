@@ -11,12 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.bitcoin.transactions import (
-    Candidate,
-    hash_hex,
-    parse_transaction,
-    serialize_transaction,
-)
+from indexer.bitcoin.blocks import Candidate
+from indexer.bitcoin.transactions import hash_hex, parse_transaction, serialize_transaction
 from indexer.following.differences import first_difference
 from indexer.following.replay import BadChainFile, MemoryStore, read_chain, replay
 from indexer.protocol import schema

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from indexer.bitcoin.transactions import TxOut, compact_size, hash_hex, p2pkh_script, parse_block
+from indexer.bitcoin.blocks import parse_block
+from indexer.bitcoin.transactions import TxOut, compact_size, hash_hex, p2pkh_script
 from indexer.networks import SANDBOX
 from indexer.node.capabilities import RPC_METHODS, Prevouts
 from indexer.node.costs import Costs

@@ -12,8 +12,16 @@ from typing import Any
 from embit.ec import PrivateKey
 from embit.hashes import hash160
 
-from indexer.bitcoin.scripts import p2pkh_script, p2sh_script, script_address
-from indexer.bitcoin.transactions import Candidate, Transaction, TxIn, TxOut, double_sha256
+from indexer.bitcoin.blocks import Candidate
+from indexer.bitcoin.transactions import (
+    Transaction,
+    TxIn,
+    TxOut,
+    double_sha256,
+    p2pkh_script,
+    p2sh_script,
+    script_address,
+)
 from indexer.following.replay import MemoryStore
 from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4, Epoch, Network
 from indexer.protocol import schema

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.bitcoin.scripts import p2pkh_script, p2sh_script
-from indexer.bitcoin.transactions import Transaction, TxIn, TxOut
+from indexer.bitcoin.transactions import Transaction, TxIn, TxOut, p2pkh_script, p2sh_script
 from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4, MAINNET, Epoch
 from indexer.protocol.operations import (
     OPCODES,

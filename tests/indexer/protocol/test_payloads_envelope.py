@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from embit.ec import PrivateKey
 
-from indexer.bitcoin.scripts import p2pkh_script, p2sh_script
-from indexer.bitcoin.transactions import TxIn, TxOut
+from indexer.bitcoin.transactions import TxIn, TxOut, p2pkh_script, p2sh_script
 from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4, MAINNET, Epoch
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.operations import (

@@ -12,14 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.bitcoin.headers import hash_bytes, hash_hex, parse_header
-from indexer.bitcoin.scripts import p2pkh_script, p2sh_script
+from indexer.bitcoin.headers import parse_header
 from indexer.bitcoin.transactions import (
     Transaction,
     TxIn,
     TxOut,
     compact_size,
     double_sha256,
+    hash_bytes,
+    hash_hex,
+    p2pkh_script,
+    p2sh_script,
     parse_transaction,
     serialize_transaction,
 )

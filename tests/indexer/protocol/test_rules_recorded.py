@@ -13,8 +13,13 @@ from typing import Any
 import pytest
 from embit.hashes import hash160
 
-from indexer.bitcoin.scripts import address_script, p2pkh_script, script_address
-from indexer.bitcoin.transactions import Candidate, parse_transaction
+from indexer.bitcoin.blocks import Candidate
+from indexer.bitcoin.transactions import (
+    address_script,
+    p2pkh_script,
+    parse_transaction,
+    script_address,
+)
 from indexer.networks import EPOCH_2, EPOCH_4, INFINITE_LIFETIME, MAINNET
 from indexer.protocol.apply import SpentCandidate
 from indexer.protocol.flaws import Flaw

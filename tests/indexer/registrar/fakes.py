@@ -12,7 +12,8 @@ from typing import Any
 
 from embit.hashes import hash160
 
-from indexer.bitcoin.transactions import TxOut, parse_block, parse_transaction
+from indexer.bitcoin.blocks import parse_block
+from indexer.bitcoin.transactions import TxOut, parse_transaction
 from indexer.following.follower import Follower
 from indexer.networks import SANDBOX, Network
 from indexer.node.node import BitcoinNode, NodeUnavailable

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.bitcoin.blocks import parse_block
 from indexer.bitcoin.spending import multisig_script, read_pushes
 from indexer.bitcoin.transactions import (
     TxIn,
@@ -19,7 +20,6 @@ from indexer.bitcoin.transactions import (
     hash_hex,
     p2pkh_script,
     p2sh_script,
-    parse_block,
     parse_transaction,
     script_address,
     serialize_transaction,

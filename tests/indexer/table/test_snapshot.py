@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer.bitcoin.transactions import Candidate, TxOut
+from indexer.bitcoin.blocks import Candidate
+from indexer.bitcoin.transactions import TxOut
 from indexer.following.replay import MemoryStore
 from indexer.networks import SANDBOX
 from indexer.protocol import schema

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from indexer.bitcoin.headers import HEADER_BYTES
-from indexer.bitcoin.transactions import Candidate, meets_target, parse_header
+from indexer.bitcoin.blocks import Candidate
+from indexer.bitcoin.headers import HEADER_BYTES, meets_target, parse_header
 from indexer.following.replay import MemoryStore, read_chain
 from indexer.networks import REGTEST, SANDBOX
 from indexer.protocol import schema

@@ -12,7 +12,6 @@ from embit.psbt import PSBT
 from embit.script import Script, Witness, p2tr, p2wpkh, p2wsh
 from embit.transaction import Transaction as EmbitTransaction
 
-from indexer.bitcoin.scripts import payment_address
 from indexer.bitcoin.spending import multisig_script, push
 from indexer.bitcoin.transactions import (
     TxIn,
@@ -21,6 +20,7 @@ from indexer.bitcoin.transactions import (
     is_p2pkh,
     p2pkh_script,
     parse_transaction,
+    payment_address,
     serialize_transaction,
 )
 from indexer.bitcoin.witness import virtual_size

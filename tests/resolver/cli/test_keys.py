@@ -7,8 +7,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from indexer.bitcoin.scripts import p2pkh_script, script_address
-from indexer.bitcoin.transactions import TxIn, TxOut, parse_transaction, serialize_transaction
+from indexer.bitcoin.transactions import (
+    TxIn,
+    TxOut,
+    p2pkh_script,
+    parse_transaction,
+    script_address,
+    serialize_transaction,
+)
 from indexer.networks import SANDBOX
 from indexer.wallet.coins import Coin, Unsigned
 from indexer.wallet.key_storage import load_keys

@@ -8,8 +8,14 @@ from embit.script import address_to_scriptpubkey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.bitcoin.scripts import payment_address, payment_script
-from indexer.bitcoin.transactions import TxOut, p2pkh_script, p2sh_script, parse_transaction
+from indexer.bitcoin.transactions import (
+    TxOut,
+    p2pkh_script,
+    p2sh_script,
+    parse_transaction,
+    payment_address,
+    payment_script,
+)
 from indexer.networks import MAINNET, REGTEST, TESTNET
 from indexer.node.node import BitcoinNode
 from indexer.registrar.planning.payments import payment_json, payment_lines, plan_payment

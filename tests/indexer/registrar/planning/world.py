@@ -8,7 +8,7 @@ import pytest
 from embit.bip32 import HDKey
 from embit.ec import PublicKey
 
-from indexer.bitcoin.transactions import Candidate
+from indexer.bitcoin.blocks import Candidate
 from indexer.networks import EPOCH_1, EPOCH_2, EPOCH_3, EPOCH_4
 from indexer.protocol.apply import SpentCandidate
 from indexer.protocol.flaws import Flaw
