@@ -30,8 +30,8 @@ class Admission:
     unix_clock: Callable[[], float]
     outcomes: Counter[str]
     zones: Zones
-    is_spent: Callable[[], bool] | None
-    """Whether no more can be asked of ordinary DNS at the moment; None: it is asked for nobody."""
+    is_spent: Callable[[], bool]
+    """Whether no more can be asked of ordinary DNS at the moment."""
 
     def read(self, packet: bytes, limit: int, asker: Asker) -> Asked | bytes | None:
         """The question in ``packet``; else the reply that refuses it, or None for silence."""
@@ -58,9 +58,9 @@ class Admission:
     def over_budget(self, asked: Asked, cost: Cost) -> Answer | bytes | None:
         """What is said to one whose network has drawn too much work of this kind already; None if
         it has not."""
-        if cost is Cost.COMPUTED and self._is_beyond_share(asked):
-            self.outcomes["over budget"] += 1
-            return _offering(write_short(asked.query, Rcode.SERVFAIL, asked.cookie), asked.asker)
+        beyond = self.beyond_share(asked) if cost is Cost.COMPUTED else None
+        if beyond is not None:
+            return beyond
         if self.work.admits(asked.asker.address, cost, asked.proven, self.clock()):
             return None
         self.outcomes["over budget"] += 1
@@ -69,14 +69,14 @@ class Admission:
         cut = write_short(asked.query, Rcode.NOERROR, asked.cookie, cut=True)
         return _offering(cut, asked.asker)
 
-    def _is_beyond_share(self, asked: Asked) -> bool:
-        """Whether only others can answer, of whom no more can be asked at the moment."""
-        return (
-            self.is_spent is not None
-            and self.is_spent()
-            and asked.asker.may_recurse
-            and isinstance(self.zones.split_qname(asked.query.labels), NotOurs)
-        )
+    def beyond_share(self, asked: Asked) -> bytes | None:
+        """What is said where only others can answer, of whom no more can be asked at the moment."""
+        if not self.is_spent() or not asked.asker.may_recurse:
+            return None
+        if not isinstance(self.zones.split_qname(asked.query.labels), NotOurs):
+            return None
+        self.outcomes["over budget"] += 1
+        return _offering(write_short(asked.query, Rcode.SERVFAIL, asked.cookie), asked.asker)
 
     def turned_away(self, packet: bytes, address: str) -> bytes | None:
         """What to say to a datagram that came too often: TC, or BADCOOKIE to those who know

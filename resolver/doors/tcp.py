@@ -42,7 +42,7 @@ class DnsConnection(Protocol):
     def __init__(self, asker: Asker) -> None:
         self._asker = asker._replace(more=self._send_more)
         self._buffer = bytearray()
-        self._under_way: set[asyncio.Task[Reply]] = set()
+        self.under_way: set[asyncio.Task[Reply]] = set()
         self._unread = False  # the peer takes no replies: the transport's buffer is full
         self._half_closed = False
         self._reading = True
@@ -54,7 +54,7 @@ class DnsConnection(Protocol):
     # Client, as its place knows it
 
     def is_owed(self) -> bool:
-        return bool(self._under_way) and not self._unread
+        return bool(self.under_way) and not self._unread
 
     def time_out(self) -> None:
         if self._unread or self._closing:
@@ -82,7 +82,7 @@ class DnsConnection(Protocol):
         self.place.leave()
         if self._next_turn is not None:
             self._next_turn.cancel()
-        for task in list(self._under_way):
+        for task in list(self.under_way):
             task.cancel()
         self._buffer.clear()
 
@@ -156,7 +156,7 @@ class DnsConnection(Protocol):
         self._close_when_done()
 
     def _has_room(self) -> bool:
-        waiting = len(self._under_way) >= self.factory.max_under_way
+        waiting = len(self.under_way) >= self.factory.max_under_way
         later = self._next_turn is not None
         return not (self._unread or waiting or later or self._closing or self._gone)
 
@@ -176,7 +176,7 @@ class DnsConnection(Protocol):
 
     def _wait_for(self, later: LaterReply) -> None:
         task = asyncio.ensure_future(later)
-        self._under_way.add(task)
+        self.under_way.add(task)
         task.add_done_callback(self._ended)
 
     async def _send_more(self, message: bytes) -> None:
@@ -189,7 +189,7 @@ class DnsConnection(Protocol):
         await asyncio.sleep(0)
 
     def _ended(self, task: "asyncio.Task[Reply]") -> None:
-        self._under_way.discard(task)
+        self.under_way.discard(task)
         if self._gone or task.cancelled():
             return
         reply = task.result()
@@ -204,7 +204,7 @@ class DnsConnection(Protocol):
             self._close_when_done()
 
     def _close_when_done(self) -> None:
-        if not self._half_closed or self._under_way or self._next_turn is not None or self._gone:
+        if not self._half_closed or self.under_way or self._next_turn is not None or self._gone:
             return
         left = self._buffer
         whole_left = len(left) >= 2 and len(left) - 2 >= int.from_bytes(left[:2], "big")

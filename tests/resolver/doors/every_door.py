@@ -2,10 +2,10 @@
 
 Takes one argument, JSON: ``certificate`` and ``key`` (paths), ``reload`` (read them again that
 often, in seconds), ``limits`` (of TLS connections), ``forward`` (the port of another server on
-127.0.0.1 that is asked for all other names), ``keeping`` (whether replies are kept), ``giving``
-(whether this machine may have whole zones), ``proxies`` (prefixes of those who have to send PROXY
-headers), ``nasty`` (whether the names of ``beside/`` are there too). Prints the ports as JSON and
-runs until its standard input closes. ``doors`` starts it.
+127.0.0.1 that is asked for all other names) at ``forward_rate`` a second, ``keeping`` (whether
+replies are kept), ``giving`` (whether this machine may have whole zones), ``proxies`` (prefixes of
+those who have to send PROXY headers), ``nasty`` (whether the names of ``beside/`` are there too).
+Prints the ports as JSON and runs until its standard input closes. ``doors`` starts it.
 """
 
 import asyncio
@@ -80,7 +80,8 @@ def main() -> None:
     forwarder = None
     if "forward" in options:
         loopback = [ipaddress.ip_network("127.0.0.0/8")]
-        forwarder = Forwarder([Upstream("127.0.0.1", options["forward"])], allow=loopback)
+        upstream, rate = Upstream("127.0.0.1", options["forward"]), options.get("forward_rate", 0)
+        forwarder = Forwarder([upstream], allow=loopback, rate=rate)
     cache = ReplyCache(1 << 22) if options.get("keeping") else None
     transfers = None
     if options.get("giving"):

@@ -155,7 +155,7 @@ def test_questions_that_end_together_share_what_one_turn_answers(world):
         connection, wire = door.connect()
         connection.dataReceived(slow * 3 + framed(QUERY) * (2 * BURST))
         world.source.gate.set()
-        while connection._under_way:
+        while connection.under_way:
             await asyncio.sleep(0)
         seen = [len(replies(wire.value()))]
         for _ in range(2):
@@ -182,7 +182,7 @@ def test_replies_that_are_ready_overtake_those_that_wait(world):
         connection.dataReceived(framed(slow.to_wire()) + framed(QUERY))
         first = replies(wire.value())
         world.source.gate.set()
-        while connection._under_way:
+        while connection.under_way:
             await asyncio.sleep(0)
         return slow, first, replies(wire.value())
 
@@ -198,10 +198,10 @@ def test_no_more_wait_than_allowed_and_reading_stops_meanwhile(world):
         door = Door(world, max_under_way=3)
         connection, wire = door.connect()
         connection.dataReceived(slow * 5)
-        assert len(connection._under_way) == 3
+        assert len(connection.under_way) == 3
         assert wire.producerState == "paused"
         world.source.gate.set()
-        while connection._under_way:
+        while connection.under_way:
             await asyncio.sleep(0)
             door.clock.turn()
         assert wire.producerState == "producing"
@@ -318,7 +318,7 @@ def test_who_closes_its_side_at_once_still_gets_its_replies(world):
         connection.readConnectionLost()
         assert not wire.disconnecting
         world.source.gate.set()
-        while connection._under_way:
+        while connection.under_way:
             await asyncio.sleep(0)
         assert wire.disconnecting
         return replies(wire.value())

@@ -40,13 +40,16 @@ def question(name: str, qtype: int = 1, **more) -> Question:
 
 
 class Clock:
-    """Real time and what a test adds to it."""
+    """Real time and what a test adds to it, or the moment at which it stands."""
 
     def __init__(self) -> None:
         self.added = 0.0
+        self.stands: float | None = None
 
     def __call__(self) -> float:
-        return asyncio.get_running_loop().time() + self.added
+        return (
+            asyncio.get_running_loop().time() + self.added if self.stands is None else self.stands
+        )
 
 
 @contextlib.asynccontextmanager
@@ -443,36 +446,48 @@ def test_no_more_questions_are_under_way_than_allowed():
 def test_a_flood_of_other_names_gets_no_more_than_the_share_of_forwarding():
     async def story():
         async with world(rate=10.0) as (authority, made, ask):
-            authority.clock = lambda: 1000.0
-            made.forwarder._clock = made.resolver._clock = lambda: 1000.0  # one moment
-
-            async def flood():
-                replies = await asyncio.gather(
-                    *(ask(f"n{n}.example.org") for n in range(400)),
-                    *(ask("www.alice.bs") for _ in range(400)),
-                )
-                other = [reply.rcode() for reply in replies[:400]]
-                assert [reply.rcode() for reply in replies[400:]] == [dns.rcode.NOERROR] * 400
-                return other.count(dns.rcode.NXDOMAIN), other.count(dns.rcode.SERVFAIL)
-
-            assert await flood() == (20, 380)  # two seconds' worth may come at once
+            authority.clock.stands = 1_000.0
+            replies = await asyncio.gather(
+                *(ask(f"n{n}.example.org") for n in range(400)),
+                *(ask("www.alice.bs") for _ in range(400)),
+            )
+            rcodes = [reply.rcode() for reply in replies]
+            assert rcodes[400:] == [dns.rcode.NOERROR] * 400
+            assert (
+                rcodes[:400].count(dns.rcode.NXDOMAIN) == 20
+            )  # two seconds' worth may come at once
+            assert rcodes[:400].count(dns.rcode.SERVFAIL) == 380
             assert len(authority.asked) == 20
             # Most of them cost a look at the question: neither cache nor chase saw them.
-            assert (
-                made.resolver.outcomes["over budget"] + made.forwarder.outcomes["overloaded"] == 380
+            over, late = (
+                made.resolver.outcomes["over budget"],
+                made.forwarder.outcomes["overloaded"],
             )
-            assert made.resolver.outcomes["over budget"] >= 370
-            made.forwarder._clock = lambda: 1001.0
-            assert (
-                len(
-                    [
-                        1
-                        for n in range(400, 430)
-                        if (await ask(f"n{n}.example.org")).rcode() == dns.rcode.NXDOMAIN
-                    ]
-                )
-                == 10
-            )
+            assert over + late == 380
+            assert over >= 370
+            authority.clock.stands += 1.0
+            later = [(await ask(f"n{n}.example.org")).rcode() for n in range(400, 430)]
+            assert later.count(dns.rcode.NXDOMAIN) == 10
+
+    run(story())
+
+
+def test_what_is_beyond_the_share_of_forwarding_is_told_by_the_short_way():
+    async def story():
+        async with kept_world(rate=1.0) as (authority, _, ask, ready):
+            authority.clock.stands = 1_000.0
+            assert ready("n0.example.org") is None
+            for number in range(3):
+                last = await ask(f"n{number}.example.org")
+            assert last.rcode() == dns.rcode.SERVFAIL
+            refused = ready("n9.example.org", do=True)
+            assert (refused.rcode(), refused.edns) == (dns.rcode.SERVFAIL, 0)
+            assert refused.flags & dns.flags.RA
+            assert ready("n0.example.org").rcode() == dns.rcode.NXDOMAIN  # it is in memory
+            assert ready("www.alice.bs") is None
+            assert ready("n9.example.org", address="192.0.2.77") is None
+            authority.clock.stands += 1.0
+            assert ready("n9.example.org") is None
 
     run(story())
 
