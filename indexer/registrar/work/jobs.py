@@ -6,16 +6,19 @@ ever be mined; an attempt is never taken out of a job again, only set aside (``S
 a sentence. Pure.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from enum import Enum
-from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
+from pydantic import ConfigDict, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
+
+from indexer.bitcoin.transactions import TxOut
 from indexer.networks import Network
 from indexer.registrar.planning.steps import Parties, StepKind
-from indexer.registrar.planning.wishes import MAX_MONEY, BadWish, Wish, read_wish, wish_json
+from indexer.registrar.planning.wishes import MAX_MONEY, Wish, read_wish, wish_json
 from indexer.wallet.coins import Coin, Unsigned
 
 VERSION = 1
@@ -24,7 +27,9 @@ MAX_ATTEMPTS = 200
 """How many transactions one step may have; it is raised or remade a few times in its life."""
 MAX_RATE = 10**6
 """Satoshis a byte, of whatever a journal says."""
+MAX_SAID = 300
 _MOST = {
+    **dict.fromkeys(("fee_rate", "max_fee_rate"), MAX_RATE),
     **dict.fromkeys(("time", "created"), 253_402_300_799),  # the end of the year 9999
     **dict.fromkeys(("made_at", "missing_since", "flawed_since", "closed_at"), 0xFFFFFFFF),
     "index": 0xFFFFFFFF,
@@ -83,6 +88,12 @@ class Attempt:
         """What every attempt of its step spends."""
         return self.unsigned.coins[0]
 
+    @property
+    def brought(self) -> tuple[TxOut, ...]:
+        """The outputs of a payment that bring a coin to a sender: its own job's first, then those
+        of others."""
+        return self.unsigned.outputs[: self.unsigned.change]
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -139,7 +150,11 @@ class Job:
     """A wish and how far it has come."""
 
     id: str
-    wish: Wish
+    wish: Annotated[
+        Wish,
+        PlainValidator(lambda wish, about: read_wish(wish, about.context)),
+        PlainSerializer(lambda wish, about: wish_json(wish, about.context)),
+    ]
     parties: Parties
     signer: str
     """The name under which the runner knows who signs."""
@@ -218,37 +233,43 @@ def _unverified(step: Step) -> Step:
 # --- JSON
 
 
-def job_json(job: Job, network: Network) -> dict[str, object]:
+_SHAPE = TypeAdapter(
+    list[Job],
+    config=ConfigDict(
+        strict=True, extra="forbid", ser_json_bytes="hex", val_json_bytes="hex", allow_inf_nan=False
+    ),
+)
+"""How a job is read and written, by the types of its fields. The context is the network."""
+
+
+def job_json(job: Job, network: Network) -> dict[str, Any]:
     """``job`` as JSON: bytes as hex in the order of the wire. ``read_job`` is the inverse."""
-    document: dict[str, object] = {"version": VERSION, "network": network.name}
-    for field in fields(job):
-        document[field.name] = _written(getattr(job, field.name))
-    document["wish"] = wish_json(job.wish, network)
-    return document
+    (members,) = _SHAPE.dump_python([job], mode="json", context=network)
+    return {"version": VERSION, "network": network.name, **members}
 
 
 def read_job(document: object, network: Network) -> Job:
     """The job that ``job_json`` wrote; raises ``BadJob`` for anything else."""
     if not isinstance(document, Mapping):
         raise BadJob("a job is a JSON object")
-    version = document.get("version")
+    members = {"fee_rate": None, **document}  # older jobs have none
+    version, name = members.pop("version", None), members.pop("network", None)
     if version != VERSION:
         raise BadJob(f"this is a job of version {version!r:.40}, and only {VERSION} is known here")
-    if document.get("network") != network.name:
-        raise BadJob(f"the job is of the network {document.get('network')!r:.40}")
-    own = {key: value for key, value in document.items() if key not in ("version", "network")}
-    written = own.pop("wish", None)
-    own.setdefault("fee_rate", None)  # older jobs have none
+    if name != network.name:
+        raise BadJob(f"the job is of the network {name!r:.40}")
+    _check_numbers(members, "")
     try:
-        wish = read_wish(written if isinstance(written, Mapping) else {}, network)
-    except BadWish as bad:
-        raise BadJob(f"the wish of the job: {bad}") from None
-    hints = get_type_hints(Job)
-    if set(own) | {"wish"} != set(hints):
-        odd = (set(own) | {"wish"}) ^ set(hints)
-        raise BadJob(f"members are missing or unknown: {', '.join(sorted(odd)):.200}")
-    found = {name: _read(hints[name], value, name) for name, value in own.items()}
-    job = Job(wish=wish, **found)
+        (job,) = _SHAPE.validate_json(json.dumps([members]), context=network)
+    except ValidationError as flaws:
+        flaw = flaws.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in flaw["loc"][1:])
+        raise BadJob(f"{where}: {flaw['msg']}"[:MAX_SAID]) from None
+    again = job_json(job, network)
+    other = [name for name in members if name != "wish" and again[name] != members[name]]
+    missing = [name for name in again if name not in members and name not in document]
+    if other or missing:
+        raise BadJob(f"members are missing of it, or of {', '.join(other + missing):.200}")
     if not _ID.fullmatch(job.id):
         raise BadJob("the id of a job has 6 to 32 characters of 0-9 and a-z")
     if any(not attempt.unsigned.coins for attempt in job.attempts()):
@@ -259,75 +280,15 @@ def read_job(document: object, network: Network) -> Job:
     return job
 
 
-def _written(value: object) -> object:
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, Enum):
-        return value.value
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _written(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, tuple):
-        return [_written(part) for part in value]
-    return value
-
-
-def _read(form: Any, value: object, where: str) -> Any:
-    """``value`` as an instance of ``form``, exactly; BadJob says ``where`` it is not."""
-    origin = get_origin(form)
-    if origin is UnionType:
-        kinds = [kind for kind in get_args(form) if kind is not NoneType]
-        return None if value is None else _read(kinds[0], value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_read(get_args(form)[0], part, where) for part in value)
-    if isinstance(form, type):
-        if issubclass(form, Enum):
-            return _read_enum(form, value, where)
-        if is_dataclass(form):
-            return _read_members(form, _members(form, value, where), where)
-        if issubclass(form, tuple) and hasattr(form, "_fields"):
-            return _read_named(form, value, where)
-        if form is bytes and isinstance(value, str):
-            try:
-                return bytes.fromhex(value)
-            except ValueError:
-                raise BadJob(f"{where}: no hexadecimal digits") from None
-        if form is float and isinstance(value, int | float) and type(value) is not bool:
-            return float(_bounded(value, MAX_RATE, where))
-        if form is int and type(value) is int:
-            return _bounded(value, _MOST.get(where.rpartition(" ")[2], MAX_MONEY), where)
-        if form in (str, bool) and type(value) is form:
-            return value
-    raise BadJob(f"{where}: something else is needed here than {value!r:.40}")
-
-
-def _bounded(value: float, most: float, where: str) -> float:
-    """``value`` itself, from 0 to ``most``; BadJob for any other, and for what is no number."""
-    if not 0 <= value <= most:
-        raise BadJob(f"{where}: a number from 0 to {most} is needed, not {value!r:.40}")
-    return value
-
-
-def _read_enum(form: type[Enum], value: object, where: str) -> Enum:
-    try:
-        return form(value)
-    except ValueError:
-        raise BadJob(f"{where}: {value!r:.40} is not known") from None
-
-
-def _members(form: Any, value: object, where: str) -> Mapping[str, object]:
-    if not isinstance(value, Mapping) or set(value) != {field.name for field in fields(form)}:
-        raise BadJob(f"{where}: members are missing or unknown")
-    return value
-
-
-def _read_members(form: type, value: Mapping[str, object], where: str) -> Any:
-    hints = get_type_hints(form)
-    return form(**{name: _read(hints[name], value[name], name) for name in value})
-
-
-def _read_named(form: Any, value: object, where: str) -> Any:
-    hints = get_type_hints(form)
-    if not isinstance(value, list) or len(value) != len(hints):
-        raise BadJob(f"{where}: a list of {len(hints)} is needed")
-    parts = zip(hints.items(), value, strict=True)
-    return form(*(_read(kind, part, f"{where} {name}") for (name, kind), part in parts))
+def _check_numbers(value: object, where: str) -> None:
+    """BadJob where a number is none, or not from 0 to the most of its name."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            _check_numbers(part, name)
+    elif isinstance(value, list):
+        for part in value:
+            _check_numbers(part, where)
+    elif isinstance(value, int | float):
+        most = _MOST.get(where, MAX_MONEY)
+        if not 0 <= value <= most:  # so is NaN
+            raise BadJob(f"{where}: a number from 0 to {most} is needed, not {value!r:.40}")

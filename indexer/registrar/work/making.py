@@ -26,7 +26,6 @@ from indexer.registrar.planning.steps import StepKind, operation_for
 from indexer.registrar.planning.wishes import MAX_MONEY
 from indexer.registrar.work.jobs import Attempt, Job, Step
 from indexer.registrar.work.observed import Seen
-from indexer.registrar.work.sharing import brought
 from indexer.wallet.coins import (
     LEAST_FEE_RATE,
     RELAY_DUST,
@@ -87,19 +86,36 @@ class Means:
         return [coin for coin in dict.fromkeys(found) if (coin.txid, coin.index) not in taken]
 
 
-def make(job: Job, index: int, fee_rate: float, means: Means, first: Coin | None) -> Attempt:
-    """The first transaction of a step; ``first``: the coin to spend first, where one was left
-    for it. Raises SignerError, CannotPay, FeeTooHigh, PriceTooHigh, Refused."""
-    step = job.steps[index]
-    if step.kind is StepKind.FUND:
-        return make_fund(job, [TxOut(step.amount, job.parties.sender)], fee_rate, means)
-    return _operation(job, index, fee_rate, means, first, None)
-
-
-def make_fund(job: Job, outputs: Sequence[TxOut], fee_rate: float, means: Means) -> Attempt:
-    """A payment that brings coins to senders, the first of them for this job. Raises SignerError,
-    FeeTooHigh."""
-    return _fund(job, outputs, fee_rate, means)
+def make(
+    job: Job,
+    index: int,
+    fee_rate: float,
+    means: Means,
+    first: Coin | None,
+    replaces: Unsigned | None = None,
+    owed: int = 0,
+) -> Attempt:
+    """A transaction of a step that carries an operation; ``first``: the coin to spend first, where
+    one was left for it; ``replaces`` and ``owed``: as in ``compose``. Raises SignerError,
+    CannotPay, FeeTooHigh, PriceTooHigh, Refused."""
+    operation = operation_for(job.steps[index].kind, job.wish, job.parties, means.view)
+    price: int = getattr(operation, "op_fee", 0)
+    ceiling: int | None = getattr(job.wish, "max_price", None)
+    if ceiling is not None and price > ceiling:
+        raise PriceTooHigh(price, ceiling)
+    unsigned = compose(
+        operation,
+        means.view.network,
+        means.coins(job, index),
+        job.parties.sender,
+        fee_rate=fee_rate,
+        first=first,
+        replaces=replaces,
+        owed=owed,
+    )
+    _checked(_attempt(unsigned, means), job)
+    named = consensus_hash_of(operation, job, means.view)
+    return replace(_signed(unsigned, means), price=price, consensus_hash=named)
 
 
 def lacking(job: Job, index: int, fee_rate: float, means: Means) -> int:
@@ -130,21 +146,51 @@ def make_again(job: Job, index: int, fee_rate: float, means: Means, owed: int | 
     if latest.cancels:
         return make_cancelling(job, index, fee_rate, means, owed)
     if step.kind is StepKind.FUND:
-        rate = max(fee_rate, _rate_for(latest, owed or 0))
-        made = _fund(job, brought(latest), rate, means, _kept(latest.unsigned, means, owed).coins)
+        if owed:  # the rate at which a payment of the same size pays that, and for itself
+            fee_rate = max(fee_rate, owed / _size(latest.unsigned, latest.raw) + LEAST_FEE_RATE)
+        kept = _kept(latest.unsigned, means, owed)
+        made = make_fund(job, latest.brought, fee_rate, means, kept.coins)
     elif owed is None:
-        return _operation(job, index, fee_rate, means, latest.first_coin, None)
+        return make(job, index, fee_rate, means, latest.first_coin)
     else:
-        made = _operation(job, index, fee_rate, means, latest.first_coin, latest, owed)
-    least = -1 if owed is None else max(owed, latest.unsigned.fee)
-    if made.unsigned.fee <= least:
-        raise NoMore(made.unsigned.fee, least)
+        made = make(job, index, fee_rate, means, latest.first_coin, latest.unsigned, owed)
+    if owed is not None and made.unsigned.fee <= max(owed, latest.unsigned.fee):
+        raise NoMore(made.unsigned.fee, max(owed, latest.unsigned.fee))
     return made
 
 
-def _rate_for(latest: Attempt, owed: int) -> float:
-    """The rate at which a payment of the same size pays ``owed``, and for itself."""
-    return owed / _size(latest.unsigned, latest.raw) + LEAST_FEE_RATE if owed else 0.0
+def make_cancelling(
+    job: Job, index: int, fee_rate: float, means: Means, owed: int | None
+) -> Attempt:
+    """A payment of the step's coins back to the sender. Raises what ``make`` raises."""
+    unsigned = take_back(
+        _kept(job.steps[index].signed[-1].unsigned, means, owed),
+        job.parties.sender,
+        fee_rate=fee_rate,
+        owed=owed or 0,
+    )
+    return replace(_signed(unsigned, means), cancels=True)
+
+
+def make_fund(
+    job: Job,
+    outputs: Sequence[TxOut],
+    fee_rate: float,
+    means: Means,
+    spending: Sequence[Coin] = (),
+) -> Attempt:
+    """A payment that brings coins to senders, the first of them for this job. ``spending``: coins
+    that it must spend. Raises SignerError, FeeTooHigh."""
+
+    def leaves(coin: Coin) -> bool:
+        return coin.script in means.senders or (coin.txid, coin.index) in means.taken
+
+    try:
+        payment = means.signer.pay(outputs, fee_rate, spending=spending, leaves=leaves)
+        made = _attempt(payment.unsigned, means, payment.raw)
+    except NeedsSignature as needed:
+        made = _attempt(needed.unsigned, means, psbt=needed.psbt)
+    return _checked(made, job)
 
 
 def _kept(unsigned: Unsigned, means: Means, owed: int | None) -> Unsigned:
@@ -155,110 +201,19 @@ def _kept(unsigned: Unsigned, means: Means, owed: int | None) -> Unsigned:
     return replace(unsigned, coins=(first, *(coin for coin in others if coin in means.own)))
 
 
-def make_cancelling(
-    job: Job, index: int, fee_rate: float, means: Means, owed: int | None
-) -> Attempt:
-    """A payment of the step's coins back to the sender. Raises what ``make`` raises."""
-    previous = _kept(job.steps[index].signed[-1].unsigned, means, owed)
-    unsigned = take_back(
-        previous,
-        job.parties.sender,
-        fee_rate=fee_rate,
-        size_of=means.signer.spending_size,
-        owed=owed or 0,
-    )
-    return _signed(unsigned, means, cancels=True)
-
-
-def _operation(
-    job: Job,
-    index: int,
-    fee_rate: float,
-    means: Means,
-    first: Coin | None,
-    previous: Attempt | None,
-    owed: int = 0,
-) -> Attempt:
-    operation = operation_for(job.steps[index].kind, job.wish, job.parties, means.view)
-    price: int = getattr(operation, "op_fee", 0)
-    ceiling: int | None = getattr(job.wish, "max_price", None)
-    if ceiling is not None and price > ceiling:
-        raise PriceTooHigh(price, ceiling)
-    unsigned = compose(
-        operation,
-        means.view.network,
-        means.coins(job, index),
-        job.parties.sender,
-        fee_rate=fee_rate,
-        first=first,
-        replaces=None if previous is None else previous.unsigned,
-        owed=owed,
-        size_of=means.signer.spending_size,
-    )
-    _check_fee(unsigned, job)
-    return _signed(
-        unsigned,
-        means,
-        price=price,
-        consensus_hash=consensus_hash_of(operation, job, means.view),
-    )
-
-
-def _fund(
-    job: Job,
-    outputs: Sequence[TxOut],
-    fee_rate: float,
-    means: Means,
-    spending: Sequence[Coin] = (),
-) -> Attempt:
-    def leaves(coin: Coin) -> bool:
-        return coin.script in means.senders or (coin.txid, coin.index) in means.taken
-
+def _signed(unsigned: Unsigned, means: Means) -> Attempt:
     try:
-        payment = means.signer.pay(outputs, fee_rate, spending=spending, leaves=leaves)
+        return _attempt(unsigned, means, means.signer.sign(unsigned))
     except NeedsSignature as needed:
-        _check_fee(needed.unsigned, job)
-        return _attempt(needed.unsigned, means, psbt=needed.psbt)
-    _check_fee(payment.unsigned, job, payment.raw)
-    return _attempt(payment.unsigned, means, raw=payment.raw)
-
-
-def _signed(
-    unsigned: Unsigned,
-    means: Means,
-    *,
-    price: int = 0,
-    consensus_hash: bytes | None = None,
-    cancels: bool = False,
-) -> Attempt:
-    raw = psbt = None
-    try:
-        raw = means.signer.sign(unsigned)
-    except NeedsSignature as needed:
-        psbt = needed.psbt
-    return _attempt(unsigned, means, raw, psbt, price, consensus_hash, cancels)
+        return _attempt(unsigned, means, psbt=needed.psbt)
 
 
 def _attempt(
-    unsigned: Unsigned,
-    means: Means,
-    raw: bytes | None = None,
-    psbt: str | None = None,
-    price: int = 0,
-    consensus_hash: bytes | None = None,
-    cancels: bool = False,
+    unsigned: Unsigned, means: Means, raw: bytes | None = None, psbt: str | None = None
 ) -> Attempt:
-    return Attempt(
-        unsigned=unsigned,
-        fee_rate=unsigned.fee / _size(unsigned, raw),
-        made_at=means.node_height,
-        raw=raw,
-        txid=None if raw is None else parse_transaction(raw).txid,
-        psbt=psbt,
-        price=price,
-        consensus_hash=consensus_hash,
-        cancels=cancels,
-    )
+    txid = None if raw is None else parse_transaction(raw).txid
+    rate = unsigned.fee / _size(unsigned, raw)
+    return Attempt(unsigned, rate, means.node_height, raw=raw, txid=txid, psbt=psbt)
 
 
 def _size(unsigned: Unsigned, raw: bytes | None) -> int:
@@ -268,11 +223,13 @@ def _size(unsigned: Unsigned, raw: bytes | None) -> int:
     return transaction_size(unsigned.coins, unsigned.outputs)
 
 
-def _check_fee(unsigned: Unsigned, job: Job, raw: bytes | None = None) -> None:
-    size = _size(unsigned, raw)
+def _checked(made: Attempt, job: Job) -> Attempt:
+    """It, where its fee is no more than may be paid; else FeeTooHigh."""
+    size = _size(made.unsigned, made.raw)
     most = int(job.max_fee_rate * size) + RELAY_DUST  # change too small to be an output is fee
-    if unsigned.fee > most:
-        raise FeeTooHigh(unsigned.fee, most)
+    if made.unsigned.fee > most:
+        raise FeeTooHigh(made.unsigned.fee, most)
+    return made
 
 
 def consensus_hash_of(operation: Operation, job: Job, view: BlockView) -> bytes | None:
@@ -314,7 +271,7 @@ def left_by(attempt: Attempt, job: Job) -> list[Coin]:
         return []
     outputs = attempt.unsigned.outputs
     moves = op_return_payload(outputs[0].script) is None
-    others = range(1, len(brought(attempt))) if moves else range(0)
+    others = range(1, len(attempt.brought)) if moves else range(0)
     return [
         Coin(attempt.txid, place, output.value, output.script)
         for place, output in enumerate(outputs)

@@ -7,7 +7,6 @@ Pure.
 
 from collections.abc import Collection, Iterator, Sequence
 
-from indexer.bitcoin.transactions import TxOut
 from indexer.registrar.planning.steps import StepKind
 from indexer.registrar.work.jobs import Attempt, Job, State
 
@@ -51,11 +50,6 @@ def counts(wanted: int) -> Iterator[int]:
     yield 1
 
 
-def brought(attempt: Attempt) -> tuple[TxOut, ...]:
-    """The outputs of a payment that bring a coin to a sender: its own job's first, then others'."""
-    return attempt.unsigned.outputs[: attempt.unsigned.change]
-
-
 def carriers(job: Job, pending: Sequence[Job], in_vain: Collection[str] = ()) -> list[Attempt]:
     """The payments of other jobs that may bring ``job`` a coin once they are mined."""
     sender = job.parties.sender
@@ -68,7 +62,7 @@ def carriers(job: Job, pending: Sequence[Job], in_vain: Collection[str] = ()) ->
             continue
         payments = [s.attempts[-1] for s in other.steps if s.kind is StepKind.FUND and s.attempts]
         for payment in payments:
-            spare = sum(output.script == sender for output in brought(payment)[1:])
+            spare = sum(output.script == sender for output in payment.brought[1:])
             if place < spare:
                 found.append(payment)
             place -= spare

@@ -12,7 +12,6 @@ from indexer.registrar.planning.wishes import RegisterName
 from indexer.registrar.work.jobs import Job, State, Step
 from indexer.registrar.work.sharing import (
     MAX_COINS_AT_ONCE,
-    brought,
     carriers,
     counts,
     lacking,
@@ -35,7 +34,7 @@ def begun(world: World, count: int = MANY) -> list[str]:
 def payments(job: Job) -> list[int]:
     """How many coins each payment to the sender brought."""
     return [
-        len(brought(attempt))
+        len(attempt.brought)
         for step in job.steps
         if step.kind is StepKind.FUND
         for attempt in step.attempts
@@ -147,7 +146,7 @@ def test_senders_of_many_addresses_are_paid_at_once(world: World) -> None:
     ]
     world.turn()
     (payment,) = world.job(jobs[0]).steps[0].attempts
-    assert {output.script for output in brought(payment)} == set(scripts)
+    assert {output.script for output in payment.brought} == set(scripts)
     assert world.node.mempool_size == 1
     world.run()
     assert {world.job(each).state for each in jobs} == {State.DONE}
