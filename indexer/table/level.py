@@ -22,6 +22,7 @@ except ImportError:  # the same code for newer Pythons
 
 log = logging.getLogger("blockstore.table")
 
+# No filters: LevelDB checks them once, when it maps their file, and damage there hides rows.
 _OPTIONS = {
     "paranoid_checks": True,
     # The system keeps the files' pages as well, for as long as it has room.
