@@ -5,10 +5,11 @@ than ``AHEAD`` batches for each that a lane takes at once are under way or waiti
 chain's size; who stops taking leaves no lane behind that still works.
 """
 
-import contextlib
 import logging
-import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Protocol
 
 from indexer.following.chain import Connect
@@ -83,16 +84,35 @@ class Reader:
             return
         if not self._lanes:
             self._lanes = list(self._make_lanes())
-        with contextlib.closing(_Race(self._lanes, steps, self._many)) as race:
-            done = False
+        askers = [lane for lane in self._lanes for _ in range(lane.at_once)]
+        idle: SimpleQueue[Lane] = SimpleQueue()
+        for lane in askers:
+            idle.put(lane)
+
+        def read(part: Sequence[Connect]) -> Batch:
+            lane = idle.get()
             try:
-                for batch in race:
-                    yield from self._good(batch)
-                done = True
+                return lane.read(part)
             finally:
-                if not done:
-                    race.stop()
-                    self.rest()  # nobody waits for what they read, and one of them may be broken
+                idle.put(lane)
+
+        pool = ThreadPoolExecutor(len(askers), thread_name_prefix="reading ahead")
+        waiting: deque[Future[Batch]] = deque()
+        at, done = 0, False
+        try:
+            while at < len(steps) or waiting:
+                while at < len(steps) and len(waiting) < AHEAD * len(askers):
+                    part = steps[at : at + self._many()]
+                    at += len(part)
+                    waiting.append(pool.submit(read, part))
+                yield from self._good(waiting.popleft().result())
+            done = True
+        finally:
+            for left in waiting:
+                left.cancel()
+            if not done:
+                self.rest()  # nobody waits for what they read, and one of them may be broken
+            pool.shutdown()
 
     def rest(self) -> None:
         """End the lanes: nothing long is to be read for now."""
@@ -115,69 +135,3 @@ class Reader:
             if isinstance(block, BadBlock):
                 raise block
             yield block
-
-
-class _Race:
-    """The batches of one plan, asked of several lanes by a thread or more each, taken in order."""
-
-    def __init__(
-        self, lanes: Sequence[Lane], steps: Sequence[Connect], many: Callable[[], int]
-    ) -> None:
-        self._steps, self._many = steps, many
-        self._at = self._begun = self._taken = 0
-        asking = [lane for lane in lanes for _ in range(lane.at_once)]
-        self._limit = AHEAD * len(asking)
-        self._done: dict[int, Batch | BaseException] = {}
-        self._closed = False
-        self._turn = threading.Condition()
-        self._threads = [
-            threading.Thread(target=self._run, args=(lane,), name="reading ahead", daemon=True)
-            for lane in asking
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _run(self, lane: Lane) -> None:
-        while True:
-            with self._turn:
-                self._turn.wait_for(lambda: self._closed or self._begun - self._taken < self._limit)
-                if self._closed or self._at >= len(self._steps):
-                    return
-                number, self._begun = self._begun, self._begun + 1
-                part = self._steps[self._at : self._at + self._many()]
-                self._at += len(part)
-            result: Batch | BaseException
-            try:
-                result = lane.read(part)
-            except BaseException as failure:  # noqa: BLE001 - raised again where it is taken
-                result = failure
-            with self._turn:
-                self._done[number] = result
-                self._turn.notify_all()
-                if isinstance(result, BaseException):
-                    return
-
-    def __iter__(self) -> Iterator[Batch]:
-        while True:
-            with self._turn:
-                if self._taken == self._begun and self._at >= len(self._steps):
-                    return
-                self._turn.wait_for(lambda: self._taken in self._done)
-                batch = self._done.pop(self._taken)
-                self._taken += 1
-                self._turn.notify_all()
-            if isinstance(batch, BaseException):
-                raise batch
-            yield batch
-
-    def stop(self) -> None:
-        """Begin no further batch."""
-        with self._turn:
-            self._closed = True
-            self._turn.notify_all()
-
-    def close(self) -> None:
-        """Begin no further batch, and wait for those under way."""
-        self.stop()
-        for thread in self._threads:
-            thread.join()

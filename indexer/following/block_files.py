@@ -5,6 +5,7 @@ the node's word, and whatever is not found, not whole or not what its header say
 node instead. The files are only read; the index of them stays small (12 bytes a block).
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from indexer.bitcoin.headers import HEADER_BYTES
 from indexer.bitcoin.transactions import MAX_BLOCK_BYTES, double_sha256
 from indexer.following.ahead import Batch
 from indexer.following.chain import Connect
-from indexer.following.reading import BadBlock, BlockSource, complete_blocks, read_blocks
+from indexer.following.reading import BadBlock, BlockSource, read_blocks
 from indexer.node.spent_outputs import Outpoint, Spending
 
 log = logging.getLogger("blockstore.indexer")
@@ -191,11 +192,13 @@ class OpenFiles:
 class FilesFirst:
     """A source of blocks that looks into the files before it asks the node."""
 
-    def __init__(self, node: BlockSource, folder: Path) -> None:
-        self.known: Mapping[bytes, Sequence[Place]] = {}
-        """Where the blocks that are asked for next may be."""
+    def __init__(
+        self, node: BlockSource, files: OpenFiles, known: Mapping[bytes, Sequence[Place]]
+    ) -> None:
+        """``known``: where the blocks that are asked for may be."""
         self._node = node
-        self._files = OpenFiles(folder)
+        self._files = files
+        self._known = known
 
     def raw_blocks(self, hashes: Sequence[bytes]) -> list[bytes]:
         """The blocks, from wherever they are."""
@@ -211,40 +214,31 @@ class FilesFirst:
         return self._node.spent_scripts(block_hash, outpoints)
 
     def _from_files(self, block_hash: bytes) -> bytes | None:
-        for place in self.known.get(block_hash, ()):
+        for place in self._known.get(block_hash, ()):
             raw = self._files.block(place)
             if raw is not None and double_sha256(raw[:HEADER_BYTES]) == block_hash:
                 return raw
         return None
 
 
-class FileLane:
-    """A lane that reads files, and asks the node for what is damaged there."""
+def read_files_first(
+    node: BlockSource,
+    folder: Path,
+    magic: bytes,
+    steps: Sequence[Connect],
+    known: Mapping[bytes, Sequence[Place]],
+) -> Batch:
+    """The blocks of ``steps``, of which ``known`` says where they may be.
 
-    def __init__(self, node: BlockSource, folder: Path, magic: bytes) -> None:
-        self._node = node
-        self._source = FilesFirst(node, folder)
-        self._magic = magic
-
-    def read_at(self, steps: Sequence[Connect], known: Mapping[bytes, Sequence[Place]]) -> Batch:
-        """The blocks of ``steps``, of which ``known`` says where they may be."""
-        return self.complete(steps, self.fetch(steps, known))
-
-    def fetch(
-        self, steps: Sequence[Connect], known: Mapping[bytes, Sequence[Place]]
-    ) -> list[bytes]:
-        """Their bytes; one thread fetches."""
-        self._source.known = known
-        return self._source.raw_blocks([step.block_hash for step in steps])
-
-    def complete(self, steps: Sequence[Connect], raws: Sequence[bytes]) -> Batch:
-        """Fetched blocks checked and scanned; may run beside the next fetch."""
-        batch = complete_blocks(self._source, self._magic, steps, raws)
-        if batch and isinstance(batch[-1], BadBlock):
-            at = len(batch) - 1
-            log.info("block %d is not whole in its file; the node is asked", steps[at].height)
-            batch[at:] = read_blocks(self._node, self._magic, steps[at:])
-        return batch
+    The node is asked for what is damaged there. Raises what it raises, and BlockFilesError.
+    """
+    with contextlib.closing(OpenFiles(folder)) as files:
+        batch = read_blocks(FilesFirst(node, files, known), magic, steps)
+    if batch and isinstance(batch[-1], BadBlock):
+        at = len(batch) - 1
+        log.info("block %d is not whole in its file; the node is asked", steps[at].height)
+        batch[at:] = read_blocks(node, magic, steps[at:])
+    return batch
 
 
 def _bucket(block_hash: bytes) -> int:

@@ -2,27 +2,29 @@
 
 What must stay true: credentials reach the other process through its input alone, never as an
 argument or in its environment; it ends when its input ends, so it never outlives us, also when
-we are killed; its failures arrive here as the same exceptions. The node makes the next batch ready
-while one is scanned, so that neither waits for the other.
+we are killed; its failures arrive here as the same exceptions. It works on two batches at once: the
+node makes one ready while the other is scanned, so that neither waits for the other.
 """
 
 import contextlib
 import os
 import pickle
-import select
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Any
 
 from indexer.child import command
 from indexer.following.ahead import Batch, Lane, OwnLane
-from indexer.following.block_files import BlockFiles, FileLane, Place
+from indexer.following.block_files import BlockFiles, Place, read_files_first
 from indexer.following.chain import Connect
-from indexer.following.reading import complete_blocks
+from indexer.following.reading import read_blocks
 from indexer.node.node import BitcoinNode, NodeError
 
 THREADS = 2
@@ -53,12 +55,12 @@ class _FileThread:
     at_once = 1
 
     def __init__(self, node: BitcoinNode, magic: bytes, files: BlockFiles) -> None:
-        self._files = files
-        self._lane = FileLane(node, files.folder, magic)
+        self._node, self._magic, self._files = node, magic, files
 
     def read(self, steps: Sequence[Connect]) -> Batch:
         """Read now."""
-        return self._lane.read_at(steps, _known(steps, self._files))
+        known = _known(steps, self._files)
+        return read_files_first(self._node, self._files.folder, self._magic, steps, known)
 
     def close(self) -> None:
         """Nothing of its own to end."""
@@ -73,7 +75,7 @@ def _known(steps: Sequence[Connect], files: BlockFiles | None) -> dict[bytes, li
 class LaneProcess:
     """Reads from the node at ``place`` (``BitcoinNode.place_and_key``)."""
 
-    at_once = 2  # one is scanned there while the node makes the other ready
+    at_once = THREADS
 
     def __init__(
         self, place: dict[str, Any], magic: bytes, files: BlockFiles | None = None
@@ -148,60 +150,38 @@ def serve() -> None:
     """The other side: read what is asked until the input ends."""
     # Of a Ctrl-C at the terminal every process hears; we end when our parent lets go of us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sink = sys.stdout.buffer
-    # Without a buffer, whether anything waits there is the system's word.
-    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as source:
-        try:
-            work = _Work(*_receive(source))
-            following = None
-            while True:
-                steps, known = following or _receive(source)
-                fetched = work.fetch(steps, known)
-                following = _receive(source) if select.select([source], [], [], 0)[0] else None
-                if following:
-                    work.fetch_early(following[0])
-                _send(sink, work.complete(steps, fetched))
-        except (EOFError, BrokenPipeError):
-            return
+    answers: SimpleQueue[Future[Batch | Exception]] = SimpleQueue()
+    with contextlib.suppress(EOFError):
+        place, magic, folder = _receive(sys.stdin.buffer)
+        work = partial(_work, BitcoinNode(**place), magic, folder)
+        pool = ThreadPoolExecutor(THREADS)
+        threading.Thread(target=_answer, args=(answers,), daemon=True).start()
+        while True:
+            answers.put(pool.submit(work, *_receive(sys.stdin.buffer)))
+    os._exit(0)  # nobody waits for what is under way
 
 
-class _Work:
-    """What is done for a batch. Failures are values: they are raised again over there."""
+def _answer(answers: "SimpleQueue[Future[Batch | Exception]]") -> None:
+    """Send what comes of the questions, in their order."""
+    with contextlib.suppress(BrokenPipeError):  # then the input ends too
+        while True:
+            _send(sys.stdout.buffer, answers.get().result())
 
-    def __init__(self, place: dict[str, Any], magic: bytes, folder: Path | None) -> None:
-        # One client for blocks, of which the next are on their way while the other asks.
-        self._blocks, self._node = BitcoinNode(**place), BitcoinNode(**place)
-        self._magic = magic
-        self._files = FileLane(self._node, folder, magic) if folder is not None else None
 
-    def fetch(
-        self, steps: Sequence[Connect], known: Mapping[bytes, Sequence[Place]]
-    ) -> list[bytes] | Exception:
-        """The bytes of the blocks."""
-        try:
-            if self._files is not None:
-                return self._files.fetch(steps, known)
-            return self._blocks.raw_blocks([step.block_hash for step in steps])
-        except Exception as failure:  # noqa: BLE001 - raised again in its turn
-            return _told(failure)
-
-    def fetch_early(self, steps: Sequence[Connect]) -> None:
-        """Let the node begin with them; files are always ready."""
-        if self._files is None:
-            self._blocks.ask_early([step.block_hash for step in steps])
-
-    def complete(
-        self, steps: Sequence[Connect], fetched: list[bytes] | Exception
-    ) -> Batch | Exception:
-        """The blocks checked and scanned, with what they spend."""
-        if isinstance(fetched, Exception):
-            return fetched
-        try:
-            if self._files is not None:
-                return self._files.complete(steps, fetched)
-            return complete_blocks(self._node, self._magic, steps, fetched)
-        except Exception as failure:  # noqa: BLE001 - raised again in its turn
-            return _told(failure)
+def _work(
+    node: BitcoinNode,
+    magic: bytes,
+    folder: Path | None,
+    steps: Sequence[Connect],
+    known: Mapping[bytes, Sequence[Place]],
+) -> Batch | Exception:
+    """One batch. A failure is a value: it is raised again over there."""
+    try:
+        if folder is None:
+            return read_blocks(node, magic, steps)
+        return read_files_first(node, folder, magic, steps, known)
+    except Exception as failure:  # noqa: BLE001 - raised again in its turn
+        return _told(failure)
 
 
 def _told(failure: Exception) -> Exception:
@@ -225,11 +205,7 @@ def _receive(pipe: IO[bytes]) -> Any:
 
 
 def _exactly(pipe: IO[bytes], size: int) -> bytes:
-    parts = []
-    while size:
-        part = pipe.read(size)  # less, where there is no buffer
-        if not part:
-            raise EOFError
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+    raw = pipe.read(size)
+    if len(raw) < size:
+        raise EOFError
+    return raw

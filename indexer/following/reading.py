@@ -49,13 +49,6 @@ def read_blocks(
     Raises what the source raises.
     """
     raws = source.raw_blocks([step.block_hash for step in steps])
-    return complete_blocks(source, magic, steps, raws)
-
-
-def complete_blocks(
-    source: BlockSource, magic: bytes, steps: Sequence[Connect], raws: Sequence[bytes]
-) -> list[ReadBlock | BadBlock]:
-    """The same of blocks that were fetched: checked, scanned, with what their candidates spend."""
     found: list[ReadBlock | BadBlock] = []
     for step, raw in zip(steps, raws, strict=True):
         try:

@@ -50,23 +50,8 @@ class Blocks:
             self.mean_bytes = sum(map(len, blocks)) / len(blocks)
         return blocks
 
-    def ask_early(self, hashes: Sequence[bytes]) -> None:
-        """Let the node make ready what ``read(hashes)``, asked next, asks for first.
-
-        As ``Rpc.send_early``.
-        """
-        try:
-            over_rest = self._is_over_rest(self.mean_bytes)
-        except NodeError:
-            return
-        calls, many = self._block_calls(hashes, self.mean_bytes)
-        self._rpc.send_early(_block_path(hashes[0]) if over_rest else None, calls[:many])
-
-    def _is_over_rest(self, mean: float) -> bool:
-        return mean >= REST_BLOCK_BYTES and self._capabilities().rest
-
     def _blocks_over_rest(self, hashes: Sequence[bytes], mean: float) -> list[bytes] | None:
-        if not self._is_over_rest(mean):
+        if mean < REST_BLOCK_BYTES or not self._capabilities().rest:
             return None
         blocks = []
         for block_hash in hashes:
@@ -77,8 +62,10 @@ class Blocks:
         return blocks
 
     def _blocks_over_rpc(self, hashes: Sequence[bytes], mean: float) -> list[bytes]:
-        calls, many = self._block_calls(hashes, mean)
-        at_most = MAX_EXPECTED_BYTES if many == MAX_CALLS else None
+        calls: list[Call] = [("getblock", (hash_hex(h), 0)) for h in hashes]
+        small = 0 < mean < REST_BLOCK_BYTES
+        many = MAX_CALLS if small else max(1, MAX_EXPECTED_BYTES // BLOCK_REPLY_BYTES)
+        at_most = MAX_EXPECTED_BYTES if small else None
         found = self._rpc.batch(calls, many, at_most, read_hex_results)
         blocks = []
         for wanted, result in zip(hashes, found, strict=True):
@@ -89,13 +76,6 @@ class Blocks:
                 result = self._rpc.call("getblock", hash_hex(wanted), False)
             blocks.append(self._rpc.bytes_in(or_raise(result), "getblock"))
         return blocks
-
-    def _block_calls(self, hashes: Sequence[bytes], mean: float) -> tuple[list[Call], int]:
-        """The calls for these blocks, and how many go into one batch."""
-        calls: list[Call] = [("getblock", (hash_hex(h), 0)) for h in hashes]
-        if 0 < mean < REST_BLOCK_BYTES:
-            return calls, MAX_CALLS
-        return calls, max(1, MAX_EXPECTED_BYTES // BLOCK_REPLY_BYTES)
 
     def _pruned(self, block_hash: bytes) -> NodePruned:
         self._rpc.losses += 1  # the height below which nothing is left grows

@@ -108,10 +108,6 @@ class BitcoinNode(Rpc):
         """
         return self.blocks.read(hashes)
 
-    def ask_early(self, hashes: Sequence[bytes]) -> None:
-        """Let the node make ready what ``raw_blocks(hashes)``, asked next, asks for first."""
-        self.blocks.ask_early(hashes)
-
     def raw_transaction(self, txid: bytes) -> bytes:
         """The bytes of a transaction; NodeRpcError (-5) where the node knows of none."""
         shown = self.call("getrawtransaction", hash_hex(txid), False)

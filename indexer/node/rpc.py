@@ -12,7 +12,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -154,20 +153,6 @@ class Rpc:
         """The body at ``/rest/PATH``; None where the node has nothing there, or no REST at all."""
         answer: bytes | None = self._exchange(lambda wire: wire.get(f"/rest/{path}"), True)
         return answer
-
-    def send_early(self, path: str | None, calls: Sequence[Call]) -> None:
-        """Send what this thread asks next: ``rest(path)``, or else ``batch(calls)``.
-
-        Nothing else may be asked in this thread meanwhile: it would take a new connection. Raises
-        nothing: what goes wrong here goes wrong then.
-        """
-        wire = None
-        try:
-            wire = self._wire()
-            wire.send_early(None if path is None else f"/rest/{path}", calls)
-        except (OSError, HTTPException, NodeError):
-            if wire is not None:
-                self._drop(wire)
 
     # Checks of what came
 

@@ -7,7 +7,6 @@ its text; no credential is in any text that leaves here.
 import contextlib
 import http.client
 import json
-import math
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -51,7 +50,6 @@ class Wire:
         self._max_reply_bytes = max_reply_bytes
         self._place = place
         self.timeout = timeout
-        self._under_way: tuple[str, str | None] | None = None
         self.used = False
         self.closed = False
         self.rested = time.monotonic()
@@ -75,32 +73,17 @@ class Wire:
     ) -> Any:
         """The reply, of ``at_most`` so many bytes and as read by ``read``, to a batch numbered
         from 0."""
-        self._send_once(self._path, _batch_body(calls))
+        numbered = [
+            {"version": "1.1", "id": number, "method": method, "params": list(params)}
+            for number, (method, params) in enumerate(calls)
+        ]
+        headers = {"Content-Type": "application/json"}
+        self.request("POST", self._path, json.dumps(numbered), headers)
         return self.read_reply(at_most, read)
-
-    def send_early(self, path: str | None, calls: Sequence[Call] = ()) -> None:
-        """Send what the next ``get`` of ``path``, or else ``ask_batch`` of ``calls``, will ask.
-
-        The reply waits for that; anything else that is asked meanwhile fails as a connection that
-        was dropped.
-        """
-        asked = (path, None) if path is not None else (self._path, _batch_body(calls))
-        self._send_once(*asked)
-        self._under_way = asked
-        self.rested = math.inf  # it is not idle, however long the reply waits
-
-    def _send_once(self, path: str, body: str | None) -> None:
-        """Send a request, if it is not the one that is under way already."""
-        if self._under_way != (path, body):
-            if body is None:
-                self._connection.request("GET", path)
-            else:
-                self.request("POST", path, body, {"Content-Type": "application/json"})
-        self._under_way = None
 
     def get(self, path: str) -> bytes | None:
         """The body at ``path`` of the same host, asked without credentials; None: not there."""
-        self._send_once(path, None)
+        self._connection.request("GET", path)
         response = self._connection.getresponse()
         raw = self._read_bounded(response)
         if response.length:
@@ -175,15 +158,6 @@ class Wire:
             with contextlib.suppress(OSError):  # the other side was quicker
                 connected.shutdown(socket.SHUT_RDWR)
         self._connection.close()
-
-
-def _batch_body(calls: Sequence[Call]) -> str:
-    return json.dumps(
-        [
-            {"version": "1.1", "id": number, "method": method, "params": list(params)}
-            for number, (method, params) in enumerate(calls)
-        ]
-    )
 
 
 class Proxy(AuthServiceProxy):

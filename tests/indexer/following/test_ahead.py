@@ -16,7 +16,6 @@ from indexer.following.reading import BadBlock, ReadBlock
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode, NodeError, NodePruned, NodeRefused, NodeUnavailable
 from indexer.sandbox.node import SandboxNode, Switches
-from indexer.sandbox.rest import Reply
 from indexer.table.table import NameTable
 from tests.indexer.node.fakes import Purse
 
@@ -280,102 +279,6 @@ def test_our_own_environment_does_not_reach_the_process(sandbox, monkeypatch) ->
         assert os.fsencode("BLOCKSTORE_") not in told
     finally:
         lane.close()
-
-
-# Asked early
-
-
-class Asked:
-    """A sandbox node that remembers what it was asked for blocks, and our client of it."""
-
-    def __init__(self, sandbox: SandboxNode, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.bodies: list[object] = []
-        self.paths: list[str] = []
-        self.arrived = threading.Event()
-        reply_to, reply_to_path = sandbox.reply_to, sandbox.reply_to_path
-
-        def posted(body: bytes, wallet: str | None = None) -> tuple[int, bytes]:
-            if b'"getblock"' in body:
-                self.bodies.append(body)
-                self.arrived.set()
-            return reply_to(body, wallet)
-
-        def got(path: str) -> Reply:
-            if path.startswith("/rest/block/"):
-                self.paths.append(path)
-                self.arrived.set()
-            return reply_to_path(path)
-
-        monkeypatch.setattr(sandbox, "reply_to", posted)
-        monkeypatch.setattr(sandbox, "reply_to_path", got)
-        self.node = BitcoinNode(sandbox.url)
-        self.hashes = self.node.block_hashes(range(1, sandbox.height + 1))
-        self.raws = self.node.raw_blocks(self.hashes)
-        self.forget()
-
-    def forget(self) -> None:
-        self.bodies.clear()
-        self.paths.clear()
-        self.arrived.clear()
-
-
-@pytest.fixture
-def asked(sandbox, monkeypatch):
-    return Asked(sandbox, monkeypatch)
-
-
-def test_blocks_asked_early_are_under_way_before_they_are_wanted_and_asked_once(asked) -> None:
-    for first in range(0, 60, 20):
-        asked.node.ask_early(asked.hashes[first : first + 20])
-        assert asked.arrived.wait(DEADLINE)
-        asked.arrived.clear()
-        assert asked.node.raw_blocks(asked.hashes[first : first + 20]) == asked.raws[first:][:20]
-    assert len(asked.bodies) == 3
-    assert asked.node.raw_blocks(asked.hashes[:20]) == asked.raws[:20]
-    assert len(asked.bodies) == 4
-
-
-def test_what_was_asked_early_does_not_age_like_an_idle_connection(asked, monkeypatch) -> None:
-    monkeypatch.setattr("indexer.node.rpc.STALE_SECONDS", 0.0)
-    asked.node.ask_early(asked.hashes)
-    assert asked.node.raw_blocks(asked.hashes) == asked.raws
-    assert len(asked.bodies) == 1
-
-
-def test_blocks_asked_early_over_rest_are_asked_once(asked, sandbox, monkeypatch) -> None:
-    monkeypatch.setattr("indexer.node.blocks.REST_BLOCK_BYTES", 1)
-    sandbox.switches.rest = True
-    asked.node.capabilities()
-    asked.forget()
-    asked.node.ask_early(asked.hashes[:3])
-    assert asked.arrived.wait(DEADLINE)
-    assert asked.node.raw_blocks(asked.hashes[:3]) == asked.raws[:3]
-    assert len(asked.paths) == 3
-    assert asked.bodies == []
-
-
-def test_whatever_else_is_asked_after_blocks_were_asked_early_is_answered_rightly(asked) -> None:
-    asked.node.ask_early(asked.hashes[:5])
-    assert asked.node.chain_info().blocks == 60
-    assert asked.node.raw_blocks(asked.hashes[:5]) == asked.raws[:5]
-    asked.node.ask_early(asked.hashes[:5])
-    assert asked.node.raw_blocks(asked.hashes[5:10]) == asked.raws[5:10]
-    asked.node.ask_early(asked.hashes[:5])
-    asked.node.ask_early(asked.hashes[10:12])
-    assert asked.node.raw_blocks(asked.hashes[10:12]) == asked.raws[10:12]
-
-
-def test_a_failure_of_what_was_asked_early_is_met_where_it_is_wanted(asked, sandbox) -> None:
-    sandbox.switches.busy = True
-    asked.node.ask_early(asked.hashes[:5])
-    with pytest.raises(NodeUnavailable):
-        asked.node.raw_blocks(asked.hashes[:5])
-    sandbox.switches.busy = False
-    assert asked.node.raw_blocks(asked.hashes[:5]) == asked.raws[:5]
-    sandbox.stop()
-    asked.node.ask_early(asked.hashes[:5])
-    with pytest.raises(NodeUnavailable):
-        asked.node.raw_blocks(asked.hashes[:5])
 
 
 def test_a_process_answers_several_questions_each_with_its_own_blocks(sandbox) -> None:
