@@ -10,7 +10,6 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.following.chain import ForkTooDeep
 from indexer.table.level import TableDamaged
 from resolver import blockstored
 from resolver.daemon.logs import LineFormatter
@@ -77,7 +76,6 @@ def test_what_a_command_names_is_read_back_as_it_was_meant(network, usual, name)
     "message",
     [
         str(TableDamaged(Path("x"), "why")),
-        str(ForkTooDeep(9, 4, 3)),
         Refusal.INDEX_BEHIND.hint,
         Refusal.NO_SUCH_JOB.hint,
     ],
