@@ -162,11 +162,16 @@ class Terms:
     """What the fee must be, and how large things are."""
 
     rate: float
-    size_of: SpendingSize
-    replaces: Unsigned | None
-    max_fee: int | None
+    """Satoshis a virtual byte; never less than nodes relay."""
+    size_of: SpendingSize = spending_size
+    replaces: Unsigned | None = None
     owed: int = 0
     """Satoshis of fees that are lost with what is replaced, where that is more than its own."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.rate) or self.rate < 0:
+            raise ValueError(f"{self.rate} is no fee rate")
+        object.__setattr__(self, "rate", max(self.rate, LEAST_FEE_RATE))
 
     def fee(self, coins: Sequence[Coin], outputs: Sequence[TxOut]) -> int:
         size = transaction_size(coins, outputs, self.size_of)
@@ -223,22 +228,8 @@ class Terms:
                 if isinstance(smaller, Unsigned):
                     found = smaller
                     break
-            if self.max_fee is not None and found.fee > self.max_fee:
-                raise FeeTooHigh(found.fee, self.max_fee)
             return found
         phantom = Coin(bytes(32), 0, 0, [*fixed, *pool][0].script)
         lacking = self.settle([*fixed, *ranked, phantom], form)
         assert isinstance(lacking, int), "a coin that holds nothing does not help"
         return lacking
-
-
-def terms_of(
-    fee_rate: float,
-    replaces: Unsigned | None,
-    size_of: SpendingSize,
-    max_fee: int | None,
-    owed: int = 0,
-) -> Terms:
-    if not math.isfinite(fee_rate) or fee_rate < 0:
-        raise ValueError(f"{fee_rate} is no fee rate")
-    return Terms(max(fee_rate, LEAST_FEE_RATE), size_of, replaces, max_fee, owed)

@@ -11,9 +11,9 @@ from indexer.wallet.coins import (
     Coin,
     Form,
     SpendingSize,
+    Terms,
     Unsigned,
     spending_size,
-    terms_of,
 )
 from indexer.wallet.signers import InsufficientFunds
 
@@ -34,8 +34,7 @@ def compose_payment(
     form = Form((*outputs, TxOut(0, change_script)), len(outputs))
     missing: Unsigned | int = form.needed
     if spending or coins:
-        terms = terms_of(fee_rate, None, size_of, None)
-        missing = terms.choose(spending, coins, form)
+        missing = Terms(fee_rate, size_of).choose(spending, coins, form)
     if isinstance(missing, Unsigned):
         return missing
     have = sum({(c.txid, c.index): c.value for c in (*spending, *coins)}.values())

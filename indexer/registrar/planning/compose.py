@@ -28,9 +28,9 @@ from indexer.wallet.coins import (
     Coin,
     Form,
     SpendingSize,
+    Terms,
     Unsigned,
     spending_size,
-    terms_of,
 )
 
 
@@ -91,7 +91,6 @@ def compose(
     replaces: Unsigned | None = None,
     owed: int = 0,
     size_of: SpendingSize = spending_size,
-    max_fee: int | None = None,
 ) -> Unsigned:
     """A transaction for ``operation``, paid with as few of ``coins`` as will do.
 
@@ -101,9 +100,9 @@ def compose(
      ``first``: the coin that input 0 must spend. ``replaces``: a transaction that this one takes
      the place of: all of its coins are spent again, and the fee rises as BIP 125 asks; the coins
      must be confirmed then. ``owed``: satoshis that nodes count for it, with what builds upon it.
-    ``fee_rate``: satoshis a virtual byte; ``max_fee``: satoshis.
+    ``fee_rate``: satoshis a virtual byte.
 
-     Raises ``CannotPay``, ``FeeTooHigh``, and ``ValueError`` for what the protocol does not let
+     Raises ``CannotPay``, and ``ValueError`` for what the protocol does not let
      sign or does not fit the wire.
     """
     fixed = _fixed(first, replaces)
@@ -117,7 +116,7 @@ def compose(
     others = [coin for coin in coins if coin.script != sender]
     if fixed and fixed[0].script != sender:
         raise ValueError("the first coin is not the sender's")
-    terms = terms_of(fee_rate, replaces, size_of, max_fee, owed)
+    terms = Terms(fee_rate, size_of, replaces, owed)
     form = _form(operation, network, change_script)
     if not fixed and not ours:
         lacking = terms.choose((), [Coin(bytes(32), 0, 0, sender)], form)
@@ -172,14 +171,12 @@ def take_back(
     *,
     fee_rate: float,
     size_of: SpendingSize = spending_size,
-    max_fee: int | None = None,
     owed: int = 0,
 ) -> Unsigned:
     """A payment of all that ``previous`` spends to ``change_script``, in the place of it: once this
-    is mined, ``previous`` never can be. ``owed``: as in ``compose``. Raises ``CannotPay`` and
-    ``FeeTooHigh``."""
+    is mined, ``previous`` never can be. ``owed``: as in ``compose``. Raises ``CannotPay``."""
     form = Form((TxOut(0, change_script),), 0)
-    found = terms_of(fee_rate, previous, size_of, max_fee, owed).choose(previous.coins, coins, form)
+    found = Terms(fee_rate, size_of, previous, owed).choose(previous.coins, coins, form)
     if isinstance(found, int):
         raise CannotPay(
             f"to replace the transaction by one with a higher fee, {found} satoshis more "

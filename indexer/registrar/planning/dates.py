@@ -41,12 +41,12 @@ class When:
             else (f"block {self.height} (about {day})")
         )
 
-    def as_json(self) -> dict[str, object]:
-        """``{"block", "time", "date"}``: the height, Unix seconds, and ISO 8601 or null."""
-        date = None
-        if self.time <= _LAST_SECOND:
-            date = f"{datetime.fromtimestamp(self.time, UTC):%Y-%m-%dT%H:%M:%SZ}"
-        return {"block": self.height, "time": self.time, "date": date}
+    @property
+    def day(self) -> str | None:
+        """The day in ISO 8601; None: after the year 9999."""
+        if self.time > _LAST_SECOND:
+            return None
+        return f"{datetime.fromtimestamp(self.time, UTC):%Y-%m-%d}"
 
 
 def blocks_to_time(height: int, tip_height: int, tip_time: int, spacing: float) -> int:

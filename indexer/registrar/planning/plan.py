@@ -75,9 +75,9 @@ class Plan:
     """What outputs give to others, or leave where nobody can spend it."""
     comes_back: int
     """What stays with the scripts of the parties: change, and outputs that name them."""
-    until: When | None
+    expires: When | None
     """Until when what is had can be had; None: for ever, or there is nothing to lapse."""
-    gone: When | None
+    renewal_deadline: When | None
     """When the grace period after it ends."""
     warnings: tuple[str, ...]
 
@@ -98,19 +98,17 @@ def make_plan(
     has_data: bool = False,
     spare: int = 0,
     rivals: Sequence[Operation] = (),
-    max_fee: int | None = None,
     size_of: SpendingSize = spending_size,
     max_datacarrier: int | None = None,
     notes: Sequence[str] = (),
 ) -> Plan:
     """The plan of ``wish`` as of the block of ``view``; raises ``PlanRefused``.
 
-    ``fee_rate``: satoshis a virtual byte; ``max_fee``: the most satoshis that one transaction may
-    give the miner. ``coins``: the confirmed coins of the parties' scripts; ``spare``: satoshis that
-    whoever signs can move to the sender from elsewhere, by a step of its own. ``rivals``: what
-    others have sent and is not mined yet. ``max_datacarrier``: the most bytes of OP_RETURN scripts
-    that the node passes on, where it tells. ``notes``: what is to be known of the data, which is
-    said before all else. An owner who is not known yet gets a fresh address.
+    ``fee_rate``: satoshis a virtual byte. ``coins``: the confirmed coins of the parties' scripts;
+    ``spare``: satoshis that whoever signs can move to the sender from elsewhere, by a step of its
+    own. ``rivals``: what others have sent and is not mined yet. ``max_datacarrier``: the most bytes
+    of OP_RETURN scripts that the node passes on, where it tells. ``notes``: what is to be known of
+    the data, which is said before all else. An owner who is not known yet gets a fresh address.
     """
     asked = parties
     if isinstance(wish, wishes.RegisterName) and parties.owner is None:
@@ -124,7 +122,7 @@ def make_plan(
         _check_price(wish, _payment(wish, view), view, tip)
     operations = [operation_for(kind, wish, parties, view) for kind in kinds]
     _check_carried(operations, parties, view, max_datacarrier)
-    purse = Purse(parties, view, fee_rate, max_fee, size_of)
+    purse = Purse(parties, view, fee_rate, size_of)
     paid = purse.pay(operations, coins, spare)
     made = paid.transactions
     steps = _funding(paid, parties, view)
@@ -137,7 +135,7 @@ def make_plan(
     shown = [output for step in steps if step.kind is not StepKind.FUND for output in step.outputs]
     gone = [output for output in shown if not output.comes_back]
     price = sum(output.satoshis for output in gone if output.is_price)
-    until, lapsed = _ends(effect, view, tip)
+    expires, renewal_deadline = _ends(effect, view, tip)
     return Plan(
         wish=wish,
         parties=asked,
@@ -147,8 +145,8 @@ def make_plan(
         miners_fee=sum(step.fee for step in steps),
         given=sum(output.satoshis for output in gone) - price,
         comes_back=_kept(made, parties),
-        until=until,
-        gone=lapsed,
+        expires=expires,
+        renewal_deadline=renewal_deadline,
         warnings=(*notes, *cautions(wish, parties, view, tip)),
     )
 
@@ -196,7 +194,6 @@ def _check_carried(
         f"the node passes on {most} bytes of OP_RETURN at most, and this needs {needed}",
         f"take datacarrier=0 out of its bitcoin.conf, set datacarriersize={USUAL_DATACARRIER} "
         "there, and start it again; or use another node",
-        details={"needed": needed, "max_datacarrier": most},
     )
 
 
@@ -230,7 +227,6 @@ def _check_price(wish: Wish, payment: Payment | None, view: BlockView, tip: Tip)
             Reason.PRICE_TOO_HIGH,
             f"{wish.subject} costs {payment.satoshis} satoshis; at most {ceiling} were allowed",
             "allow a higher price, or choose a longer name",
-            details={"price": payment.satoshis, "max_price": ceiling},
         )
     if isinstance(wish, wishes.PreorderNamespace):
         return
@@ -246,7 +242,6 @@ def _check_price(wish: Wish, payment: Payment | None, view: BlockView, tip: Tip)
             f"from {free} on, names of {namespace.namespace_id} are paid to nobody instead of to "
             "their creator, and what is mined on the other side of that block is lost",
             f"wait until {free}",
-            details={"until": free.as_json()},
         )
 
 

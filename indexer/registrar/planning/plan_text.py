@@ -92,24 +92,26 @@ def _sums(plan: Plan) -> Iterator[str]:
 
 
 def _lifetime(plan: Plan) -> Iterator[str]:
-    subject = plan.wish.subject
+    subject, deadline = plan.wish.subject, plan.renewal_deadline
     match plan.wish:
         case wishes.RegisterName() | wishes.RenewName() | wishes.UpdateName():
-            if plan.until is None:
+            if plan.expires is None:
                 yield f"{subject} never expires."
-            elif plan.gone is None or plan.gone.height <= plan.until.height + 1:
-                yield f"{subject} expires at {plan.until}."
+            elif deadline is None or deadline.height <= plan.expires.height + 1:
+                yield f"{subject} expires at {plan.expires}."
             else:
-                yield f"{subject} expires at {plan.until}; it can be renewed until {plan.gone}."
+                yield f"{subject} expires at {plan.expires}; it can be renewed until {deadline}."
         case wishes.RevokeName():
-            if plan.gone is None:
+            if deadline is None:
                 yield f"{subject} can never be registered again."
             else:
-                yield f"{subject} can be registered again, by anybody, after {plan.gone}."
+                yield f"{subject} can be registered again, by anybody, after {deadline}."
 
 
 def plan_json(plan: Plan, network: Network) -> dict[str, object]:
-    """The plan as JSON: amounts in satoshis, heights with their probable dates."""
+    """The plan as JSON: amounts in satoshis; heights and their probable days under the words that
+    the answers about names have for them."""
+    expires, deadline = plan.expires, plan.renewal_deadline
     return {
         "wish": wish_json(plan.wish, network),
         "sender": _address(plan.parties.sender, network),
@@ -121,8 +123,10 @@ def plan_json(plan: Plan, network: Network) -> dict[str, object]:
         "given": plan.given,
         "total": plan.total,
         "comes_back": plan.comes_back,
-        "until": None if plan.until is None else plan.until.as_json(),
-        "gone": None if plan.gone is None else plan.gone.as_json(),
+        "expire_block": None if expires is None else expires.height,
+        "expires_about": None if expires is None else expires.day,
+        "renewal_deadline": None if deadline is None else deadline.height,
+        "gone_about": None if deadline is None else deadline.day,
         "warnings": list(plan.warnings),
     }
 

@@ -5,6 +5,7 @@ are there; coins that a step leaves pay for the next, as they will on the chain.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,6 @@ from indexer.wallet.coins import (
     LEAST_FEE_RATE,
     CannotPay,
     Coin,
-    FeeTooHigh,
     SpendingSize,
     Unsigned,
 )
@@ -50,13 +50,11 @@ class Purse:
         parties: Parties,
         view: BlockView,
         fee_rate: float,
-        max_fee: int | None,
         size_of: SpendingSize,
     ) -> None:
         self._sender = parties.sender
         self._network = view.network
         self._fee_rate = fee_rate
-        self._max_fee = max_fee
         self._size_of = size_of
 
     def pay(self, operations: Sequence[Operation], coins: Sequence[Coin], spare: int) -> Paid:
@@ -65,17 +63,6 @@ class Purse:
         ``spare``: satoshis that can be moved. Raises ``PlanRefused`` where neither ``coins`` nor
         ``spare`` pay for all of them.
         """
-        try:
-            return self._pay(operations, coins, spare)
-        except FeeTooHigh as bound:
-            raise PlanRefused(
-                Reason.FEE_TOO_HIGH,
-                str(bound),
-                "wait until fees are lower, or allow a higher one",
-                details={"fee": bound.fee, "max_fee": self._max_fee},
-            ) from None
-
-    def _pay(self, operations: Sequence[Operation], coins: Sequence[Coin], spare: int) -> Paid:
         try:
             return Paid(tuple(self._compose(operations, coins)))
         except CannotPay as lack:
@@ -111,7 +98,6 @@ class Purse:
                 fee_rate=self._fee_rate,
                 first=first,
                 size_of=self._size_of,
-                max_fee=self._max_fee,
             )
             made.append(unsigned)
             pool = [coin for coin in pool if coin not in unsigned.coins]
@@ -125,28 +111,19 @@ class Purse:
         self, operations: Sequence[Operation], coins: Sequence[Coin], missing: int
     ) -> tuple[int, list[Unsigned]]:
         """The least that one more coin of the sender must hold, and what it then pays for."""
-        value = max(missing, DUST)
-        made = self._paid(operations, coins, value)
-        while made is None:
-            value *= 2
-            made = self._paid(operations, coins, value)
-        too_little = DUST - 1
-        while value - too_little > 1:
-            between = (too_little + value) // 2
-            enough = self._paid(operations, coins, between)
-            if enough is None:
-                too_little = between
-            else:
-                value, made = between, enough
-        return value, made
 
-    def _paid(
-        self, operations: Sequence[Operation], coins: Sequence[Coin], value: int
-    ) -> list[Unsigned] | None:
-        try:
-            return self._compose(operations, [*coins, self._coin(value)])
-        except CannotPay:
-            return None
+        def paid(value: int) -> list[Unsigned]:
+            try:
+                return self._compose(operations, [*coins, self._coin(value)])
+            except CannotPay:
+                return []
+
+        enough = max(missing, DUST)
+        while not paid(enough):
+            enough *= 2
+        tried = range(DUST, enough)
+        value = DUST + bisect_left(tried, True, key=lambda value: bool(paid(value)))
+        return value, paid(value)
 
     def _coin(self, value: int) -> Coin:
         return Coin(_FUNDED, 0, value, self._sender)
@@ -157,5 +134,4 @@ class Purse:
             Reason.NOT_ENOUGH_MONEY,
             f"there are {have} satoshis that can be spent on this; {address} lacks {lacking}",
             f"send at least {lacking} satoshis to {address}, wait for a block, and try again",
-            details={"missing": lacking, "address": address},
         )

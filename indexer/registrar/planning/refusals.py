@@ -4,7 +4,6 @@ What must stay true: every refusal here comes before anything is signed, so noth
 set of reasons is closed, and their codes are for programs and do not change.
 """
 
-from collections.abc import Mapping
 from enum import Enum
 
 from indexer.bitcoin.transactions import script_address
@@ -46,7 +45,6 @@ class Reason(Enum):
     WRONG_SCRIPT = "wrong-script"
     INDEX_BEHIND = "index-behind"
     PRICE_TOO_HIGH = "price-too-high"
-    FEE_TOO_HIGH = "fee-too-high"
     NOT_ENOUGH_MONEY = "not-enough-money"
     TOO_MANY_COINS = "too-many-coins"
     NOT_CARRIED = "not-carried"
@@ -55,30 +53,11 @@ class Reason(Enum):
 class PlanRefused(Exception):
     """There is no plan for a wish; ``str()`` is the sentence, and nothing was paid."""
 
-    paid = False
-
-    def __init__(
-        self,
-        reason: Reason,
-        sentence: str,
-        hint: str,
-        *,
-        flaw: Flaw | None = None,
-        details: Mapping[str, object] | None = None,
-    ) -> None:
+    def __init__(self, reason: Reason, sentence: str, hint: str) -> None:
         super().__init__(sentence)
         self.reason = reason
         self.hint = hint
         """What to do next."""
-        self.flaw = flaw
-        """What the indexer would say of the operation, where that is why."""
-        self.details: Mapping[str, object] = details or {}
-        """The values in the sentence, for programs."""
-
-    def as_json(self) -> dict[str, object]:
-        """``error``, ``code``, ``hint``, ``paid``, and the values in the sentence."""
-        says = {"error": str(self), "code": self.reason.value, "hint": self.hint, "paid": False}
-        return {**self.details, **says}
 
 
 class CannotOrder(Exception):
@@ -151,11 +130,10 @@ class _Telling:
         self.parties, self.view, self.tip = parties, view, tip
         self.subject = wish.subject
         self.reason = _REASONS.get(flaw, Reason.WRONG_SCRIPT)
-        self.details: dict[str, object] = {"subject": self.subject}
 
     def refusal(self) -> PlanRefused:
-        sentence, hint = self._words()
-        return PlanRefused(self.reason, sentence, hint, flaw=self.flaw, details=self.details)
+        sentence, hint = self._words()  # which may make the reason more exact
+        return PlanRefused(self.reason, sentence, hint)
 
     def _words(self) -> tuple[str, str]:
         match self.reason:
@@ -193,15 +171,14 @@ class _Telling:
             return f"{self.subject}: {self.flaw.value}", "choose another name"
         record, status = found
         owner = script_address(record.sender, self.view.network)
-        self.details["owner"] = owner
-        free = self._when(None if status.gone_at is None else status.gone_at + 1, "free_from")
-        self._when(status.expires_at, "expires")
-        again = "it never lapses" if free is None else f"it can be registered from {free} on"
+        again = "it never lapses"
+        if status.gone_at is not None:
+            again = f"it can be registered from {self._when(status.gone_at + 1)} on"
         if self.reason is Reason.NAME_REVOKED or status.phase is Phase.REVOKED:
             self.reason = Reason.NAME_REVOKED
-            return f"{self.subject} is revoked; {again}", (
-                "choose another name" if free is None else "wait, or choose another name"
-            )
+            never = status.gone_at is None
+            hint = "choose another name" if never else "wait, or choose another name"
+            return f"{self.subject} is revoked; {again}", hint
         if self.flaw is Flaw.NAME_IN_GRACE:
             return (
                 f"{self.subject} is in its grace period and can only be renewed; unless it is, "
@@ -229,11 +206,10 @@ class _Telling:
             return self._held()
         if status.phase is Phase.EXPIRED:
             self.reason = Reason.NAME_EXPIRED
-            gone = self._when(status.gone_at, "gone")
-            return f"{self.subject} lapsed at {gone}", "register it again, if nobody else has"
+            lapsed = f" at {self._when(status.gone_at)}" if status.gone_at is not None else ""
+            return f"{self.subject} lapsed{lapsed}", "register it again, if nobody else has"
         owner = script_address(record.sender, self.view.network)
         sender = script_address(self.parties.sender, self.view.network)
-        self.details |= {"owner": owner, "sender": sender}
         if record.sender == self.parties.sender:
             return f"{self.subject}: {self.flaw.value}", "wait for the next block, and try again"
         self.reason = Reason.NOT_THE_OWNER
@@ -251,7 +227,6 @@ class _Telling:
             case _, wishes.TransferName(recipient=recipient):
                 script = recipient
         address = script_address(script, self.view.network)
-        self.details["address"] = address
         many = f"{address} owns {MAX_NAMES_PER_SENDER} names"
         match self.kind:
             case StepKind.RENEW:
@@ -334,9 +309,5 @@ class _Telling:
         namespace = self.view.namespace_of(record)
         return record, status_at(record, namespace, self.view.network, self.view.last)
 
-    def _when(self, height: int | None, member: str) -> When | None:
-        if height is None:
-            return None
-        moment = when(height, self.tip, self.view.network)
-        self.details[member] = moment.as_json()
-        return moment
+    def _when(self, height: int) -> When:
+        return when(height, self.tip, self.view.network)

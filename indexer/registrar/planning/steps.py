@@ -6,7 +6,7 @@ so it and the indexer cannot disagree; no view given here is changed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 
 from indexer.bitcoin.transactions import Transaction, TxIn, is_p2pkh, script_address
@@ -39,7 +39,7 @@ from indexer.registrar.planning.wishes import Wish
 
 
 class StepKind(Enum):
-    """A step of a plan; the value is its name in JSON."""
+    """A step of a plan; the value is its name in JSON, and the word of the wish that it does."""
 
     FUND = "fund"
     """Move coins to the script that must send, by an ordinary payment."""
@@ -77,27 +77,14 @@ class Parties:
     """Whose coins pay where the sender's are too few, and who gets the change then."""
 
 
-_STEPS: dict[type[Wish], tuple[StepKind, ...]] = {
-    wishes.RegisterName: (StepKind.PREORDER, StepKind.REGISTER),
-    wishes.UpdateName: (StepKind.UPDATE,),
-    wishes.TransferName: (StepKind.TRANSFER,),
-    wishes.RenewName: (StepKind.RENEW,),
-    wishes.RevokeName: (StepKind.REVOKE,),
-    wishes.ImportName: (StepKind.IMPORT,),
-    wishes.PreorderNamespace: (StepKind.NAMESPACE_PREORDER,),
-    wishes.RevealNamespace: (StepKind.NAMESPACE_REVEAL,),
-    wishes.ReadyNamespace: (StepKind.NAMESPACE_READY,),
-    wishes.Announce: (StepKind.ANNOUNCE,),
-}
-
-
 def steps_of(wish: Wish, *, has_data: bool = False) -> tuple[StepKind, ...]:
     """The steps of ``wish`` in order, without ``FUND``, which only the coins decide.
 
     ``has_data``: whether there is data to hand to other nodes.
     """
+    first = (StepKind.PREORDER,) if isinstance(wish, wishes.RegisterName) else ()
     publish = (StepKind.PUBLISH,) if has_data else ()
-    return (*_STEPS[type(wish)], *publish, StepKind.VERIFY)
+    return (*first, StepKind(wish.word), *publish, StepKind.VERIFY)
 
 
 def next_view(store: Store, network: Network, table_height: int, node_height: int) -> BlockView:
@@ -209,17 +196,8 @@ def _operation(kind: StepKind, wish: Wish, parties: Parties, view: BlockView) ->
                 fee_script=payment.script,
             )
         case StepKind.NAMESPACE_REVEAL, wishes.RevealNamespace():
-            return NamespaceReveal(
-                namespace_id=wish.namespace_id,
-                recipient=wish.revealer,
-                lifetime=wish.lifetime,
-                coeff=wish.coeff,
-                base=wish.base,
-                buckets=wish.buckets,
-                nonalpha_discount=wish.nonalpha_discount,
-                no_vowel_discount=wish.no_vowel_discount,
-                version=wish.version,
-            )
+            terms = asdict(wish)
+            return NamespaceReveal(recipient=terms.pop("revealer"), **terms)
         case StepKind.NAMESPACE_READY, wishes.ReadyNamespace():
             return NamespaceReady(namespace_id=wish.namespace_id)
         case StepKind.ANNOUNCE, wishes.Announce():

@@ -7,7 +7,7 @@ the members that writing gives, so that a journal or a request that says more is
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias, get_args
 
 from indexer.bitcoin.transactions import address_script, is_p2pkh, is_p2sh, script_address
 from indexer.networks import Network
@@ -161,21 +161,7 @@ Wish: TypeAlias = (
     | Announce
 )
 
-WISHES: dict[str, type[Wish]] = {
-    kind.word: kind
-    for kind in (
-        RegisterName,
-        UpdateName,
-        TransferName,
-        RenewName,
-        RevokeName,
-        ImportName,
-        PreorderNamespace,
-        RevealNamespace,
-        ReadyNamespace,
-        Announce,
-    )
-}
+WISHES: dict[str, type[Wish]] = {kind.word: kind for kind in get_args(Wish)}
 """Every kind of wish by its word."""
 
 
@@ -187,22 +173,18 @@ class Form(NamedTuple):
 
     check: Callable[[str, Any], None]
     """Raises ``BadWish`` with a sentence; takes the field's name and its value."""
-    write: Callable[[Any, Network], object]
-    read: Callable[[str, object, Network], Any]
+    write: Callable[[Any, Network], object] = lambda value, _: value
+    read: Callable[[str, object, Network], Any] = lambda field, value, _: value
 
 
-def _check_name(field: str, value: object) -> None:
-    try:
-        parse_name(_text(field, value))
-    except BadName as bad:
-        raise BadWish(str(bad)) from None
+def _names(parse: Callable[[str], object]) -> Form:
+    def check(field: str, value: object) -> None:
+        try:
+            parse(_text(field, value))
+        except BadName as bad:
+            raise BadWish(str(bad)) from None
 
-
-def _check_namespace(field: str, value: object) -> None:
-    try:
-        check_namespace(_text(field, value))
-    except BadName as bad:
-        raise BadWish(str(bad)) from None
+    return Form(check)
 
 
 def _check_script(field: str, value: object) -> None:
@@ -231,7 +213,7 @@ def _numbers(least: int, most: int) -> Form:
         if not _is_number(value) or not least <= value <= most:
             raise BadWish(f"{field} is a whole number from {least} to {most}")
 
-    return Form(check, _plain, _as_it_is)
+    return Form(check)
 
 
 def _is_number(value: object) -> bool:
@@ -254,39 +236,28 @@ def _read_script(field: str, value: object, network: Network) -> bytes:
 def _read_digest(field: str, value: object, network: Network) -> bytes:
     text = _text(field, value)
     try:
-        digest = bytes.fromhex(text) if len(text) == 40 else b""
+        return bytes.fromhex(text if len(text) == 40 else "?")
     except ValueError:
-        digest = b""
-    if len(digest) != 20:
-        raise BadWish(f"{field} is no hash: 40 hexadecimal digits are needed")
-    return digest
+        raise BadWish(f"{field} is no hash: 40 hexadecimal digits are needed") from None
 
 
 def _read_buckets(field: str, value: object, network: Network) -> object:
     return tuple(value) if isinstance(value, list) and len(value) == 16 else value
 
 
-def _as_it_is(field: str, value: object, network: Network) -> object:
-    return value
-
-
-def _plain(value: object, network: Network) -> object:
-    return value
-
-
 _SCRIPT = Form(_check_script, script_address, _read_script)
 _DIGEST = Form(_check_digest, lambda value, _: value.hex(), _read_digest)
 
 FORMS: dict[str, Form] = {
-    "name": Form(_check_name, _plain, _as_it_is),
-    "namespace_id": Form(_check_namespace, _plain, _as_it_is),
+    "name": _names(parse_name),
+    "namespace_id": _names(check_namespace),
     "value_hash": _DIGEST,
     "message_hash": _DIGEST,
     "owner": _SCRIPT,
     "recipient": _SCRIPT,
     "revealer": _SCRIPT,
     "max_price": _numbers(0, MAX_MONEY),
-    "keep_data": Form(_check_flag, _plain, _as_it_is),
+    "keep_data": Form(_check_flag),
     "lifetime": _numbers(1, 0xFFFFFFFF),
     "coeff": _numbers(0, 255),
     "base": _numbers(0, 255),

@@ -129,7 +129,7 @@ def lacking(job: Job, index: int, fee_rate: float, means: Means) -> int:
         kinds += [step.kind for step in job.steps[index:] if step.kind is StepKind.REGISTER]
     operations = [operation_for(kind, job.wish, job.parties, means.view) for kind in kinds]
     size = means.signer.spending_size
-    purse = Purse(job.parties, means.view, fee_rate, None, size)
+    purse = Purse(job.parties, means.view, fee_rate, size)
     try:
         return purse.pay(operations, means.coins(job, index), MAX_MONEY).moved
     except PlanRefused as refused:

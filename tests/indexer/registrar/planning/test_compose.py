@@ -32,7 +32,6 @@ from indexer.wallet.coins import (
     RELAY_DUST,
     CannotPay,
     Coin,
-    FeeTooHigh,
     Unsigned,
     transaction_size,
 )
@@ -275,12 +274,6 @@ def test_segwit_coins_and_wrong_senders_are_refused() -> None:
             paid(UPDATE, coin(100_000), rate=rate)
 
 
-def test_a_fee_above_its_bound_is_refused_with_both_figures() -> None:
-    with pytest.raises(FeeTooHigh, match=r"\d+ satoshis; at most 1000 are") as refusal:
-        paid(UPDATE, coin(100_000), rate=100, max_fee=1_000)
-    assert refusal.value.fee > 1_000
-
-
 def test_a_payload_that_no_node_relays_is_refused() -> None:
     long = replace(PREORDER, preorder_hash=bytes(21))
     with pytest.raises(ValueError, match="do not fit"):
@@ -346,8 +339,6 @@ def test_a_raised_fee_takes_more_coins_where_the_change_is_too_little() -> None:
     assert [c.value for c in new.coins] == [12_000, 50_000]
     with pytest.raises(CannotPay, match="more are needed"):
         paid(PREORDER, rate=50, replaces=old)
-    with pytest.raises(FeeTooHigh):
-        paid(PREORDER, coin(50_000), rate=50, replaces=old, max_fee=5_000)
     with pytest.raises(CannotPay, match="satoshis more"):
         take_back(paid(PREORDER, coin(40_001_500), rate=1), ALICE.script, fee_rate=300_000)
 

@@ -189,15 +189,6 @@ def test_importers_are_told_who_may_import() -> None:
     assert world.carry_out(opening, Parties(REVEALER.script)) == [None]
 
 
-def test_a_fee_above_its_bound_is_refused_before_anything_is_paid() -> None:
-    world = World(opened(THIRD))
-    told = refused(world, FOO, PAYS, fee_rate=500, max_fee=20_000)
-    assert told.reason is Reason.FEE_TOO_HIGH
-    assert told.details["max_fee"] == 20_000
-    told = refused(world, FOO, PAYS, coin(PAYER, 600), fee_rate=500, max_fee=20_000, spare=10**9)
-    assert told.reason is Reason.FEE_TOO_HIGH
-
-
 def test_too_many_small_coins_are_told() -> None:
     world = World(opened(THIRD))
     small = [coin(PAYER, 900, salt) for salt in range(1, 1_500)]

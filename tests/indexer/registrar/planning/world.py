@@ -130,8 +130,6 @@ def refused(world: World, wish: Wish, parties: Parties, *coins: Coin, **how: Any
     with pytest.raises(PlanRefused) as refusal:
         world.plan(wish, parties, *coins, **how)
     told = refusal.value
-    assert not told.paid
     assert told.hint
     assert not str(told).endswith(".")
-    assert told.as_json()["code"] == told.reason.value
     return told
