@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from resolver import refusals
 from resolver.cli import doctor, jobs, keys, namespaces, proof, wishes
 from resolver.cli import names as cli_names
-from resolver.cli.asking import Daemon, PrintingGroup, fail
+from resolver.cli.asking import Daemon, fail
 from resolver.cli.which_daemon import HOST, PORT, AtPort, Door, OwnDaemon
 from resolver.daemon.interpreter import keep_memory
 from resolver.process.places import NETWORKS, PLACES, env_name
@@ -25,7 +25,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(
 )
 
 
-@click.group(cls=PrintingGroup, context_settings=CONTEXT, epilog=_EPILOG)
+@click.group(context_settings=CONTEXT, epilog=_EPILOG)
 @click.option(
     "--working-dir",
     type=click.Path(file_okay=False),
@@ -110,15 +110,13 @@ def _door(
     return at_port if (host or port) and not own.named else own
 
 
-_ROOMS = (cli_names, proof, wishes, namespaces, jobs, keys, doctor)
-for _command, _name in (entry for room in _ROOMS for entry in room.COMMANDS):
-    cli.add_command(_command, _name)
-for _command, _name in cli_names.FORMER_NAMES:
+for _room in (cli_names, proof, wishes, namespaces, jobs, keys, doctor):
+    for _command in _room.COMMANDS:
+        cli.add_command(_command)
+for _name, _command in cli_names.FORMER_NAMES.items():
     _former = copy.copy(_command)
     _former.hidden = True
     cli.add_command(_former, _name)
-
-
 cli.add_command(help_of)
 
 

@@ -1,20 +1,56 @@
-"""What is written on a terminal: the one place where text leaves for people.
+"""What is written on a terminal, the one place where text leaves for people, and typed there.
 
 What must stay true: whatever came from outside (a node's error, a name, a setting) is written
 without what a terminal would obey. Quick to import.
 """
 
+import re
+from typing import Any
+
 import click
+
+from resolver.words import printable
 
 
 def say(*lines: str, err: bool = False, nl: bool = True) -> None:
     """Write lines, on stderr with ``err``; a line may hold line breaks and tabs of our own."""
     for line in lines or ("",):
-        click.echo("".join(map(_shown, line)), err=err, nl=nl)
+        click.echo(printable(line, keeps="\n\t"), err=err, nl=nl)
 
 
-def _shown(sign: str) -> str:
-    return sign if sign.isprintable() or sign in "\n\t" else "?"
+class Hex(click.ParamType[str]):
+    """A hash in so many hexadecimal digits; in lower case whatever was typed."""
+
+    name = "hash"
+
+    def __init__(self, digits: int) -> None:
+        self.digits = digits
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The digits; ends with a usage error where there are others, or another number."""
+        if not re.fullmatch(f"[0-9a-fA-F]{{{self.digits}}}", value):
+            self.fail(f"{printable(value, 80)!r} is not {self.digits} hex digits", param, ctx)
+        return value.lower()
+
+
+class HostPort(click.ParamType[tuple[str, int]]):
+    """A host and a port, with a colon between them; an IPv6 address stands in brackets."""
+
+    name = "place"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        """(host, port); ends with a usage error where ``value`` is something else."""
+        match = re.fullmatch(r"\[?(.+?)\]?:([0-9]{1,5})", value)
+        if match is None or not 0 < int(match[2]) < 65_536:
+            shown = printable(value, 80)
+            self.fail(f"{shown!r} is no HOST:PORT, such as 127.0.0.1:6264", param, ctx)
+        return match[1], int(match[2])
+
+
+CONSENSUS_HASH, VALUE_HASH = Hex(32), Hex(40)
+HEIGHT = click.IntRange(0, 2**32 - 2)
 
 
 @click.command("help")

@@ -16,15 +16,14 @@ STATUS_NAME = "blockstored.json"
 """Both lie in the working directory while a daemon runs."""
 TOKEN_NAME = "api-token"  # noqa: S105 - a file's name
 """In the working directory, with `api_pay_over_tcp`: who can read it may have names registered."""
-CONSENSUS_HEX = 32
-"""Hex digits of a consensus hash."""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """Of every command: how help is asked for, and how wide it may be."""
 
 
-def printable(text: str, at_most: int | None = None) -> str:
-    """``text`` as a part of one line, without what a terminal would obey, in ``at_most`` signs."""
-    shown = "".join(sign if sign.isprintable() else "?" for sign in text)
+def printable(text: str, at_most: int | None = None, *, keeps: str = "") -> str:
+    """``text`` as a part of one line, without what a terminal would obey but for those signs that
+    it ``keeps``, in ``at_most`` signs."""
+    shown = "".join(sign if sign.isprintable() or sign in keeps else "?" for sign in text)
     if at_most is None or len(shown) <= at_most:
         return shown
     return shown[: at_most - 3] + "..."

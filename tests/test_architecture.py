@@ -30,7 +30,8 @@ HOUSE = {
         "signing",
         "dns",
         "process",
-        "refusals terminal words",
+        "refusals terminal",
+        "words",
     ),
     "indexer": (
         "sandbox",

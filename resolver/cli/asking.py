@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import click
@@ -165,6 +166,21 @@ def fail(exit_code: int, sentence: str, hint: str) -> NoReturn:
     sys.exit(exit_code)
 
 
+def read_file(
+    file: Path, at_most: int, too_large: int = refusals.USAGE, hint: str = "check the path"
+) -> bytes:
+    """The bytes of ``file`` (-: standard input). Ends the program where they cannot be read; with
+    ``too_large`` as its exit code, and the ``hint``, where they are more than ``at_most``."""
+    try:
+        with sys.stdin.buffer if str(file) == "-" else file.open("rb") as source:
+            content = source.read(at_most + 1)
+    except OSError as error:
+        fail(refusals.USAGE, f"{file} cannot be read ({error.strerror})", "check the path")
+    if len(content) > at_most:
+        fail(too_large, f"{file} has more than {at_most} bytes", hint)
+    return content
+
+
 def whole_name(name: str) -> str:
     """The chain name that is meant; ends the program where none is."""
     from resolver.api.chain_names import chain_name
@@ -221,7 +237,7 @@ def _print_so(context: click.Context, _option: click.Parameter, value: bool | No
 
 
 class PrintingCommand(click.Command):
-    """A command that may be told how to print behind its own name, as well as before it."""
+    """One that may be told how to print behind its own name, as well as before it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["context_settings"] = CONTEXT | (kwargs.get("context_settings") or {})
@@ -237,10 +253,13 @@ class PrintingCommand(click.Command):
         )
 
 
-class PrintingGroup(click.Group):
-    """A group of such commands."""
+def command(name: str | None = None) -> Callable[[Callable[..., None]], click.Command]:
+    """Makes a function such a command; its first argument is the ``Daemon`` that is asked."""
 
-    command_class = PrintingCommand
+    def made(function: Callable[..., None]) -> click.Command:
+        return click.command(name, cls=PrintingCommand)(click.pass_obj(function))
+
+    return made
 
 
 class TimeSpan(click.ParamType[float]):

@@ -18,7 +18,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from resolver import refusals
-from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand
+from resolver.cli.asking import Daemon, Json, Lines, command
 from resolver.cli.which_daemon import AtPort, OwnDaemon
 from resolver.terminal import say
 
@@ -44,8 +44,7 @@ class Check:
     advice: str = ""
 
 
-@click.command(cls=PrintingCommand)
-@click.pass_obj
+@command()
 def doctor(daemon: Daemon) -> None:
     """Look at everything that could be amiss, and say what to do; exit code 1 if something is."""
     status, info = daemon.try_asking("GET", "/v1/info", None)
@@ -317,4 +316,4 @@ def completion(context: click.Context, shell: str) -> None:
     say(found(root, {}, "blockstore-cli", "_BLOCKSTORE_CLI_COMPLETE").source())
 
 
-COMMANDS: tuple[tuple[click.Command, str], ...] = ((doctor, "doctor"), (completion, "completion"))
+COMMANDS = (doctor, completion)

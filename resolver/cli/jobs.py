@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from resolver import refusals
-from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand, fail, table, whole_name
+from resolver.cli.asking import Daemon, Json, Lines, command, fail, table, whole_name
 from resolver.cli.names import page_path
 from resolver.cli.waiting import Waiting, show_job
 from resolver.refusals import Refusal
@@ -19,9 +19,8 @@ from resolver.refusals import Refusal
 JOBS_A_PAGE = 100  # of the API
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.option("--all", "everything", is_flag=True, help="Also what is done, failed or abandoned.")
-@click.pass_obj
 def pending(daemon: Daemon, everything: bool) -> None:
     """List what was begun and is not done, and what each waits for."""
     daemon.show({"jobs": _jobs(daemon, everything)}, _pending_lines)
@@ -63,12 +62,11 @@ def _id_of(daemon: Daemon, text: str) -> str:
     return found[0]
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("job", metavar="ID|NAME")
 @click.option("--consent", is_flag=True, help="Agree to pay anew where a payment was lost.")
 @click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), help="Sign here.")
 @click.option("--wait", is_flag=True, help="Stay until it is done.")
-@click.pass_obj
 def resume(daemon: Daemon, job: str, consent: bool, key_file: Path | None, wait: bool) -> None:
     """Go on with what was begun, now instead of at the next block, and show how it is."""
     deed = "consent" if consent else "resume"
@@ -76,11 +74,10 @@ def resume(daemon: Daemon, job: str, consent: bool, key_file: Path | None, wait:
     Waiting(daemon, None, key_file, wait).follow(answer)
 
 
-@click.command("continue", cls=PrintingCommand)
+@command("continue")
 @click.argument("job", metavar="ID")
 @click.argument("psbt_file", metavar="PSBT", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--wait", is_flag=True, help="Stay until it is done.")
-@click.pass_obj
 def continue_(daemon: Daemon, job: str, psbt_file: Path, wait: bool) -> None:
     """Hand in the signed PSBT that ID waits for."""
     from resolver.cli.waiting import read_psbt
@@ -90,9 +87,8 @@ def continue_(daemon: Daemon, job: str, psbt_file: Path, wait: bool) -> None:
     Waiting(daemon, psbt_file, None, wait).follow(answer)
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("job", metavar="ID|NAME")
-@click.pass_obj
 def abandon(daemon: Daemon, job: str) -> None:
     """Give up what was begun. What is paid stays paid; what is not yet mined is taken back."""
     show_job(
@@ -100,9 +96,4 @@ def abandon(daemon: Daemon, job: str) -> None:
     )
 
 
-COMMANDS: tuple[tuple[click.Command, str], ...] = (
-    (pending, "pending"),
-    (resume, "resume"),
-    (continue_, "continue"),
-    (abandon, "abandon"),
-)
+COMMANDS = (pending, resume, continue_, abandon)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from resolver import refusals
-from resolver.cli.asking import Daemon, PrintingCommand, fail
+from resolver.cli.asking import Daemon, command, fail
 from resolver.cli.signing import told
 from resolver.cli.waiting import confirmed, read_psbt
 from resolver.process.places import NETWORKS
@@ -19,7 +19,7 @@ from resolver.words import printable
 MAX_NEW = 100
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--new",
@@ -39,7 +39,6 @@ MAX_NEW = 100
     default="mainnet",
     show_default=True,
 )
-@click.pass_obj
 def keys(
     daemon: Daemon,
     file: Path,
@@ -74,7 +73,7 @@ def keys(
     daemon.show({"file": str(file), "network": network, "addresses": addresses})
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("psbt_file", metavar="PSBT", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--key-file",
@@ -94,7 +93,6 @@ def keys(
     show_default=True,
 )
 @click.option("--yes", is_flag=True, help="Agree to what it pays beforehand.")
-@click.pass_obj
 def sign(
     daemon: Daemon,
     psbt_file: Path,
@@ -129,4 +127,4 @@ def sign(
     daemon.show({"file": str(psbt_file), "psbt": signed})
 
 
-COMMANDS: tuple[tuple[click.Command, str], ...] = ((keys, "keys"), (sign, "sign"))
+COMMANDS = (keys, sign)

@@ -5,6 +5,7 @@ JSON has the shapes of the API (protocol spec sections 7.3 and 7.5), text says d
 """
 
 import base64
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,17 +19,18 @@ from resolver.cli.asking import (
     Daemon,
     Json,
     Lines,
-    PrintingCommand,
     TimeSpan,
+    command,
     described,
     fail,
+    read_file,
     table,
     whole_name,
 )
 from resolver.refusals import Refusal
+from resolver.terminal import HEIGHT
 
 MAX_BYTES = 40_960  # protocol: what a name may hold; the daemon checks it again
-NOT_THERE = (Refusal.NOT_REGISTERED, Refusal.EXPIRED)
 
 
 def page_path(path: str, *parts: str, **query: Any) -> str:
@@ -39,10 +41,9 @@ def page_path(path: str, *parts: str, **query: Any) -> str:
     return f"{escaped}?{urlencode(words)}" if words else escaped
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("name")
 @click.option("--raw", is_flag=True, help="Write the data itself, byte for byte, not JSON.")
-@click.pass_obj
 def lookup(daemon: Daemon, name: str, raw: bool) -> None:
     """Print the verified data of NAME.
 
@@ -53,43 +54,45 @@ def lookup(daemon: Daemon, name: str, raw: bool) -> None:
     daemon.human = bool(daemon.human)
     answer = daemon.get(page_path("/v1/lookup/{}", name))
     if raw:
-        write_raw(answer, "data")
+        write_raw(data_in(answer, "data"))
         return
     shown = {key: answer[key] for key in ("data", "data_base64") if key in answer}
     daemon.show(shown, lambda seen: seen.get("data", seen.get("data_base64", "")).splitlines())
 
 
-def write_raw(answer: Json, key: str) -> None:
-    """Write what the API gives as text or in base64 under ``key``, byte for byte."""
+def data_in(answer: Json, key: str) -> bytes:
+    """What the API gives as text, or else in base64, under ``key``."""
     encoded = answer.get(f"{key}_base64")
-    data = base64.b64decode(encoded) if encoded is not None else str(answer[key]).encode()
+    return base64.b64decode(encoded) if encoded is not None else str(answer[key]).encode()
+
+
+def write_raw(data: bytes) -> None:
+    """Write it byte for byte."""
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("value_hash", metavar="HASH")
 @click.option("--raw", is_flag=True, help="Write the data itself, byte for byte, not JSON.")
-@click.pass_obj
 def get(daemon: Daemon, value_hash: str, raw: bool) -> None:
     """Print the data that has HASH, 40 hex digits, where a live name announces it.
 
     A name in the place of HASH gives the data of the name, as `lookup` does.
     """
-    of_hash = len(value_hash) == 40 and set(value_hash) <= set("0123456789abcdef")
+    of_hash = re.fullmatch("[0-9a-fA-F]{40}", value_hash)
     path, key = ("/v1/zonefiles/{}", "zonefile") if of_hash else ("/v1/lookup/{}", "data")
     answer = daemon.get(page_path(path, value_hash))
     if raw:
-        write_raw(answer, key)
+        write_raw(data_in(answer, key))
         return
     ending = "_base64" if f"{key}_base64" in answer else ""
     shown = {f"data{ending}": answer[key + ending]}
     daemon.show(shown, lambda seen: next(iter(seen.values())).splitlines())
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path, allow_dash=True))
-@click.pass_obj
 def put(daemon: Daemon, file: Path) -> None:
     """Hand in the data of a name from FILE (- for standard input).
 
@@ -99,9 +102,8 @@ def put(daemon: Daemon, file: Path) -> None:
     daemon.show(daemon.post("/v1/data", read_data(file)))
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("data")
-@click.pass_obj
 def storedata(daemon: Daemon, data: str) -> None:
     """Hand in DATA itself, as the first releases took it; `put` takes a file."""
     content = data.encode("utf-8", "surrogateescape")
@@ -112,24 +114,13 @@ def storedata(daemon: Daemon, data: str) -> None:
 
 
 def read_data(file: Path) -> bytes:
-    """The bytes of ``file``; ends the program where they cannot be read or are too many."""
-    try:
-        if str(file) == "-":
-            data = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with file.open("rb") as source:
-                data = source.read(MAX_BYTES + 1)
-    except OSError as error:
-        fail(refusals.USAGE, f"{file} cannot be read ({error.strerror})", "check the path")
-    if len(data) > MAX_BYTES:
-        refusal = Refusal.TOO_LARGE
-        fail(refusal.exit_code, f"{file} has more than {MAX_BYTES} bytes", refusal.hint)
-    return data
+    """The data of a name in ``file``; ends the program where it cannot be read or is too large."""
+    refusal = Refusal.TOO_LARGE
+    return read_file(file, MAX_BYTES, refusal.exit_code, refusal.hint)
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("name")
-@click.pass_obj
 def whois(daemon: Daemon, name: str) -> None:
     """Tell who owns NAME, since when, until when, and the hash of its data."""
     page = daemon.get(page_path("/v1/names/{}", name))
@@ -154,9 +145,8 @@ def whois(daemon: Daemon, name: str) -> None:
     )
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("name")
-@click.pass_obj
 def availability(daemon: Daemon, name: str) -> None:
     """Tell whether NAME can be registered now, at what price, and if not, why and until when."""
     status, page = daemon.try_asking("GET", page_path("/v1/names/{}", name), None)
@@ -185,23 +175,21 @@ def availability(daemon: Daemon, name: str) -> None:
     daemon.show(answer)
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("name")
-@click.pass_obj
 def price(daemon: Daemon, name: str) -> None:
     """Print what registering or renewing NAME costs, without the miner's fee."""
     daemon.show(daemon.get(page_path("/v1/prices/names/{}", name)))
 
 
-@click.command("namespace-price", cls=PrintingCommand)
+@command()
 @click.argument("namespace")
-@click.pass_obj
 def namespace_price(daemon: Daemon, namespace: str) -> None:
     """Print what opening NAMESPACE costs, without the miner's fee."""
     daemon.show(daemon.get(page_path("/v2/prices/namespaces/{}", namespace)))
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.option("--namespace", help="Only the names in this namespace.")
 @click.option("--owner", metavar="ADDRESS", help="Only the names of this address.")
 @click.option("--mine", is_flag=True, help="Only the names of the daemon's own wallet.")
@@ -213,7 +201,6 @@ def namespace_price(daemon: Daemon, namespace: str) -> None:
 )
 @click.option("--all", "everything", is_flag=True, help="Also names that lapsed or were revoked.")
 @click.option("--page", type=click.IntRange(0, 10**6), default=0, show_default=True)
-@click.pass_obj
 def names(
     daemon: Daemon,
     namespace: str | None,
@@ -269,21 +256,19 @@ def _expiring_lines(answer: Any) -> Lines:
     return table(heading, rows)
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("address")
 @click.option("--all", "everything", is_flag=True, help="Also names that lapsed or were revoked.")
-@click.pass_obj
 def owned(daemon: Daemon, address: str, everything: bool) -> None:
     """List the names that ADDRESS owns."""
     path = page_path("/v1/addresses/bitcoin/{}", address, all=everything)
     daemon.show(daemon.get(path), lambda answer: answer["names"] or ["None."])
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("name")
 @click.option("--refused", is_flag=True, help="Every operation about it, with why it was refused.")
 @click.option("--page", type=click.IntRange(0, 1000), default=0, show_default=True)
-@click.pass_obj
 def history(daemon: Daemon, name: str, refused: bool, page: int) -> None:
     """Print what became of NAME, operation by operation."""
     if refused:
@@ -302,10 +287,9 @@ def _history_lines(answer: Mapping[str, Any]) -> Lines:
     return table(("BLOCK", "OP", "OWNER", "VALUE HASH", "TXID"), rows)
 
 
-@click.command(cls=PrintingCommand)
-@click.argument("height", type=click.IntRange(0, 2**32 - 2))
+@command()
+@click.argument("height", type=HEIGHT)
 @click.option("--page", type=click.IntRange(0, 1000), default=0, show_default=True)
-@click.pass_obj
 def operations(daemon: Daemon, height: int, page: int) -> None:
     """Print the operations of the block at HEIGHT, refused ones too."""
     path = "/v1/blockchains/bitcoin/operations/{}"
@@ -325,9 +309,8 @@ def _verdict_lines(verdicts: Any) -> Lines:
     return table(("BLOCK", "OP", "ABOUT", "VERDICT", "TXID"), rows)
 
 
-@click.command(cls=PrintingCommand)
-@click.argument("height", type=click.IntRange(0, 2**32 - 2), required=False)
-@click.pass_obj
+@command()
+@click.argument("height", type=HEIGHT, required=False)
 def consensus(daemon: Daemon, height: int | None) -> None:
     """Print the consensus hash of the block at HEIGHT, or of the last one."""
     path = "/v1/blockchains/bitcoin/consensus" + ("" if height is None else f"/{height}")
@@ -338,15 +321,13 @@ def consensus(daemon: Daemon, height: int | None) -> None:
     )
 
 
-@click.command(cls=PrintingCommand)
-@click.pass_obj
+@command()
 def getinfo(daemon: Daemon) -> None:
     """Print what blockstored knows: heights, consensus hash, node, peers, counts."""
     daemon.show(daemon.get("/v1/info"))
 
 
-@click.command(cls=PrintingCommand)
-@click.pass_obj
+@command()
 def status(daemon: Daemon) -> None:
     """Say in a few lines how blockstored is; exit code 10 where it does not follow the chain."""
     from resolver.words import status_lines
@@ -368,15 +349,13 @@ def status(daemon: Daemon) -> None:
         sys.exit(Refusal.INDEX_BEHIND.exit_code)
 
 
-@click.command(cls=PrintingCommand)
-@click.pass_obj
+@command()
 def ping(daemon: Daemon) -> None:
     """Ask whether blockstored is alive."""
     daemon.show(daemon.get("/v1/ping"))
 
 
-@click.command(cls=PrintingCommand)
-@click.pass_obj
+@command()
 def config(daemon: Daemon) -> None:
     """Print where this command asks."""
     daemon.show(
@@ -389,28 +368,23 @@ def config(daemon: Daemon) -> None:
     )
 
 
-COMMANDS: tuple[tuple[click.Command, str], ...] = (
-    (lookup, "lookup"),
-    (get, "get"),
-    (put, "put"),
-    (whois, "whois"),
-    (availability, "availability"),
-    (price, "price"),
-    (namespace_price, "namespace-price"),
-    (names, "names"),
-    (owned, "owned"),
-    (history, "history"),
-    (operations, "operations"),
-    (consensus, "consensus"),
-    (getinfo, "getinfo"),
-    (status, "status"),
-    (ping, "ping"),
-    (config, "config"),
+COMMANDS = (
+    lookup,
+    get,
+    put,
+    whois,
+    availability,
+    price,
+    namespace_price,
+    names,
+    owned,
+    history,
+    operations,
+    consensus,
+    getinfo,
+    status,
+    ping,
+    config,
 )
-FORMER_NAMES: tuple[tuple[click.Command, str], ...] = (
-    (get, "getdata"),
-    (storedata, "storedata"),
-    (price, "cost"),
-    (getinfo, "info"),
-)
+FORMER_NAMES = {"getdata": get, "storedata": storedata, "cost": price, "info": getinfo}
 """What the first releases called some of them: they work still, and are not listed."""

@@ -3,6 +3,7 @@
 What must stay true: as of every command that pays (``agreeing``).
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,15 @@ import click
 
 from resolver import refusals
 from resolver.cli.agreeing import checked_data, paying, wishing, with_data
-from resolver.cli.asking import Daemon, PrintingCommand, fail, whole_name
+from resolver.cli.asking import Daemon, command, fail, whole_name
+from resolver.terminal import VALUE_HASH
 
 
-@click.command("import", cls=PrintingCommand)
+@command("import")
 @click.argument("name")
 @click.argument("address")
 @with_data
 @paying
-@click.pass_obj
 def import_(
     daemon: Daemon, name: str, address: str, file: Path | None, raw: bool, **options: Any
 ) -> None:
@@ -30,12 +31,11 @@ def import_(
     wishing(daemon, wish, options, data, raw)
 
 
-@click.command("namespace-preorder", cls=PrintingCommand)
+@command()
 @click.argument("namespace")
 @click.argument("revealer", metavar="ADDRESS")
 @click.option("--max-price", type=click.IntRange(0), metavar="SATOSHIS", help="Not for more.")
 @paying
-@click.pass_obj
 def namespace_preorder(
     daemon: Daemon, namespace: str, revealer: str, max_price: int | None, **options: Any
 ) -> None:
@@ -49,7 +49,7 @@ def namespace_preorder(
     wishing(daemon, wish, options)
 
 
-@click.command("namespace-reveal", cls=PrintingCommand)
+@command()
 @click.argument("namespace")
 @click.argument("revealer", metavar="ADDRESS")
 @click.option(
@@ -78,7 +78,6 @@ def namespace_preorder(
     help="1: prices are burned; 2: they are paid to you for a year.",
 )
 @paying
-@click.pass_obj
 def namespace_reveal(
     daemon: Daemon,
     namespace: str,
@@ -93,42 +92,34 @@ def namespace_reveal(
     tenth of that by today's rules.
     """
     terms = ("lifetime", "coeff", "base", "nonalpha_discount", "no_vowel_discount")
-    exponents = [part.strip() for part in buckets.split(",")]
-    if not all(part.isdecimal() and len(part) <= 2 for part in exponents):
+    exponents = re.fullmatch(r"\s*([0-9]{1,2}\s*,\s*){15}[0-9]{1,2}\s*", buckets)
+    if exponents is None:
         fail(refusals.USAGE, f"{buckets!r} are not sixteen numbers", "separate them by commas")
     wish = {
         "wish": "namespace-reveal",
         "namespace_id": namespace,
         "revealer": revealer,
-        "buckets": [int(part) for part in exponents],
+        "buckets": list(map(int, buckets.split(","))),
         "version": version_,
         **{term: options.pop(term) for term in terms},
     }
     wishing(daemon, wish, options)
 
 
-@click.command("namespace-ready", cls=PrintingCommand)
+@command()
 @click.argument("namespace")
 @paying
-@click.pass_obj
 def namespace_ready(daemon: Daemon, namespace: str, **options: Any) -> None:
     """Open NAMESPACE to everybody, for ever."""
     wishing(daemon, {"wish": "namespace-ready", "namespace_id": namespace}, options)
 
 
-@click.command(cls=PrintingCommand)
-@click.argument("message_hash", metavar="HASH")
+@command()
+@click.argument("message_hash", metavar="HASH", type=VALUE_HASH)
 @paying
-@click.pass_obj
 def announce(daemon: Daemon, message_hash: str, **options: Any) -> None:
     """Announce HASH (40 hex digits), the hash of a message, to the operators of nodes."""
     wishing(daemon, {"wish": "announce", "message_hash": message_hash}, options)
 
 
-COMMANDS: tuple[tuple[click.Command, str], ...] = (
-    (import_, "import"),
-    (namespace_preorder, "namespace-preorder"),
-    (namespace_reveal, "namespace-reveal"),
-    (namespace_ready, "namespace-ready"),
-    (announce, "announce"),
-)
+COMMANDS = (import_, namespace_preorder, namespace_reveal, namespace_ready, announce)

@@ -6,21 +6,31 @@ with the rules; and what is over is never said to be so.
 """
 
 import base64
+import http
 import json
 import os
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from resolver import refusals
-from resolver.cli.asking import Daemon, Json, Lines, PrintingCommand, described, fail, whole_name
-from resolver.cli.names import page_path, read_data
+from resolver.cli.asking import (
+    Daemon,
+    Json,
+    Lines,
+    command,
+    described,
+    fail,
+    read_file,
+    whole_name,
+)
+from resolver.cli.names import data_in, page_path, read_data, write_raw
 from resolver.cli.which_daemon import AtPort
 from resolver.process.places import NETWORKS
 from resolver.refusals import Refusal
-from resolver.words import CONSENSUS_HEX
+from resolver.terminal import CONSENSUS_HASH, HEIGHT, HostPort
 
 if TYPE_CHECKING:
     from indexer.networks import Network
@@ -28,15 +38,13 @@ if TYPE_CHECKING:
 
 NOT_PROVEN = refusals.NOT_PROVEN
 MAINNET = NETWORKS[0]
+MAX_PROOF_BYTES = 2**20
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("name")
-@click.option("--height", type=click.IntRange(0, 2**32 - 2), help="The name as of this block.")
-@click.option(
-    "--under", type=click.IntRange(0, 2**32 - 2), help="Prove it under this block's hash."
-)
-@click.pass_obj
+@click.option("--height", type=HEIGHT, help="The name as of this block.")
+@click.option("--under", type=HEIGHT, help="Prove it under this block's hash.")
 def prove(daemon: Daemon, name: str, height: int | None, under: int | None) -> None:
     """Print a proof of the last operation of NAME, for somebody who trusts one consensus hash.
 
@@ -47,12 +55,24 @@ def prove(daemon: Daemon, name: str, height: int | None, under: int | None) -> N
     daemon.show(answer, lambda said: [json.dumps(said)])
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("name")
-@click.option("--consensus", metavar="HASH", help="A consensus hash that you trust.")
-@click.option("--height", type=click.IntRange(0, 2**32 - 2), help="The block that HASH is of.")
 @click.option(
-    "--trust", metavar="HOST:PORT", help="Ask this daemon, your own, for the consensus hash."
+    "--consensus", type=CONSENSUS_HASH, metavar="HASH", help="A consensus hash that you trust."
+)
+@click.option("--height", type=HEIGHT, help="The block that HASH is of.")
+@click.option(
+    "--trust",
+    type=HostPort(),
+    metavar="HOST:PORT",
+    help="Ask this daemon, your own, for the consensus hash.",
+)
+@click.option(
+    "--first-block",
+    type=HEIGHT,
+    envvar="BLOCKSTORE_FIRST_BLOCK",
+    show_envvar=True,
+    help="Where the names of that network begin, if not where they begin for everybody.",
 )
 @click.option(
     "--network",
@@ -68,13 +88,13 @@ def prove(daemon: Daemon, name: str, height: int | None, under: int | None) -> N
     help="The cookie file of that node; else BLOCKSTORE_NODE_USER and BLOCKSTORE_NODE_PASSWORD.",
 )
 @click.option("--raw", is_flag=True, help="Write the verified data itself and nothing else.")
-@click.pass_obj
 def verify(
     daemon: Daemon,
     name: str,
     consensus: str | None,
     height: int | None,
-    trust: str | None,
+    trust: tuple[str, int] | None,
+    first_block: int | None,
     network: str | None,
     proof_file: Path | None,
     data_file: Path | None,
@@ -104,10 +124,16 @@ def verify(
     own = None if trust is None else _OwnDaemon(trust, daemon.timeout)
     named = network or click.get_current_context().find_root().params.get("network")
     if own is not None and named not in (None, own.network):
-        fail(refusals.USAGE, f"{trust} is of {own.network}, not of {named}", "mend --network")
+        fail(refusals.USAGE, f"{own.place} is of {own.network}, not of {named}", "mend --network")
     chain = CHAINS[named or (MAINNET if own is None else own.network)]
+    first_block = first_block if own is None else own.first_block
+    if first_block is not None:
+        chain = replace(chain, first_block=first_block)
+    proof = None if proof_file is None else _on_file(proof_file)
+    if proof is not None and height is None and own is not None:
+        height = _height_under(proof)  # the trusted daemon is asked for the hash of that block
     trusted = _trusted(own, chain, consensus, height)
-    shown = _shown(daemon, name, trusted, chain, proof_file)
+    shown = _shown(daemon, name, trusted, chain, proof)
     newest = None if own is None else own.newest(name)
     standing = standing_of(shown, trusted, newest, chain)
     is_over = standing not in (Standing.NEWEST, Standing.PAST)
@@ -119,8 +145,7 @@ def verify(
         report = _report(shown, trusted, data, bitcoin_node, standing, at, shown.ends(chain, at))
         daemon.show(report, _lines)
     elif data is not None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        write_raw(data)
     elif not is_over:
         fail(Refusal.NO_DATA.exit_code, f"{name} announced no data", Refusal.NO_DATA.hint)
     if standing is not Standing.NEWEST:
@@ -168,26 +193,23 @@ def _say_why_not(
 class _OwnDaemon:
     """A daemon that is trusted: its consensus hash, and what it says came last."""
 
-    def __init__(self, place: str, timeout: float) -> None:
+    def __init__(self, place: tuple[str, int], timeout: float) -> None:
         """Ends the program where it cannot be asked or does not know the present."""
-        host, colon, port = place.rpartition(":")
-        if not colon or not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536):
-            fail(
-                refusals.USAGE, f"--trust {place[:80]!r} is not HOST:PORT", "such as 127.0.0.1:6264"
-            )
-        self.daemon = Daemon(AtPort(host.strip("[]"), int(port)), timeout)
-        self.place = place
+        self.daemon = Daemon(AtPort(*place), timeout)
+        self.place = self.daemon.place
         info = self.daemon.get("/v1/info")
         try:
             self.network, index = str(info["network"]), info["index"]
             self.height, caught_up = int(index["height"]), bool(index["caught_up"])
+            self.first_block = int(info["first_block"]) if "first_block" in info else None
         except (KeyError, TypeError, ValueError):
             self.daemon.nonsense()
         if self.network not in NETWORKS:
             self.daemon.nonsense()
         if not caught_up:
             refusal = Refusal.INDEX_BEHIND
-            fail(refusal.exit_code, f"{place} is still catching up with the chain", refusal.hint)
+            sentence = f"{self.place} is still catching up with the chain"
+            fail(refusal.exit_code, sentence, refusal.hint)
 
     def trusted(self, height: int | None) -> "Trusted":
         """Its consensus hash of a block, or of the last one that has a recorded hash."""
@@ -226,15 +248,10 @@ def _trusted(
     from resolver.cli.verified import Trusted
 
     if consensus is not None:
-        try:
-            digest = bytes.fromhex(consensus)
-        except ValueError:
-            digest = b""
-        if len(consensus) != CONSENSUS_HEX or len(digest) * 2 != CONSENSUS_HEX:
-            fail(refusals.USAGE, f"--consensus {consensus[:80]!r} is not 32 hex digits", "check it")
         if height is None:
-            fail(refusals.USAGE, "--consensus needs the block it is of", "add --height HEIGHT")
-        return Trusted(height, digest, "it was given")
+            hint = "add --height HEIGHT, as whoever gave you the hash has it"
+            fail(refusals.USAGE, "--consensus needs the block it is of", hint)
+        return Trusted(height, bytes.fromhex(consensus), "it was given")
     if own is not None:
         return own.trusted(height)
     if height is None and network.checkpoints:
@@ -249,45 +266,77 @@ def _trusted(
     return Trusted(height, published, "it is published with the rules")
 
 
+def _on_file(file: Path) -> Json:
+    try:
+        found = json.loads(read_file(file, MAX_PROOF_BYTES))
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
 def _shown(
-    daemon: Daemon, name: str, trusted: "Trusted", network: "Network", proof_file: Path | None
+    daemon: Daemon, name: str, trusted: "Trusted", network: "Network", proof: Json | None
 ) -> "VerifiedName":
+    """What the ``proof`` on file shows of ``name``, or else one of the daemon that is asked."""
     from indexer.protocol.proofs import BadProof, read_proof
     from resolver.cli.verified import verify_name
 
-    if proof_file is None:
-        found: Any = daemon.get(page_path("/v1/names/{}/proof", name, under=trusted.height))
-    else:
-        try:
-            found = json.loads(_on_file(proof_file))
-        except (ValueError, RecursionError):
-            found = None
-    answer = found if isinstance(found, dict) else {}
-    of_namespace = answer.get("namespace_proof")
+    found = proof
+    if found is None:
+        path = page_path("/v1/names/{}/proof", name, under=trusted.height)
+        status, found = daemon.try_asking("GET", path, None)
+        if status != http.HTTPStatus.OK:
+            hint = _other_network(daemon, name, network) or found.get("hint")
+            daemon.refused({**found, "hint": hint})
+    of_namespace = found.get("namespace_proof")
     try:
         return verify_name(
-            read_proof(json.dumps(answer.get("proof"))),
+            read_proof(json.dumps(found.get("proof"))),
             None if of_namespace is None else read_proof(json.dumps(of_namespace)),
             name,
             trusted,
             network,
         )
     except BadProof as error:
-        where = daemon.place if proof_file is None else str(proof_file)
-        fail(
-            NOT_PROVEN,
-            f"the proof of {name} from {where} proves nothing: {error}",
-            "ask another daemon; this one is wrong, or on another chain than your hash; the"
-            " network is named with --network",
-        )
+        if proof is None:
+            where = daemon.place
+            hint = _other_network(daemon, name, network) or (
+                "ask another daemon; this one is wrong, or on another chain than your hash; the"
+                " network is named with --network"
+            )
+        else:
+            where, under = "the file", _height_under(proof)
+            hint = "have it made anew; the network is named with --network"
+            if under not in (None, trusted.height):
+                hint = (
+                    f"the proof is made under the hash of block {under}, and the trusted one is of"
+                    f" block {trusted.height} ({trusted.source}): give --trust HOST:PORT of a"
+                    f" daemon of your own, or --height {under} --consensus HASH from whom you trust"
+                )
+        fail(NOT_PROVEN, f"the proof of {name} from {where} proves nothing: {error}", hint)
 
 
-def _on_file(file: Path) -> str:
-    try:
-        with file.open("rb") as source:
-            return source.read(2**20).decode("utf-8", "replace")
-    except OSError as error:
-        fail(refusals.USAGE, f"{file} cannot be read ({error.strerror})", "check the path")
+def _height_under(proof: Json) -> int | None:
+    """The block whose consensus hash a proof on file says that it is made under."""
+    under = proof.get("under")
+    height = under.get("height") if isinstance(under, dict) else None
+    return height if isinstance(height, int) and 0 <= height < 2**32 else None
+
+
+def _other_network(daemon: Daemon, name: str, network: "Network") -> str:
+    """What to do where the daemon that is asked says that it is of another network; "" where it
+    does not. It is not believed: whoever asks has to name that network."""
+    status, info = daemon.try_asking("GET", "/v1/info", None)
+    said = info.get("network") if status == http.HTTPStatus.OK else None
+    if said == network.name or said not in NETWORKS:
+        return ""
+    api = info.get("addresses", {}).get("api", {})
+    trust = f"{api['host']}:{api['port']}" if api else "HOST:PORT"
+    return (
+        f"{daemon.place} is of {said}, and {name} was looked for on {network.name}:"
+        f" `blockstore-cli verify {name} --network {said} --trust {trust}`, with a daemon of your"
+        " own there"
+    )
 
 
 def _data(daemon: Daemon, shown: "VerifiedName", data_file: Path | None) -> bytes | None:
@@ -302,9 +351,8 @@ def _data(daemon: Daemon, shown: "VerifiedName", data_file: Path | None) -> byte
         where = daemon.place
         path = page_path("/v1/names/{}/zonefile/{}", shown.name, shown.value_hash)
         answer = daemon.get(path)
-        encoded = answer.get("zonefile_base64")
         try:
-            data = base64.b64decode(encoded) if encoded else str(answer["zonefile"]).encode()
+            data = data_in(answer, "zonefile")
         except (KeyError, ValueError, TypeError):
             daemon.nonsense()
     try:
@@ -391,4 +439,4 @@ def _lines(report: Any) -> Lines:
             yield from (f"    {line}" for line in report[key].splitlines())
 
 
-COMMANDS: tuple[tuple[click.Command, str], ...] = ((prove, "prove"), (verify, "verify"))
+COMMANDS = (prove, verify)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from resolver import refusals
-from resolver.cli.asking import Daemon, Json, Lines, fail
+from resolver.cli.asking import Daemon, Json, Lines, fail, read_file
 from resolver.cli.names import page_path
 from resolver.cli.signing import Budget, told
 from resolver.terminal import say
@@ -202,13 +202,7 @@ def read_psbt(file: Path) -> str:
     """The PSBT in ``file``, in base64 whether it was so there or in bytes."""
     import base64
 
-    try:
-        with file.open("rb") as source:
-            content = source.read(MAX_PSBT_BYTES + 1)
-    except OSError as error:
-        fail(refusals.USAGE, f"{file} cannot be read ({error.strerror})", "check the path")
-    if len(content) > MAX_PSBT_BYTES:
-        fail(refusals.USAGE, f"{file} is too large for a PSBT", "check the path")
+    content = read_file(file, MAX_PSBT_BYTES)
     if content.startswith(b"psbt\xff"):
         return base64.b64encode(content).decode("ascii")
     return content.decode("ascii", "replace").strip()

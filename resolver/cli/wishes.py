@@ -3,7 +3,6 @@
 What must stay true: data is checked, and what changes is shown, before anything is paid.
 """
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,19 @@ import click
 
 from resolver import refusals
 from resolver.cli.agreeing import check_data, checked_data, paying, wishing, with_data
-from resolver.cli.asking import Daemon, PrintingCommand, fail, whole_name
-from resolver.cli.names import page_path, read_data
+from resolver.cli.asking import Daemon, command, fail, whole_name
+from resolver.cli.names import data_in, page_path, read_data
 from resolver.refusals import Refusal
 from resolver.terminal import say
 from resolver.words import printable
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("name")
 @with_data
 @click.option("--owner", metavar="ADDRESS", help="Who shall own it; by default a fresh address.")
 @click.option("--max-price", type=click.IntRange(0), metavar="SATOSHIS", help="Not for more.")
 @paying
-@click.pass_obj
 def register(
     daemon: Daemon,
     name: str,
@@ -44,7 +42,7 @@ def register(
     wishing(daemon, wish, options, data, raw)
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("name")
 @with_data
 @click.option(
@@ -54,7 +52,6 @@ def register(
     "--delete", "deletions", multiple=True, metavar="OWNER [TYPE]", help="Delete: 'www A'."
 )
 @paying
-@click.pass_obj
 def update(
     daemon: Daemon,
     name: str,
@@ -98,21 +95,19 @@ def _present_data(daemon: Daemon, name: str) -> bytes | None:
     """What ``name`` holds now; None where it holds nothing."""
     status, answer = daemon.try_asking("GET", page_path("/v1/lookup/{}", name), None)
     if status == 200:
-        encoded = answer.get("data_base64")
-        return base64.b64decode(encoded) if encoded else str(answer["data"]).encode()
+        return data_in(answer, "data")
     if answer.get("code") == Refusal.NO_DATA.name.lower():
         return None
     daemon.refused({**answer, "error": f"{answer.get('error')}; nothing was paid"})
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("name")
 @click.argument("address")
 @click.option(
     "--keep-data/--drop-data", default=True, show_default=True, help="Whether its data goes along."
 )
 @paying
-@click.pass_obj
 def transfer(daemon: Daemon, name: str, address: str, keep_data: bool, **options: Any) -> None:
     """Hand NAME over to ADDRESS. Only the new owner can give it back."""
     wish = {
@@ -124,12 +119,11 @@ def transfer(daemon: Daemon, name: str, address: str, keep_data: bool, **options
     wishing(daemon, wish, options)
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("name")
 @with_data
 @click.option("--max-price", type=click.IntRange(0), metavar="SATOSHIS", help="Not for more.")
 @paying
-@click.pass_obj
 def renew(
     daemon: Daemon,
     name: str,
@@ -144,19 +138,12 @@ def renew(
     wishing(daemon, wish, options, data, raw)
 
 
-@click.command(cls=PrintingCommand)
+@command()
 @click.argument("name")
 @paying
-@click.pass_obj
 def revoke(daemon: Daemon, name: str, **options: Any) -> None:
     """Make NAME hold nothing, for everybody, until it expires. This cannot be undone."""
     wishing(daemon, {"wish": "revoke", "name": whole_name(name)}, options)
 
 
-COMMANDS: tuple[tuple[click.Command, str], ...] = (
-    (register, "register"),
-    (update, "update"),
-    (transfer, "transfer"),
-    (renew, "renew"),
-    (revoke, "revoke"),
-)
+COMMANDS = (register, update, transfer, renew, revoke)

@@ -12,7 +12,6 @@ import click
 
 from resolver.daemon.command_line import (
     UNUSABLE,
-    consensus_hash,
     fail,
     read_settings,
     setting_flags,
@@ -20,7 +19,7 @@ from resolver.daemon.command_line import (
 from resolver.daemon.table_commands import progress
 from resolver.process import pidfile
 from resolver.settings.settings import Settings
-from resolver.terminal import say
+from resolver.terminal import CONSENSUS_HASH, HEIGHT, say
 from resolver.words import CONTEXT, PID_NAME
 
 DIFFERENT = 1
@@ -54,9 +53,13 @@ def replay(files: tuple[Path, ...], check: bool) -> None:
 
 
 @click.command(context_settings=CONTEXT, epilog=_EPILOG)
-@click.option("--height", type=click.IntRange(0, 2**32 - 2), required=True, help="The block.")
+@click.option("--height", type=HEIGHT, required=True, help="The block.")
 @click.option(
-    "--consensus", required=True, metavar="HASH", help="Its consensus hash: 32 hex digits."
+    "--consensus",
+    type=CONSENSUS_HASH,
+    required=True,
+    metavar="HASH",
+    help="Its consensus hash: 32 hex digits.",
 )
 @setting_flags("network", "working_dir", "config")
 def verify(height: int, consensus: str, **flags: Any) -> None:
@@ -68,7 +71,7 @@ def verify(height: int, consensus: str, **flags: Any) -> None:
     `blockstored reindex --from` and as much of the disk as the index.
     """
     settings = read_settings(flags)
-    _verify(settings, height, consensus_hash(consensus))
+    _verify(settings, height, bytes.fromhex(consensus))
 
 
 def _replayed(path: Path, check: bool) -> list[str] | None:

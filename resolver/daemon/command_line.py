@@ -31,7 +31,6 @@ from resolver.settings.settings import (
     takes_many,
 )
 from resolver.terminal import say
-from resolver.words import CONSENSUS_HEX
 
 OK, FAILED, UNUSABLE, NOT_RUNNING = 0, 1, 2, 3
 EXIT_CODES = (
@@ -140,14 +139,3 @@ def fail(exit_code: int, sentence: str) -> NoReturn:
     """One line on stderr, and the end."""
     say(f"blockstored: {completed(sentence)}", err=True)
     sys.exit(exit_code)
-
-
-def consensus_hash(text: str) -> bytes:
-    """The 16 bytes of a consensus hash in hex; ends the program where it is none."""
-    try:
-        trusted = bytes.fromhex(text)
-    except ValueError:
-        trusted = b""
-    if len(text) != CONSENSUS_HEX or len(trusted) * 2 != CONSENSUS_HEX:
-        fail(UNUSABLE, f"--consensus {text[:80]!r} is not {CONSENSUS_HEX} hex digits")
-    return trusted

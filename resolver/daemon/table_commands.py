@@ -21,7 +21,6 @@ import click
 from resolver.daemon.command_line import (
     FAILED,
     UNUSABLE,
-    consensus_hash,
     fail,
     read_settings,
     setting_flags,
@@ -31,7 +30,7 @@ from resolver.process import own_socket
 from resolver.process.own_socket import Busy, Unreachable
 from resolver.process.pidfile import AlreadyRunning, PidFile, owner
 from resolver.settings.settings import Settings
-from resolver.terminal import say
+from resolver.terminal import CONSENSUS_HASH, HEIGHT, say
 from resolver.words import CONTEXT, PID_NAME, unwritable
 
 if TYPE_CHECKING:
@@ -91,11 +90,15 @@ def export(file: Path, **flags: Any) -> None:
 @snapshot.command("import", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--consensus", required=True, metavar="HASH", help="The trusted consensus hash, 32 digits."
+    "--consensus",
+    type=CONSENSUS_HASH,
+    required=True,
+    metavar="HASH",
+    help="The trusted consensus hash, 32 digits.",
 )
 @click.option(
     "--height",
-    type=click.IntRange(0, 2**32 - 2),
+    type=HEIGHT,
     help="The block of that hash; later ones are left out.  [default: the last one]",
 )
 @_WHICH
@@ -105,16 +108,15 @@ def import_(file: Path, consensus: str, height: int | None, **flags: Any) -> Non
     The daemon must not run, and the working folder must hold no index yet.
     """
     settings = read_settings(flags)
-    trusted = consensus_hash(consensus)
     with _alone(settings), _ending_on_sigterm():
-        _import(settings, file, trusted, height)
+        _import(settings, file, bytes.fromhex(consensus), height)
 
 
 @click.command(context_settings=CONTEXT, epilog=_EPILOG)
 @click.option(
     "--from",
     "height",
-    type=click.IntRange(0, 2**32 - 2),
+    type=HEIGHT,
     metavar="HEIGHT",
     help="The first block to index again; all below stay.  [default: all of them]",
 )

@@ -50,7 +50,8 @@ class Place:
         world.held = {value_hash(data): data for data in (OLD, NEW)}
         seen = Snapshot(ledger.store, ledger.network)
         index = {"height": ledger.height, "caught_up": True}
-        said = {"network": ledger.network.name, "index": index, **self.info}
+        first = ledger.network.first_block
+        said = {"network": ledger.network.name, "first_block": first, "index": index, **self.info}
         info = {**world.figures(), **said}
         behind: dict[str, Any] = {
             "snapshot": lambda: seen,
@@ -241,3 +242,42 @@ def test_a_proof_on_file_is_what_prove_prints_and_needs_nobody(tmp_path):
     assert "namespace id is open" in without.stderr
     file.write_text(json.dumps({**said, "namespace_proof": said["proof"]}))
     assert verify(port, *trusted, *files).exit_code == refusals.NOT_PROVEN
+
+
+def test_a_daemon_of_another_network_is_told_with_the_whole_command_that_names_it():
+    ledger, _ = story()
+    api = {"addresses": {"api": {"host": "127.0.0.1", "port": 7}}}
+    with serving(Place(ledger, info=api)) as asked:
+        result = verify(asked)
+        named = verify(asked, "--network", "testnet", "--consensus", "0" * 32, "--height", "9")
+    assert result.exit_code != 0
+    for told in (result, named):
+        assert f" verify {NAME} --network regtest --trust 127.0.0.1:7`" in told.stderr
+
+
+def test_a_proof_under_another_block_says_of_which_block_a_hash_is_needed(tmp_path):
+    ledger, _ = story()
+    file = tmp_path / "proof.json"
+    with serving(Place(ledger)) as port:
+        options = ["--port", str(port), "--json", "prove", NAME]
+        file.write_text(CliRunner().invoke(blockstore_cli.cli, options).stdout)
+        under = ledger.height
+        published = verify(port, "--proof", str(file))
+        moved(ledger)
+        own = verify(port, "--proof", str(file), "--trust", f"127.0.0.1:{port}")
+    assert published.exit_code == refusals.NOT_PROVEN
+    assert f"--height {under} --consensus HASH" in published.stderr
+    # The trusted daemon is asked for the hash of the block that the proof is under.
+    assert own.exit_code == refusals.SUPERSEDED, own.output
+
+
+def test_names_that_begin_at_another_block_are_proven_from_there(monkeypatch):
+    ledger, _ = story()
+    other = replace(CHAIN, first_block=CHAIN.first_block - 50)
+    monkeypatch.setitem(networks.NETWORKS, "regtest", other)  # type: ignore[index]
+    trusted = ("--consensus", ledger.ch().hex(), "--height", str(ledger.height))
+    here = ("--network", "regtest", "--first-block", str(CHAIN.first_block))
+    with serving(Place(ledger)) as asked:
+        assert verify(asked, "--trust", f"127.0.0.1:{asked}").exit_code == 0
+        assert verify(asked, *trusted, "--network", "regtest").exit_code == refusals.NOT_PROVEN
+        assert verify(asked, *trusted, *here).exit_code == refusals.PERHAPS_OVER
