@@ -27,13 +27,13 @@ from resolver.cli.asking import (
     whole_name,
 )
 from resolver.cli.names import data_in, page_path, read_data, write_raw
-from resolver.cli.which_daemon import AtPort
 from resolver.process.places import NETWORKS
 from resolver.refusals import Refusal
 from resolver.terminal import CONSENSUS_HASH, HEIGHT, HostPort
 
 if TYPE_CHECKING:
     from indexer.networks import Network
+    from indexer.node.node import BitcoinNode
     from resolver.cli.verified import Newest, Standing, Trusted, VerifiedName
 
 NOT_PROVEN = refusals.NOT_PROVEN
@@ -118,10 +118,12 @@ def verify(
     whoever made the proof ("height proven: no"), unless --bitcoin-node confirms it.
     """
     from indexer.networks import NETWORKS as CHAINS
+    from resolver.cli.trusted import OwnSide, trusted_hash
     from resolver.cli.verified import Standing, standing_of
 
     name = whole_name(name)
-    own = None if trust is None else _OwnDaemon(trust, daemon.timeout)
+    node = None if bitcoin_node is None else _node(bitcoin_node, bitcoin_cookie)
+    own = None if trust is None else OwnSide(trust, daemon.timeout)
     named = network or click.get_current_context().find_root().params.get("network")
     if own is not None and named not in (None, own.network):
         fail(refusals.USAGE, f"{own.place} is of {own.network}, not of {named}", "mend --network")
@@ -132,17 +134,19 @@ def verify(
     proof = None if proof_file is None else _on_file(proof_file)
     if proof is not None and height is None and own is not None:
         height = _height_under(proof)  # the trusted daemon is asked for the hash of that block
-    trusted = _trusted(own, chain, consensus, height)
+    trusted = trusted_hash(own, chain, consensus, height)
     shown = _shown(daemon, name, trusted, chain, proof)
     newest = None if own is None else own.newest(name)
     standing = standing_of(shown, trusted, newest, chain)
     is_over = standing not in (Standing.NEWEST, Standing.PAST)
     data = None if is_over else _data(daemon, shown, data_file)
-    if bitcoin_node is not None:
-        _look_up(bitcoin_node, bitcoin_cookie, shown)
+    if node is not None:
+        _look_up(node, shown)
     at = trusted.height if newest is None else max(trusted.height, newest.height)
     if not raw:
-        report = _report(shown, trusted, data, bitcoin_node, standing, at, shown.ends(chain, at))
+        report = _report(
+            shown, trusted, data, node is not None, standing, at, shown.ends(chain, at)
+        )
         daemon.show(report, _lines)
     elif data is not None:
         write_raw(data)
@@ -188,82 +192,6 @@ def _say_why_not(
         f" to block {trusted.height} or later",
         "give --trust HOST:PORT of a daemon of your own, which says what came last",
     )
-
-
-class _OwnDaemon:
-    """A daemon that is trusted: its consensus hash, and what it says came last."""
-
-    def __init__(self, place: tuple[str, int], timeout: float) -> None:
-        """Ends the program where it cannot be asked or does not know the present."""
-        self.daemon = Daemon(AtPort(*place), timeout)
-        self.place = self.daemon.place
-        info = self.daemon.get("/v1/info")
-        try:
-            self.network, index = str(info["network"]), info["index"]
-            self.height, caught_up = int(index["height"]), bool(index["caught_up"])
-            self.first_block = int(info["first_block"]) if "first_block" in info else None
-        except (KeyError, TypeError, ValueError):
-            self.daemon.nonsense()
-        if self.network not in NETWORKS:
-            self.daemon.nonsense()
-        if not caught_up:
-            refusal = Refusal.INDEX_BEHIND
-            sentence = f"{self.place} is still catching up with the chain"
-            fail(refusal.exit_code, sentence, refusal.hint)
-
-    def trusted(self, height: int | None) -> "Trusted":
-        """Its consensus hash of a block, or of the last one that has a recorded hash."""
-        from resolver.cli.verified import Trusted
-
-        path = "/v1/blockchains/bitcoin/consensus"
-        try:
-            said = self.daemon.get(path if height is None else f"{path}/{height}")
-            if said["consensus_hash"] is None and height is None:
-                said = self.daemon.get(f"{path}/{int(said['consensus_frozen_at'])}")
-            if said["consensus_hash"] is None:
-                fail(
-                    NOT_PROVEN, f"{self.place} knows no recorded hash there", "name an earlier one"
-                )
-            digest = bytes.fromhex(said["consensus_hash"])
-            return Trusted(int(said["height"]), digest, f"{self.place} says so")
-        except (KeyError, TypeError, ValueError):
-            self.daemon.nonsense()
-
-    def newest(self, name: str) -> "Newest":
-        """What it knows to be the last operation of ``name``."""
-        from resolver.cli.verified import Newest
-
-        path = page_path("/v1/blockchains/bitcoin/names/{}", name)
-        status, said = self.daemon.try_asking("GET", path, None)
-        if status == 200 and isinstance(said.get("txid"), str):
-            return Newest(self.height, said["txid"])
-        if said.get("code") != Refusal.NOT_REGISTERED.name.lower():
-            self.daemon.refused(said)
-        return Newest(self.height, None)
-
-
-def _trusted(
-    own: _OwnDaemon | None, network: "Network", consensus: str | None, height: int | None
-) -> "Trusted":
-    from resolver.cli.verified import Trusted
-
-    if consensus is not None:
-        if height is None:
-            hint = "add --height HEIGHT, as whoever gave you the hash has it"
-            fail(refusals.USAGE, "--consensus needs the block it is of", hint)
-        return Trusted(height, bytes.fromhex(consensus), "it was given")
-    if own is not None:
-        return own.trusted(height)
-    if height is None and network.checkpoints:
-        height = max(network.checkpoints)
-    published = network.checkpoints.get(height if height is not None else -1)
-    if height is None or published is None:
-        fail(
-            refusals.USAGE,
-            f"no consensus hash of {network.name} is published with the rules for this",
-            "give --consensus HASH --height HEIGHT, or --trust HOST:PORT of a daemon of your own",
-        )
-    return Trusted(height, published, "it is published with the rules")
 
 
 def _on_file(file: Path) -> Json:
@@ -362,8 +290,9 @@ def _data(daemon: Daemon, shown: "VerifiedName", data_file: Path | None) -> byte
     return data
 
 
-def _look_up(url: str, cookie: Path | None, shown: "VerifiedName") -> None:
-    from indexer.node.node import BitcoinNode, NodeError
+def _node(url: str, cookie: Path | None) -> "BitcoinNode":
+    """The node in which transactions are looked up; ends the program where none can be meant."""
+    from indexer.node.node import BitcoinNode
 
     if "@" in url:
         fail(
@@ -373,13 +302,19 @@ def _look_up(url: str, cookie: Path | None, shown: "VerifiedName") -> None:
         )
     user, password = map(os.environ.get, ("BLOCKSTORE_NODE_USER", "BLOCKSTORE_NODE_PASSWORD"))
     try:
-        node = BitcoinNode(url, user=user, password=password, cookie_file=cookie)
+        return BitcoinNode(url, user=user, password=password, cookie_file=cookie)
+    except ValueError as error:
+        fail(refusals.USAGE, str(error), "write http://HOST:PORT")
+
+
+def _look_up(node: "BitcoinNode", shown: "VerifiedName") -> None:
+    from indexer.node.failures import NodeError
+
+    try:
         found: Any = node.call("getrawtransaction", shown.txid, True)
         block: Any = node.call("getblockheader", found.get("blockhash"))
     except NodeError as error:
         fail(NOT_PROVEN, f"{shown.txid} was not found: {error}", "the node needs txindex=1")
-    except ValueError as error:
-        fail(refusals.USAGE, str(error), "write http://HOST:PORT")
     if not isinstance(block, dict) or block.get("confirmations", 0) < 1:
         fail(NOT_PROVEN, f"{shown.txid} is in no block of this node", "wait for its confirmation")
     if block.get("height") != shown.height:
@@ -394,7 +329,7 @@ def _report(
     shown: "VerifiedName",
     trusted: "Trusted",
     data: bytes | None,
-    node: str | None,
+    in_node: bool,
     standing: "Standing",
     at: int,
     ends: tuple[int | None, int | None],
@@ -413,7 +348,7 @@ def _report(
         "operation": shown.operation,
         "txid": shown.txid,
         "block_height": shown.height,
-        "height_proven": shown.height_proven or node is not None,
+        "height_proven": shown.height_proven or in_node,
         "expire_block": ends[0],
         "renewal_deadline": ends[1],
         "under": {

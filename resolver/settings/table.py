@@ -24,6 +24,7 @@ from resolver.process.places import CONFIG_NAME, Whereabouts
 from resolver.settings.types import (
     Address,
     Duration,
+    Host,
     HostPort,
     Ipv4,
     Names,
@@ -247,10 +248,8 @@ class Settings(BaseModel):
     )
     min_ttl: Seconds = _setting(60, "Least TTL of an answer, in seconds.", ge=0, le=604800)
     max_ttl: Seconds = _setting(86400, "Greatest TTL of an answer, in seconds.", ge=1, le=604800)
-    soa_mname: str = _setting("localhost", "Primary name server in the SOA record.", max_length=253)
-    soa_rname: str = _setting(
-        "nobody.invalid", "Mailbox of the zone's keeper in the SOA record.", max_length=253
-    )
+    soa_mname: Host = _setting("localhost", "Primary name server in the SOA record.")
+    soa_rname: Host = _setting("nobody.invalid", "Mailbox of the zone's keeper in the SOA record.")
     version_text: str = _setting(
         f"Blockstore {VERSION}", "Answer to version.bind; empty: refused.", max_length=255
     )

@@ -103,6 +103,14 @@ def check_ipv4(value: str) -> str:
         raise ValueError("an IPv4 address is needed, such as 127.0.0.1") from None
 
 
+def check_host(value: str) -> str:
+    """A host name as a zone or a certificate has it. Raises ValueError."""
+    label = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+    if len(value) > 253 or not re.fullmatch(rf"{label}(\.{label})*\.?", value):
+        raise ValueError("a host name is needed, such as ns1.example.net")
+    return value
+
+
 def check_zones(zones: dict[str, str]) -> dict[str, str]:
     """Zones that can be served, suffixes in lower case. Raises ValueError."""
     Zones.from_settings(zones)
@@ -132,10 +140,11 @@ Seconds = Annotated[int, BeforeValidator(whole_seconds)]
 Size = Annotated[int, BeforeValidator(read_size)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Address = Annotated[str, AfterValidator(check_address)]
+Host = Annotated[str, AfterValidator(check_host)]
 Ipv4 = Annotated[str, AfterValidator(check_ipv4)]
 HostPort = Annotated[tuple[str, int], BeforeValidator(read_host_port)]
 Resolver = Annotated[Upstream, BeforeValidator(read_upstream)]
-Names = Annotated[tuple[str, ...], BeforeValidator(split_list)]
+Names = Annotated[tuple[Host, ...], BeforeValidator(split_list)]
 
 
 def without_credentials(text: str) -> str:
