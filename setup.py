@@ -16,7 +16,9 @@ setup(
     packages=find_packages(include=["indexer*", "zonefiles*", "resolver*"]),
     package_data={"resolver.sandbox": ["demo/*"]},
     data_files=[
-        ("share/man/man1", ["resolver/man/blockstored.1", "resolver/man/blockstore-cli.1"])
+        ("share/man/man1", ["resolver/man/blockstore-cli.1"]),
+        ("share/man/man5", ["resolver/man/blockstore.toml.5"]),
+        ("share/man/man8", ["resolver/man/blockstored.8"]),
     ],
     entry_points={
         "console_scripts": [

@@ -5,19 +5,17 @@ the standard library and click, so that it starts at once.
 """
 
 import copy
-from collections.abc import Mapping
 
 import click
-from click.core import ParameterSource
 
 from resolver import refusals
 from resolver.cli import doctor, jobs, keys, namespaces, proof, wishes
 from resolver.cli import names as cli_names
 from resolver.cli.asking import Daemon, fail
-from resolver.cli.which_daemon import HOST, PORT, AtPort, Door, OwnDaemon
+from resolver.cli.which_daemon import HOST, PORT, door_of
 from resolver.daemon.interpreter import keep_memory
-from resolver.process.places import NETWORKS, PLACES, env_name
-from resolver.terminal import help_of
+from resolver.process.places import NETWORKS, env_name
+from resolver.terminal import completion, help_of
 from resolver.words import CONTEXT, VERSION
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(
@@ -25,7 +23,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(
 )
 
 
-@click.group(context_settings=CONTEXT, epilog=_EPILOG)
+@click.group("blockstore-cli", context_settings=CONTEXT, epilog=_EPILOG)
 @click.option(
     "--working-dir",
     type=click.Path(file_okay=False),
@@ -76,38 +74,14 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(
 )
 @click.version_option(VERSION, "--version", prog_name="blockstore-cli")
 @click.pass_context
-def cli(
-    context: click.Context,
-    host: str | None,
-    port: int | None,
-    timeout: float,
-    human: bool | None,
-    **places: str | None,
-) -> None:
+def cli(context: click.Context, timeout: float, human: bool | None, **_where: object) -> None:
     """Look up names in Blockstore, own them, and hand in their data.
 
     Talks to this user's blockstored over the socket in its working folder, which is found as
     `blockstored` finds it; with --host or --port to any other, which can then be asked and not
     made to pay.
     """
-    context.obj = Daemon(_door(context, host, port, places), timeout, human)
-
-
-def _door(
-    context: click.Context, host: str | None, port: int | None, places: Mapping[str, str | None]
-) -> Door:
-    """What was typed goes before what the environment says, a folder before a port."""
-
-    def typed(*names: str) -> bool:
-        return any(context.get_parameter_source(n) is ParameterSource.COMMANDLINE for n in names)
-
-    at_port = AtPort(host or HOST, port or PORT)
-    own = OwnDaemon({name: place for name, place in places.items() if place})
-    if typed("host", "port"):
-        if typed(*PLACES):
-            raise click.UsageError("give --host and --port, or --working-dir and its like")
-        return at_port
-    return at_port if (host or port) and not own.named else own
+    context.obj = Daemon(door_of(context), timeout, human)
 
 
 for _room in (cli_names, proof, wishes, namespaces, jobs, keys, doctor):
@@ -117,6 +91,7 @@ for _name, _command in cli_names.FORMER_NAMES.items():
     _former = copy.copy(_command)
     _former.hidden = True
     cli.add_command(_former, _name)
+cli.add_command(completion)
 cli.add_command(help_of)
 
 

@@ -26,14 +26,14 @@ from resolver.daemon.table_commands import reindex, snapshot
 from resolver.process.places import env_name
 from resolver.settings import text as settings_text
 from resolver.settings.types import as_text
-from resolver.terminal import help_of, say
+from resolver.terminal import completion, help_of, say
 from resolver.words import CONTEXT, VERSION
 
 NODE_SETTINGS = ("node_url", "node_user", "node_password", "node_cookie_file", "blocks_dir")
 """Which node is asked: a sandbox brings its own."""
 
 
-@click.group(context_settings=CONTEXT, epilog=EPILOG)
+@click.group("blockstored", context_settings=CONTEXT, epilog=EPILOG)
 @click.version_option(VERSION, "--version", prog_name="blockstored")
 def cli() -> None:
     """Follow the chain, keep the data, answer DNS.
@@ -103,7 +103,7 @@ def version() -> None:
     say(f"blockstored {VERSION}")
 
 
-for _command in (start, stop, status, replay, verify, snapshot, reindex, help_of):
+for _command in (start, stop, status, replay, verify, snapshot, reindex, completion, help_of):
     cli.add_command(_command)
 
 

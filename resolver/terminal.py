@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import click
+from click.shell_completion import get_completion_class
 
 from resolver.words import printable
 
@@ -66,3 +67,17 @@ def help_of(context: click.Context, words: tuple[str, ...]) -> None:
             raise click.UsageError(f"there is no command {' '.join(words)!r}", at)
         at = click.Context(found, info_name=word, parent=at, **found.context_settings)
     say(at.get_help())
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print what makes SHELL complete the commands of this program, and their options.
+
+    For bash, put `source <(PROGRAM completion bash)` into ~/.bashrc.
+    """
+    found, root = get_completion_class(shell), context.find_root().command
+    assert found is not None, "click knows the shells that are offered"
+    name = str(root.name)
+    say(found(root, {}, name, f"_{name.replace('-', '_')}_COMPLETE".upper()).source())

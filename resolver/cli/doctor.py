@@ -1,4 +1,4 @@
-"""``blockstore-cli doctor``: whether everything works, and ``completion``: for the shell.
+"""``blockstore-cli doctor``: whether everything works.
 
 What must stay true: each check says what it saw and, where something is amiss, what to do; none
 changes anything or waits longer than a few seconds.
@@ -14,13 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-import click
-from click.shell_completion import get_completion_class
-
 from resolver import refusals
 from resolver.cli.asking import Daemon, Json, Lines, command
 from resolver.cli.which_daemon import AtPort, OwnDaemon
-from resolver.terminal import say
 
 DOOR_TIMEOUT = 3.0
 FEW_PEERS = 1
@@ -302,18 +298,4 @@ _EXAMINATIONS: tuple[Callable[[Daemon, Json], Iterator[Check]], ...] = (
 )
 
 
-@click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_context
-def completion(context: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete the commands of blockstore-cli.
-
-    For bash, put `source <(blockstore-cli completion bash)` into ~/.bashrc.
-    """
-    found = get_completion_class(shell)
-    assert found is not None, "click knows the shells that are offered"
-    root = context.find_root().command
-    say(found(root, {}, "blockstore-cli", "_BLOCKSTORE_CLI_COMPLETE").source())
-
-
-COMMANDS = (doctor, completion)
+COMMANDS = (doctor,)

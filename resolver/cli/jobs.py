@@ -12,6 +12,7 @@ import click
 
 from resolver import refusals
 from resolver.cli.asking import Daemon, Json, Lines, command, fail, table, whole_name
+from resolver.cli.completing import begun
 from resolver.cli.names import page_path
 from resolver.cli.waiting import Waiting, show_job
 from resolver.refusals import Refusal
@@ -63,7 +64,7 @@ def _id_of(daemon: Daemon, text: str) -> str:
 
 
 @command()
-@click.argument("job", metavar="ID|NAME")
+@click.argument("job", metavar="ID|NAME", shell_complete=begun)
 @click.option("--consent", is_flag=True, help="Agree to pay anew where a payment was lost.")
 @click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), help="Sign here.")
 @click.option("--wait", is_flag=True, help="Stay until it is done.")
@@ -75,20 +76,20 @@ def resume(daemon: Daemon, job: str, consent: bool, key_file: Path | None, wait:
 
 
 @command("continue")
-@click.argument("job", metavar="ID")
+@click.argument("job", metavar="ID|NAME", shell_complete=begun)
 @click.argument("psbt_file", metavar="PSBT", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--wait", is_flag=True, help="Stay until it is done.")
 def continue_(daemon: Daemon, job: str, psbt_file: Path, wait: bool) -> None:
-    """Hand in the signed PSBT that ID waits for."""
+    """Hand in the signed PSBT that is waited for."""
     from resolver.cli.waiting import read_psbt
 
     body = {"psbt": read_psbt(psbt_file)}
-    answer = daemon.order(page_path("/v1/registrar/jobs/{}/continue", job), body)
+    answer = daemon.order(page_path("/v1/registrar/jobs/{}/continue", _id_of(daemon, job)), body)
     Waiting(daemon, psbt_file, None, wait).follow(answer)
 
 
 @command()
-@click.argument("job", metavar="ID|NAME")
+@click.argument("job", metavar="ID|NAME", shell_complete=begun)
 def abandon(daemon: Daemon, job: str) -> None:
     """Give up what was begun. What is paid stays paid; what is not yet mined is taken back."""
     show_job(

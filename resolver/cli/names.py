@@ -27,6 +27,7 @@ from resolver.cli.asking import (
     table,
     whole_name,
 )
+from resolver.cli.completing import with_name
 from resolver.refusals import Refusal
 from resolver.terminal import HEIGHT
 
@@ -42,7 +43,7 @@ def page_path(path: str, *parts: str, **query: Any) -> str:
 
 
 @command()
-@click.argument("name")
+@with_name
 @click.option("--raw", is_flag=True, help="Write the data itself, byte for byte, not JSON.")
 def lookup(daemon: Daemon, name: str, raw: bool) -> None:
     """Print the verified data of NAME.
@@ -120,7 +121,7 @@ def read_data(file: Path) -> bytes:
 
 
 @command()
-@click.argument("name")
+@with_name
 def whois(daemon: Daemon, name: str) -> None:
     """Tell who owns NAME, since when, until when, and the hash of its data."""
     page = daemon.get(page_path("/v1/names/{}", name))
@@ -146,7 +147,7 @@ def whois(daemon: Daemon, name: str) -> None:
 
 
 @command()
-@click.argument("name")
+@with_name
 def availability(daemon: Daemon, name: str) -> None:
     """Tell whether NAME can be registered now, at what price, and if not, why and until when."""
     status, page = daemon.try_asking("GET", page_path("/v1/names/{}", name), None)
@@ -176,7 +177,7 @@ def availability(daemon: Daemon, name: str) -> None:
 
 
 @command()
-@click.argument("name")
+@with_name
 def price(daemon: Daemon, name: str) -> None:
     """Print what registering or renewing NAME costs, without the miner's fee."""
     daemon.show(daemon.get(page_path("/v1/prices/names/{}", name)))
@@ -266,7 +267,7 @@ def owned(daemon: Daemon, address: str, everything: bool) -> None:
 
 
 @command()
-@click.argument("name")
+@with_name
 @click.option("--refused", is_flag=True, help="Every operation about it, with why it was refused.")
 @click.option("--page", type=click.IntRange(0, 1000), default=0, show_default=True)
 def history(daemon: Daemon, name: str, refused: bool, page: int) -> None:

@@ -12,11 +12,12 @@ import click
 from resolver import refusals
 from resolver.cli.agreeing import checked_data, paying, wishing, with_data
 from resolver.cli.asking import Daemon, command, fail, whole_name
+from resolver.cli.completing import with_name
 from resolver.terminal import VALUE_HASH
 
 
 @command("import")
-@click.argument("name")
+@with_name
 @click.argument("address")
 @with_data
 @paying

@@ -26,6 +26,7 @@ from resolver.cli.asking import (
     read_file,
     whole_name,
 )
+from resolver.cli.completing import with_name
 from resolver.cli.names import data_in, page_path, read_data, write_raw
 from resolver.process.places import NETWORKS
 from resolver.refusals import Refusal
@@ -42,7 +43,7 @@ MAX_PROOF_BYTES = 2**20
 
 
 @command()
-@click.argument("name")
+@with_name
 @click.option("--height", type=HEIGHT, help="The name as of this block.")
 @click.option("--under", type=HEIGHT, help="Prove it under this block's hash.")
 def prove(daemon: Daemon, name: str, height: int | None, under: int | None) -> None:
@@ -56,7 +57,7 @@ def prove(daemon: Daemon, name: str, height: int | None, under: int | None) -> N
 
 
 @command()
-@click.argument("name")
+@with_name
 @click.option(
     "--consensus", type=CONSENSUS_HASH, metavar="HASH", help="A consensus hash that you trust."
 )

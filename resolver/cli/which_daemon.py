@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import click
+from click.core import ParameterSource
+
 from resolver import refusals
 from resolver.process import own_socket, pidfile
 from resolver.process.own_socket import Unreachable
@@ -197,6 +200,24 @@ class OwnDaemon:
     @property
     def _is_named(self) -> bool:
         return any(self.named.get(one) or self.environ.get(env_name(one)) for one in PLACES)
+
+
+def door_of(context: click.Context) -> Door:
+    """Where the program is told to ask, by the options of its first command: what was typed goes
+    before what the environment says, a folder before a port. Raises UsageError."""
+    told = context.params
+    places = {name: told[name] for name in PLACES if told.get(name)}
+
+    def typed(*names: str) -> bool:
+        return any(context.get_parameter_source(n) is ParameterSource.COMMANDLINE for n in names)
+
+    at_port = AtPort(told["host"] or HOST, told["port"] or PORT)
+    own = OwnDaemon(places)
+    if typed("host", "port"):
+        if typed(*PLACES):
+            raise click.UsageError("give --host and --port, or --working-dir and its like")
+        return at_port
+    return at_port if (told["host"] or told["port"]) and not own.named else own
 
 
 def _beside(sentence: str, hint: str, others: list[Path]) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import click
 from resolver import refusals
 from resolver.cli.agreeing import check_data, checked_data, paying, wishing, with_data
 from resolver.cli.asking import Daemon, command, fail, whole_name
+from resolver.cli.completing import with_name
 from resolver.cli.names import data_in, page_path, read_data
 from resolver.refusals import Refusal
 from resolver.terminal import say
@@ -18,7 +19,7 @@ from resolver.words import printable
 
 
 @command()
-@click.argument("name")
+@with_name
 @with_data
 @click.option("--owner", metavar="ADDRESS", help="Who shall own it; by default a fresh address.")
 @click.option("--max-price", type=click.IntRange(0), metavar="SATOSHIS", help="Not for more.")
@@ -43,7 +44,7 @@ def register(
 
 
 @command()
-@click.argument("name")
+@with_name
 @with_data
 @click.option(
     "--record", "records", multiple=True, metavar="LINE", help="Set one: 'www A 192.0.2.1'."
@@ -102,7 +103,7 @@ def _present_data(daemon: Daemon, name: str) -> bytes | None:
 
 
 @command()
-@click.argument("name")
+@with_name
 @click.argument("address")
 @click.option(
     "--keep-data/--drop-data", default=True, show_default=True, help="Whether its data goes along."
@@ -120,7 +121,7 @@ def transfer(daemon: Daemon, name: str, address: str, keep_data: bool, **options
 
 
 @command()
-@click.argument("name")
+@with_name
 @with_data
 @click.option("--max-price", type=click.IntRange(0), metavar="SATOSHIS", help="Not for more.")
 @paying
@@ -139,7 +140,7 @@ def renew(
 
 
 @command()
-@click.argument("name")
+@with_name
 @paying
 def revoke(daemon: Daemon, name: str, **options: Any) -> None:
     """Make NAME hold nothing, for everybody, until it expires. This cannot be undone."""

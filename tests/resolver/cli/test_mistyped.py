@@ -82,6 +82,7 @@ def test_a_mistyped_argument_is_a_wrong_command_line(
     program, words, command, param, port, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     where = ["--port", str(port)] if program == "blockstore-cli" else []
     line = [*where, *words, *line_with(command, param)]
     ended = CliRunner().invoke(PROGRAMS[program], line)

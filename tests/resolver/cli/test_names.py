@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from resolver import blockstore_cli as program
@@ -290,3 +291,39 @@ def test_names_that_expire_within_hours_are_asked_for_by_the_hour(monkeypatch, s
     run(1, "names", "--expiring", span)
     assert asked == [f"/v1/names?expiring={days}"]
     assert EXPIRING.read(days) == pytest.approx(float(days))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_both_programs_print_what_completes_them(shell):
+    for main, name in ((program.cli, "BLOCKSTORE_CLI"), (daemon.cli, "BLOCKSTORED")):
+        shown = CliRunner().invoke(main, ["completion", shell])
+        assert (shown.exit_code, f"_{name}_COMPLETE" in shown.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "completed"),
+    [
+        (("lookup",), "al", ["alice.id", "almanac.id"]),
+        (("register",), "b", ["bob.id"]),
+        (("resume",), "0", ["0123456789"]),
+        (("abandon",), "", ["0123456789", "carol.id"]),
+        (("continue",), "c", ["carol.id"]),
+        (("--timeout", "3", "whois"), "x", []),
+    ],
+)
+def test_a_shell_completes_ones_own_names_and_what_was_begun(monkeypatch, words, typed, completed):
+    mine = [{"name": f"{label}.id"} for label in ("alice", "almanac", "bob")]
+    told = {
+        "/v1/registrar/names": {"names": mine},
+        "/v1/registrar/jobs": {"jobs": [{"id": "0123456789", "subject": "carol.id"}]},
+    }
+    monkeypatch.setattr(Daemon, "get", lambda _, path, **__: told[path])
+    shell = ShellComplete(program.cli, {}, "blockstore-cli", "_BLOCKSTORE_CLI_COMPLETE")
+    assert [one.value for one in shell.get_completions(list(words), typed)] == completed
+
+
+def test_a_shell_that_completes_where_nobody_answers_is_told_nothing(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shell = ShellComplete(program.cli, {}, "blockstore-cli", "_BLOCKSTORE_CLI_COMPLETE")
+    assert shell.get_completions(["lookup"], "a") == []
+    assert capsys.readouterr() == ("", "")
