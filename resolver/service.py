@@ -296,6 +296,7 @@ class Service:
             connections_per_address=settings.api_connections_per_address,
             request_time=settings.api_request_time,
             token_file=settings.api_token_file if settings.api_pay_over_tcp else None,
+            socket_group=settings.socket_group,
             proxies=self._proxies,
             proxy_headers="api" in settings.proxy_protocol,
         )

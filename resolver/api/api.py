@@ -15,7 +15,7 @@ from resolver.api.token import Token
 from resolver.dns.asker import Network
 from resolver.doors.doh_pages import Begin
 from resolver.doors.listening import PortUnavailable
-from resolver.process.own_socket import NoPlace
+from resolver.process.own_socket import NoPlace, group_id
 
 log = logging.getLogger("blockstore.api")
 
@@ -38,11 +38,13 @@ class Api:
         connections: int,
         connections_per_address: int,
         request_time: float,
+        socket_group: str | None = None,
     ) -> None:
         """``begin`` answers DNS over HTTP; whoever shows the token of ``token_file`` may pay over
         TCP (None: nobody); ``proxies`` are believed whom they ask for, and have to send PROXY
         headers with ``proxy_headers``. Addresses of this machine together have three quarters of
-        the ``connections``; a whole request has ``request_time`` seconds. Raises TokenError."""
+        the ``connections``; a whole request has ``request_time`` seconds. Members of
+        ``socket_group`` may ask on the socket. Raises TokenError and NoGroup."""
         pages = Pages(behind)
         self._exports = Exports(behind.snapshot)
         lets_in = nobody if token_file is None else Token.on_file(token_file).lets_in
@@ -61,7 +63,8 @@ class Api:
             max_per_loopback=connections * 3 // 4,
             idle=request_time,
         )
-        self._own = SocketDoor(pages, working_dir, os.environ, self._exports)
+        group = None if socket_group is None else group_id(socket_group)
+        self._own = SocketDoor(pages, working_dir, os.environ, self._exports, group)
         self._wanted_port = port
         self.host = host
 

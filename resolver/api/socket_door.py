@@ -1,12 +1,12 @@
 """The API on the daemon's own Unix socket: for its user's commands, and for whatever pays.
 
-What must stay true: nobody but the daemon's user and root is answered there, by the rights of the
-folder, of the socket, and by what the kernel says of who connects.
+What must stay true: nobody but the daemon's user, root, and the group that it was opened to is
+answered there, by the rights of the folder, of the socket, and by what the kernel says of who
+connects.
 """
 
 import asyncio
 import logging
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,11 +25,10 @@ BACKLOG = 128
 
 
 class _OwnChannel(BoundedChannel):
-    """A connection of the daemon's own user, or root; any other is ended at once."""
+    """A connection of somebody who may ask; any other is ended at once."""
 
     def connectionMade(self) -> None:
-        user = own_socket.peer_user(self.transport.socket)
-        if user is not None and user not in {os.geteuid(), 0}:
+        if not own_socket.may_ask(self.transport.socket, self.factory.group):
             self.transport.abortConnection()
             return
         super().connectionMade()
@@ -38,14 +37,22 @@ class _OwnChannel(BoundedChannel):
 class _OwnFactory(ApiFactory):
     protocol = _OwnChannel
     is_own = True
+    group: int | None = None
 
 
 class SocketDoor:
     """The API on the socket of ``working_dir``."""
 
     def __init__(
-        self, pages: Pages, working_dir: Path, environ: Mapping[str, str], exports: Exports | None
+        self,
+        pages: Pages,
+        working_dir: Path,
+        environ: Mapping[str, str],
+        exports: Exports | None,
+        group: int | None = None,
     ) -> None:
+        """Members of ``group`` may ask and pay as the daemon's user may."""
+        self._group = group
         self._pages = pages
         self._working_dir = working_dir
         self._environ = environ
@@ -60,14 +67,17 @@ class SocketDoor:
         return None if self._place is None else self._place.path
 
     def start(self) -> None:
-        """Listen. Raises NoPlace where no folder will do."""
+        """Listen. Raises NoPlace where no folder will do, and NoGroup."""
         from twisted.internet import reactor
 
         hosts = HostNames("127.0.0.1")
         factory = _OwnFactory(self._pages, hosts, reactor, exports=self._exports)
+        factory.group = self._group
         self._place, self._listening = own_socket.claim(
             self._working_dir, self._environ, lambda address: _listen(reactor, address, factory)
         )
+        if self._group is not None:
+            self._place.open_to(self._group)
         self._factory = factory
 
     async def stop(self) -> None:

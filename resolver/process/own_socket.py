@@ -13,7 +13,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,10 @@ class Unreachable(Exception):
 
 class NoPlace(Exception):
     """A folder that cannot hold the socket; ``str()`` says why and what to do."""
+
+
+class NoGroup(Exception):
+    """A group that the socket cannot be given to; ``str()`` says why and what to do."""
 
 
 class Busy(Exception):
@@ -79,6 +83,21 @@ class Place:
             kind = "a link" if stat.S_ISLNK(found.st_mode) else "no socket"
             raise NoPlace(f"{self.path} is {kind}; remove it")
         return True
+
+    def open_to(self, group: int) -> None:
+        """Let the members of a group connect: they may pass the folder, and write to the socket.
+        Raises NoGroup."""
+        try:
+            os.chown(self.folder, -1, group)
+            mode = stat.S_IMODE(os.stat(self.folder).st_mode)
+            os.chmod(self.folder, mode | stat.S_IXGRP)  # noqa: S103 - passed, and not read
+            os.chown(self.name, -1, group, dir_fd=self.descriptor, follow_symlinks=False)
+            os.chmod(self.name, 0o660, dir_fd=self.descriptor)
+        except OSError as error:
+            raise NoGroup(
+                f"{self.path} cannot be given to the group of socket_group ({error.strerror}); the"
+                " user of blockstored must be a member of it"
+            ) from None
 
     def remove(self) -> None:
         """Take the socket away, where it is."""
@@ -127,7 +146,7 @@ def connect(working_dir: Path, environ: Mapping[str, str], timeout: float) -> so
     reasons: list[str] = []
     for folder, name in _candidates(working_dir, environ):
         try:
-            with closing(_open(folder, name, owners)) as place:
+            with closing(_open(folder, name, owners, os.getgroups())) as place:
                 if place.is_there():
                     return _connected(place, timeout)
         except NoPlace as reason:
@@ -164,6 +183,33 @@ def running_elsewhere(working_dir: Path | None, environ: Mapping[str, str]) -> l
     return [one for one in usual_dirs(environ) if one != working_dir and is_running(one, environ)]
 
 
+def group_id(name: str) -> int:
+    """The number of a group. Raises NoGroup."""
+    try:
+        import grp
+
+        return grp.getgrnam(name).gr_gid
+    except (ImportError, KeyError):
+        raise NoGroup(f"there is no group {name!r} here; make it, or mend socket_group") from None
+
+
+def may_ask(connected: socket.socket, group: int | None) -> bool:
+    """Whether the other side is our own user, root, or a member of ``group``, where the system
+    tells who it is."""
+    user = peer_user(connected)
+    return user is None or user in {os.geteuid(), 0} or (group is not None and _is_in(user, group))
+
+
+def _is_in(user: int, group: int) -> bool:
+    try:
+        import pwd
+
+        entry = pwd.getpwuid(user)
+    except (ImportError, KeyError):
+        return False
+    return group in os.getgrouplist(entry.pw_name, entry.pw_gid)
+
+
 def peer_user(connected: socket.socket) -> int | None:
     """The user id of the other side; None where this system does not tell (unix(7))."""
     if not hasattr(socket, "SO_PEERCRED"):
@@ -190,9 +236,9 @@ def _candidates(
     yield folder, f"{digest[:16]}.sock"
 
 
-def _open(folder: Path, name: str, owners: set[int] | None) -> Place:
-    """``folder``, which belongs to one of ``owners`` (None: to whomever) and in which nobody else
-    may write. Raises NoPlace."""
+def _open(folder: Path, name: str, owners: set[int] | None, groups: Collection[int] = ()) -> Place:
+    """``folder``, which belongs to one of ``owners`` (None: to whomever), or is open to one of
+    ``groups``, and in which nobody else may write. Raises NoPlace."""
     flags = os.O_DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY)
     try:
         descriptor = os.open(folder, flags)
@@ -203,7 +249,8 @@ def _open(folder: Path, name: str, owners: set[int] | None) -> Place:
     state = os.fstat(descriptor)
     place = Place(folder, name, descriptor, state.st_uid)
     with _closed_on_error(place):
-        if owners is not None and state.st_uid not in owners:
+        shared = state.st_mode & 0o010 and state.st_gid in groups
+        if owners is not None and state.st_uid not in owners and not shared:
             user = _user_name(state.st_uid)
             raise NoPlace(f"{folder} belongs to the user {user}; run this as that user")
         if state.st_mode & 0o022:

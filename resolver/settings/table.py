@@ -336,6 +336,13 @@ class Settings(BaseModel):
         "The token that api_pay_over_tcp asks for; made where it is missing.",
         shown="WORKING_DIR/api-token",
     )
+    socket_group: str | None = _setting(
+        None,
+        "The group whose members may have names registered over the daemon's socket, as its own"
+        " user and root may; for a service of the system.",
+        min_length=1,
+        max_length=64,
+    )
     signer: Literal["node", "key-file", "nobody"] = _setting(
         "node",
         "Who signs what is registered here: a wallet of the node, key-file, or nobody (each"

@@ -4,6 +4,8 @@ import errno
 import os
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from resolver.process import own_socket
-from resolver.process.own_socket import NAME, NoPlace, Place, Unreachable
+from resolver.process.own_socket import NAME, NoGroup, NoPlace, Place, Unreachable
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(not own_socket.IS_HERE, reason="no Unix sockets here")
 
@@ -204,3 +207,49 @@ def test_no_descriptor_stays_open(folder, environ):
         reaches(folder, environ)
         folder.chmod(0o700)
     assert count() == before
+
+
+NOBODY = 65534
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="takes two users")
+def test_members_of_a_group_that_it_was_opened_to_reach_it_and_nobody_else():
+    group = own_socket.group_id("nogroup")
+    code = (
+        "import os, sys; from pathlib import Path; from resolver.process import own_socket\n"
+        "os.setgroups([int(sys.argv[2])]); os.setgid(100); os.setuid(65534)\n"
+        "own_socket.connect(Path(sys.argv[1]), {}, 5.0)"
+    )
+
+    def reached(groups: int) -> str:
+        words = [sys.executable, "-c", code, str(folder), str(groups)]
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        return "" if ended.returncode == 0 else ended.stderr.splitlines()[-1]
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as above:
+        os.chmod(above, 0o755)
+        folder = Path(above, "w")
+        folder.mkdir(mode=0o700)
+        with daemon(folder, {}) as place:
+            assert "Permission denied" in reached(group)
+            place.open_to(group)
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o710
+            assert stat.S_IMODE(place.path.stat().st_mode) == 0o660
+            assert reached(group) == ""
+            assert "Permission denied" in reached(100)
+
+
+def test_who_connects_may_ask_as_the_daemons_user_as_root_or_as_a_member(folder, monkeypatch):
+    with listen(str(folder / NAME)):
+        connection = own_socket.connect(folder, {}, 1.0)
+        with connection:
+            assert own_socket.may_ask(connection, None)
+            monkeypatch.setattr(own_socket, "peer_user", lambda _: NOBODY)
+            assert not own_socket.may_ask(connection, None)
+            assert own_socket.may_ask(connection, own_socket.group_id("nogroup"))
+            assert not own_socket.may_ask(connection, OTHER)
+
+
+def test_a_group_that_is_none_is_told_so():
+    with pytest.raises(NoGroup, match="mend socket_group"):
+        own_socket.group_id("no such group")
