@@ -30,12 +30,12 @@ def make_folder(folder: Path) -> None:
             f"the working folder {folder} cannot be written to;"
             " mend its permissions or choose another with --working-dir"
         )
-    if os.name == "posix" and folder.stat().st_mode & 0o022:
-        log.warning(
-            "Others may write in the working folder %s, and so decide what is answered and paid"
-            " for; chmod go-w it.",
-            folder,
-        )
+    state = folder.stat()
+    says = "%s the working folder %s, and so decide what is answered and paid for; %s it."
+    if os.name == "posix" and state.st_mode & 0o022:
+        log.warning(says, "Others may write in", folder, "chmod go-w")
+    if os.name == "posix" and state.st_uid not in (os.geteuid(), 0):
+        log.warning(says, "Another user may change", folder, "choose another, or chown")
 
 
 class StatusFile:

@@ -11,14 +11,18 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_CAREFULLY = sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK"))
+"""No link is followed, and nobody waits for a reader of a pipe."""
+_NOT_ORDINARY = "it is no ordinary file"
 
 
 def open_own(path: str | Path, flags: int, mode: int = 0o600) -> int:
     """A descriptor, as ``os.open`` gives it. Raises OSError, whose strerror says why."""
     try:
-        descriptor = os.open(path, flags | _NO_LINK, mode)
+        descriptor = os.open(path, flags | _CAREFULLY, mode)
     except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.EPERM, _NOT_ORDINARY, str(path)) from None
         if error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, "it is a link; name the file itself", str(path)) from None
         raise
@@ -26,7 +30,7 @@ def open_own(path: str | Path, flags: int, mode: int = 0o600) -> int:
         state = os.fstat(descriptor)
         why = ""
         if not stat.S_ISREG(state.st_mode):
-            why = "it is no ordinary file"
+            why = _NOT_ORDINARY
         elif not _is_own(state.st_uid, makes=bool(flags & os.O_CREAT)):
             why = "it belongs to another user"
         elif state.st_nlink > 1:

@@ -122,7 +122,9 @@ class Settings(BaseModel):
         None, "Password at the node; by file or environment only.", secret=True
     )
     node_cookie_file: Path | None = _setting(
-        None, "bitcoind's cookie file, read when there is no node_user.", shown="~/.bitcoin/.cookie"
+        None,
+        "bitcoind's cookie file, which goes before node_user and its password.",
+        shown="~/.bitcoin/.cookie, if there is no node_user",
     )
     node_timeout: Duration = _setting(
         30.0, "How long the node may take to answer.", shown="30 s", ge=0.1, le=600

@@ -13,9 +13,11 @@ import pytest
 
 from resolver.daemon.logs import open_log
 from resolver.process import pidfile
+from resolver.process.folder import make_folder
 from resolver.process.own_files import open_own, write_own
 from resolver.process.pidfile import AlreadyRunning, PidFile
 from resolver.settings.settings import load
+from resolver.words import unwritable
 from tests.resolver.daemon.daemon_process import environment
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
@@ -67,6 +69,37 @@ def test_what_is_no_file_of_our_own_is_not_written(tmp_path, kind):
     if before:
         assert len(os.listdir("/proc/self/fd")) == before
     assert not (kind == "link to nothing" and other.exists())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_log_that_is_no_file_ends_the_start_and_is_not_waited_for(tmp_path, kind):
+    log = tmp_path / "log"
+    log.mkdir() if kind == "folder" else os.mkfifo(log)
+    settings = load({}, {}, {"working_dir": tmp_path, "log_file": log})
+    with pytest.raises(OSError) as refused:
+        open_log(settings)
+    said = unwritable(refused.value, tmp_path, log)
+    assert "no ordinary file" in said or "is a folder and no file" in said
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "says"),
+    [(0o700, 0, ""), (0o770, 0, "Others may write"), (0o700, 4711, "Another user may change")],
+)
+def test_a_working_folder_that_others_can_change_is_warned_of(
+    tmp_path, mode, owner, says, caplog, monkeypatch
+):
+    tmp_path.chmod(mode)
+    if owner:
+        mine = tmp_path.stat().st_uid
+        if mine == 0:
+            os.chown(tmp_path, owner, owner)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    make_folder(tmp_path)
+    assert says in caplog.text
+    assert bool(caplog.text) is bool(says)
 
 
 def test_a_file_of_another_user_is_not_written(tmp_path, monkeypatch):

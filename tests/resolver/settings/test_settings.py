@@ -1,5 +1,6 @@
 """Settings: what is read, from where, what is refused and how that is said."""
 
+import base64
 import json
 import tomllib
 from dataclasses import replace
@@ -389,3 +390,18 @@ def test_whatever_the_file_holds_gives_settings_or_lines_for_people(toml):
 )
 def test_credentials_are_cut_out_of_urls(text, clean):
     assert without_credentials(text) == clean
+
+
+def test_where_there_are_a_cookie_and_a_password_the_cookie_lets_in(tmp_path):
+    cookie = tmp_path / ".cookie"
+    cookie.write_text("__cookie__:fresh")
+    given = {"node_user": "ada", "node_password": "lasting", "node_cookie_file": str(cookie)}
+    settings = load(given, {"HOME": str(tmp_path)}, {})
+    node = BitcoinNode(
+        settings.node_url,
+        user=settings.node_user,
+        password=settings.node_password,
+        cookie_file=settings.node_cookie_file,
+    )
+    shown = base64.b64decode(node.credentials.header().removeprefix("Basic "))
+    assert (shown, node.credentials.is_lasting) == (b"__cookie__:fresh", False)
