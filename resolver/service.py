@@ -12,12 +12,13 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from indexer.following.index import Index, News, meet
 from indexer.node.node import BitcoinNode
 from resolver.api.api import Api
+from resolver.api.chain_names import chain_name
 from resolver.api.desk import AutoRenew, Desk
 from resolver.api.figures import figures_of
 from resolver.api.keeping import Keeping
@@ -36,6 +37,7 @@ from resolver.doors.doors import Doors, Encryption
 from resolver.doors.query_log import LoggingResolver
 from resolver.forwarding.forwarder import Forwarder, open_forwarder
 from resolver.process.folder import StatusFile, make_folder
+from resolver.refusals import Refused
 from resolver.resolve import Resolver
 from resolver.settings.settings import Settings
 from resolver.transfers.transfers import Transfers
@@ -261,7 +263,7 @@ class Service:
                 settings.key_passphrase_file,
             ),
             renewing=AutoRenew(
-                settings.auto_renew, settings.auto_renew_before, settings.auto_renew_max_price
+                tuple(self._renewed()), settings.auto_renew_before, settings.auto_renew_max_price
             ),
             confirmations=settings.confirmations,
             max_fee_rate=settings.max_fee_rate,
@@ -270,6 +272,14 @@ class Service:
             zones=settings.zones,
             clock=self._clock,
         )
+
+    def _renewed(self) -> Iterator[str]:
+        """The names of ``auto_renew``, however they are written there. Raises StartError."""
+        for text in self.settings.auto_renew:
+            try:
+                yield text if text == "all" else chain_name(text, self.settings.zones)
+            except Refused as bad:
+                raise StartError(f"auto_renew: {bad.sentence}; {bad.hint}") from None
 
     def _make_api(self, resolver: Resolver, keeping: Keeping) -> Api:
         settings = self.settings

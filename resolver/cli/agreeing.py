@@ -14,10 +14,9 @@ from typing import Any
 import click
 
 from resolver import refusals
-from resolver.cli.asking import ASK_FIRST, Daemon, Json, fail, whole_name
+from resolver.cli.asking import ASK_FIRST, Daemon, Json, fail
 from resolver.cli.names import read_data
 from resolver.cli.waiting import Waiting, confirmed, is_somebody_here
-from resolver.refusals import Refusal
 from resolver.terminal import say
 from resolver.words import printable
 
@@ -62,7 +61,7 @@ def paying(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def with_data(function: Callable[..., None]) -> Callable[..., None]:
-    """The options of every command that takes the data of a name."""
+    """The options of every command that takes the data of a name, which ``wishing`` reads."""
     raw = click.option(
         "--raw", is_flag=True, help="Take data that is neither a zone file nor JSON."
     )
@@ -79,17 +78,20 @@ def wishing(
     wish: Mapping[str, Any],
     options: Options,
     data: bytes | None = None,
-    raw: bool = False,
 ) -> None:
     """Show the plan of ``wish``, ask, have it begun, and stay as long as was asked for.
 
-    ``raw``: ``data`` is meant as it is, also where it is neither a zone file nor JSON.
+    ``data``, or else what is in the file of ``with_data``, is what the name shall hold.
     """
     waiting = Waiting(daemon, options["psbt_file"], options["key_file"], options["wait"])
     body: Json = {"wish": {key: value for key, value in wish.items() if value is not None}}
+    if data is None and options.get("file") is not None:
+        data = read_data(options["file"])
+    if data == b"":
+        fail(refusals.USAGE, "the data is empty", "leave it away to go without data")
     if data is not None:
         body["data_base64"] = base64.b64encode(data).decode("ascii")
-        if raw:
+        if options["raw"]:
             body["raw"] = True
     if options["fee_rate"] is not None:
         body["fee_rate"] = options["fee_rate"]
@@ -149,24 +151,3 @@ def agree(plan: Json, yes: bool) -> None:
         )
     if not confirmed("Do it?"):
         fail(refusals.NOT_AGREED, "not agreed; nothing was paid", "run it again when you like")
-
-
-def checked_data(file: Path | None, name: str, raw: bool) -> bytes | None:
-    """The data in ``file``, checked to be what a name can hold; ends the program if not."""
-    if file is None:
-        return None
-    data = read_data(file)
-    check_data(data, name, raw, str(file))
-    return data
-
-
-def check_data(data: bytes, name: str, raw: bool, where: str) -> None:
-    """Ends the program where ``data`` is neither JSON nor a zone file of ``name`` with records."""
-    from zonefiles.text.review import UnfitData, review
-
-    if not data:
-        fail(refusals.USAGE, f"{where} is empty", "leave it away to register without data")
-    try:
-        review(data, whole_name(name), {}, raw=raw)
-    except UnfitData as unfit:
-        fail(Refusal.BAD_DATA.exit_code, f"{where}: {unfit}; nothing was paid", unfit.hint)

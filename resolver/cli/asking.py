@@ -6,6 +6,7 @@ its control characters; nothing is shown to a daemon that would let somebody els
 user's place: what pays goes over the socket of one's own daemon.
 """
 
+import http
 import http.client
 import json
 import sys
@@ -26,6 +27,8 @@ from resolver.words import CONTEXT, printable
 MAX_REPLY = 4 * 2**20
 ASK_FIRST = "see `blockstore-cli pending` for whether it was begun, before you try again"
 
+ZONES: Mapping[str, str] = {"bs": "id"}
+"""What everybody serves who sets nothing else."""
 Json = dict[str, Any]
 Lines = Iterable[str]
 
@@ -43,6 +46,16 @@ class Daemon:
     def place(self) -> str:
         """The daemon's place in words."""
         return self.door.place
+
+    def whole_name(self, name: str) -> str:
+        """The chain name that is meant, by the zones that the daemon serves; ends the program
+        where none is."""
+        zones = ZONES
+        if "." in name.removesuffix("."):  # else none matters
+            status, info = self.try_asking("GET", "/v1/info", None)
+            served = info.get("zones") if status == http.HTTPStatus.OK else None
+            zones = served if isinstance(served, dict) else ZONES
+        return chain_name_of(name, zones)
 
     def get(self, path: str, *, secret: bool = False) -> Any:
         """The JSON of a page. Ends the program with a message where there is none.
@@ -181,13 +194,13 @@ def read_file(
     return content
 
 
-def whole_name(name: str) -> str:
-    """The chain name that is meant; ends the program where none is."""
+def chain_name_of(name: str, zones: Mapping[str, str]) -> str:
+    """The chain name that is meant where ``zones`` are served; ends the program where none is."""
     from resolver.api.chain_names import chain_name
     from resolver.refusals import Refused
 
     try:
-        return chain_name(name, {"bs": "id"})
+        return chain_name(name, zones)
     except Refused as refused:
         fail(refused.refusal.exit_code, refused.sentence, refused.hint)
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from resolver import refusals
-from resolver.cli.asking import Daemon, Json, Lines, command, fail, table, whole_name
+from resolver.cli.asking import Daemon, Json, Lines, command, fail, table
 from resolver.cli.completing import begun
 from resolver.cli.names import page_path
 from resolver.cli.waiting import Waiting, show_job
@@ -53,7 +53,7 @@ def _id_of(daemon: Daemon, text: str) -> str:
     """The id of the job that is meant by its id, or by the name or namespace that it is of."""
     if re.fullmatch("[0-9a-f]{10}", text):
         return text
-    subjects = (text, whole_name(text))
+    subjects = (text, daemon.whole_name(text))
     found = [job["id"] for job in _jobs(daemon) if job["subject"] in subjects]
     if not found:
         refusal = Refusal.NO_SUCH_JOB

@@ -25,7 +25,6 @@ from resolver.cli.asking import (
     fail,
     read_file,
     table,
-    whole_name,
 )
 from resolver.cli.completing import with_name
 from resolver.refusals import Refusal
@@ -165,7 +164,7 @@ def availability(daemon: Daemon, name: str) -> None:
     elif page.get("status") == "available":
         priced = daemon.get(page_path("/v1/prices/names/{}", name))["name_price"]
         answer = {
-            "name": whole_name(name),
+            "name": daemon.whole_name(name),
             "available": True,
             "status": "available",
             "price_satoshis": priced["satoshis"],

@@ -4,14 +4,13 @@ What must stay true: as of every command that pays (``agreeing``).
 """
 
 import re
-from pathlib import Path
 from typing import Any
 
 import click
 
 from resolver import refusals
-from resolver.cli.agreeing import checked_data, paying, wishing, with_data
-from resolver.cli.asking import Daemon, command, fail, whole_name
+from resolver.cli.agreeing import paying, wishing, with_data
+from resolver.cli.asking import Daemon, command, fail
 from resolver.cli.completing import with_name
 from resolver.terminal import VALUE_HASH
 
@@ -21,15 +20,11 @@ from resolver.terminal import VALUE_HASH
 @click.argument("address")
 @with_data
 @paying
-def import_(
-    daemon: Daemon, name: str, address: str, file: Path | None, raw: bool, **options: Any
-) -> None:
+def import_(daemon: Daemon, name: str, address: str, **options: Any) -> None:
     """Give NAME, in a namespace of yours that is not open yet, to ADDRESS, with FILE as data."""
-    data = checked_data(file, name, raw)
-    if data is None:
+    if options["file"] is None:
         fail(refusals.USAGE, "a name is imported with its data", "give the FILE")
-    wish = {"wish": "import", "name": whole_name(name), "recipient": address}
-    wishing(daemon, wish, options, data, raw)
+    wishing(daemon, {"wish": "import", "name": name, "recipient": address}, options)
 
 
 @command()

@@ -17,14 +17,15 @@ import click
 
 from resolver import refusals
 from resolver.cli.asking import (
+    ZONES,
     Daemon,
     Json,
     Lines,
+    chain_name_of,
     command,
     described,
     fail,
     read_file,
-    whole_name,
 )
 from resolver.cli.completing import with_name
 from resolver.cli.names import data_in, page_path, read_data, write_raw
@@ -122,9 +123,9 @@ def verify(
     from resolver.cli.trusted import OwnSide, trusted_hash
     from resolver.cli.verified import Standing, standing_of
 
-    name = whole_name(name)
     node = None if bitcoin_node is None else _node(bitcoin_node, bitcoin_cookie)
     own = None if trust is None else OwnSide(trust, daemon.timeout)
+    name = chain_name_of(name, ZONES) if own is None else own.daemon.whole_name(name)
     named = network or click.get_current_context().find_root().params.get("network")
     if own is not None and named not in (None, own.network):
         fail(refusals.USAGE, f"{own.place} is of {own.network}, not of {named}", "mend --network")

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from resolver import refusals
-from resolver.cli.agreeing import check_data, checked_data, paying, wishing, with_data
-from resolver.cli.asking import Daemon, command, fail, whole_name
+from resolver.cli.agreeing import paying, wishing, with_data
+from resolver.cli.asking import Daemon, command, fail
 from resolver.cli.completing import with_name
 from resolver.cli.names import data_in, page_path, read_data
 from resolver.refusals import Refusal
@@ -25,22 +25,15 @@ from resolver.words import printable
 @click.option("--max-price", type=click.IntRange(0), metavar="SATOSHIS", help="Not for more.")
 @paying
 def register(
-    daemon: Daemon,
-    name: str,
-    file: Path | None,
-    raw: bool,
-    owner: str | None,
-    max_price: int | None,
-    **options: Any,
+    daemon: Daemon, name: str, owner: str | None, max_price: int | None, **options: Any
 ) -> None:
     """Register NAME, with the data in FILE (- for standard input) or without.
 
     Two transactions: a preorder, which pays the price and hides the name, and the registration.
     blockstored goes on by itself, through restarts of its own too; `pending` tells how far it is.
     """
-    data = checked_data(file, name, raw)
-    wish = {"wish": "register", "name": whole_name(name), "owner": owner, "max_price": max_price}
-    wishing(daemon, wish, options, data, raw)
+    wish = {"wish": "register", "name": name, "owner": owner, "max_price": max_price}
+    wishing(daemon, wish, options)
 
 
 @command()
@@ -57,7 +50,6 @@ def update(
     daemon: Daemon,
     name: str,
     file: Path | None,
-    raw: bool,
     records: tuple[str, ...],
     deletions: tuple[str, ...],
     **options: Any,
@@ -68,7 +60,7 @@ def update(
     """
     from zonefiles.text.edits import EditError, difference, edit_zonefile
 
-    name = whole_name(name)
+    name = daemon.whole_name(name)
     if (file is None) == (not records and not deletions):
         fail(refusals.USAGE, "an update takes a FILE, or --record and --delete", "give one of them")
     old = _present_data(daemon, name)
@@ -76,20 +68,19 @@ def update(
         try:
             data = edit_zonefile(old, name, records=records, deletions=deletions)
         except EditError as error:
-            fail(Refusal.BAD_DATA.exit_code, f"{error}; nothing was paid", "see `lookup --raw`")
-        check_data(data, name, raw, "the edited zone file")
+            hint = f"`blockstore-cli lookup --raw {name}` prints what it holds"
+            fail(Refusal.BAD_DATA.exit_code, f"{error}; nothing was paid", hint)
     else:
         data = read_data(file)
-        check_data(data, name, raw, str(file))
     if data == old:
         fail(
             refusals.USAGE,
             f"{name} holds this very data already; nothing was paid",
-            "give other data; `lookup --raw` prints what it holds",
+            f"give other data; `blockstore-cli lookup --raw {name}` prints what it holds",
         )
     for line in difference(old, data, name):
         say(printable(line), err=True)
-    wishing(daemon, {"wish": "update", "name": name}, options, data, raw)
+    wishing(daemon, {"wish": "update", "name": name}, options, data)
 
 
 def _present_data(daemon: Daemon, name: str) -> bytes | None:
@@ -111,12 +102,7 @@ def _present_data(daemon: Daemon, name: str) -> bytes | None:
 @paying
 def transfer(daemon: Daemon, name: str, address: str, keep_data: bool, **options: Any) -> None:
     """Hand NAME over to ADDRESS. Only the new owner can give it back."""
-    wish = {
-        "wish": "transfer",
-        "name": whole_name(name),
-        "recipient": address,
-        "keep_data": keep_data,
-    }
+    wish = {"wish": "transfer", "name": name, "recipient": address, "keep_data": keep_data}
     wishing(daemon, wish, options)
 
 
@@ -125,18 +111,9 @@ def transfer(daemon: Daemon, name: str, address: str, keep_data: bool, **options
 @with_data
 @click.option("--max-price", type=click.IntRange(0), metavar="SATOSHIS", help="Not for more.")
 @paying
-def renew(
-    daemon: Daemon,
-    name: str,
-    file: Path | None,
-    raw: bool,
-    max_price: int | None,
-    **options: Any,
-) -> None:
+def renew(daemon: Daemon, name: str, max_price: int | None, **options: Any) -> None:
     """Keep NAME for another lifetime, counted from now; its data may change on the way."""
-    data = checked_data(file, name, raw)
-    wish = {"wish": "renew", "name": whole_name(name), "max_price": max_price}
-    wishing(daemon, wish, options, data, raw)
+    wishing(daemon, {"wish": "renew", "name": name, "max_price": max_price}, options)
 
 
 @command()
@@ -144,7 +121,7 @@ def renew(
 @paying
 def revoke(daemon: Daemon, name: str, **options: Any) -> None:
     """Make NAME hold nothing, for everybody, until it expires. This cannot be undone."""
-    wishing(daemon, {"wish": "revoke", "name": whole_name(name)}, options)
+    wishing(daemon, {"wish": "revoke", "name": name}, options)
 
 
 COMMANDS = (register, update, transfer, renew, revoke)

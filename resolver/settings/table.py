@@ -342,8 +342,7 @@ class Settings(BaseModel):
         None,
         "The group whose members may have names registered over the daemon's socket, as its own"
         " user and root may; for a service of the system.",
-        min_length=1,
-        max_length=64,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$",
     )
     signer: Literal["node", "key-file", "nobody"] = _setting(
         "node",

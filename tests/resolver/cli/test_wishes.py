@@ -46,6 +46,8 @@ class Remembered(Daemon):
         self.asked.append((method, path, None if body is None else json.loads(body), secret))
         if path.startswith("/v1/lookup/"):
             return self.holds
+        if path == "/v1/info":
+            return 200, {"zones": {"bs": "id", "podcast.example.net": "podcast"}}
         if path == "/v1/registrar/plan":
             return 200, PLAN
         if path.startswith("/v1/registrar/jobs") and method == "GET" and "/jobs/" not in path:
@@ -83,7 +85,7 @@ def test_the_plan_is_shown_and_agreed_to_and_its_total_is_the_most_that_is_paid(
     assert result.exit_code == 0
     assert "It costs 5,365 satoshis." in result.stderr
     order = {
-        "wish": {"wish": "register", "name": "alice.id"},
+        "wish": {"wish": "register", "name": "alice"},
         "data_base64": base64.b64encode(ZONE).decode(),
     }
     assert orders(daemon) == [
@@ -136,9 +138,9 @@ def test_without_somebody_to_agree_nothing_is_begun(daemon):
     ("words", "wish"),
     [
         (("transfer", "alice", "mA", "--drop-data"),
-         {"wish": "transfer", "name": "alice.id", "recipient": "mA", "keep_data": False}),
+         {"wish": "transfer", "name": "alice", "recipient": "mA", "keep_data": False}),
         (("renew", "alice", "--max-price", "5"),
-         {"wish": "renew", "name": "alice.id", "max_price": 5}),
+         {"wish": "renew", "name": "alice", "max_price": 5}),
         (("revoke", "alice.id"), {"wish": "revoke", "name": "alice.id"}),
         (("namespace-preorder", "space", "mR"),
          {"wish": "namespace-preorder", "namespace_id": "space", "revealer": "mR"}),
@@ -156,16 +158,15 @@ def test_each_command_says_its_wish(daemon, words, wish):
     assert orders(daemon)[0] == ("/v1/registrar/plan", {"wish": wish, "fee_rate": 3.0})
 
 
-def test_data_that_is_no_zone_file_and_no_json_is_refused_unless_it_is_meant_so(daemon, tmp_path):
-    file = tmp_path / "data"
-    file.write_bytes(b"just words, and a lot of them")
-    refused = run("register", "alice", str(file), "--yes")
-    assert refused.exit_code == 19
-    assert "nothing was paid" in refused.stderr
-    assert daemon.asked == []
-    assert run("register", "alice", str(file), "--yes", "--raw").exit_code == 0
-    file.write_bytes(b'{"any": "json"}')
-    assert run("register", "alice", str(file), "--yes").exit_code == 0
+def test_data_goes_as_it_is_and_says_whether_it_is_meant_so(daemon, tmp_path):
+    (tmp_path / "data").write_bytes(b"just words")
+    for words in (("register", "alice"), ("renew", "alice"), ("import", "alice", "mA")):
+        for raw in ((), ("--raw",)):
+            daemon.asked.clear()
+            assert run(*words, str(tmp_path / "data"), "--yes", *raw).exit_code == 0
+            body = orders(daemon)[0][1]
+            assert base64.b64decode(body["data_base64"]) == b"just words"
+            assert body.get("raw", False) is bool(raw)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +304,7 @@ def test_pending_lists_all_of_very_many(daemon):
     assert json.loads(run("pending", "--all").stdout) == {"jobs": daemon.states}
 
 
-@pytest.mark.parametrize("typed", ["alice", "alice.id", "Alice.BS."])
+@pytest.mark.parametrize("typed", ["alice", "alice.id", "Alice.BS.", "ALICE"])
 @pytest.mark.parametrize(("deed", "asked"), [("resume", "resume"), ("abandon", "abandon")])
 def test_what_was_begun_is_meant_by_its_name_too(daemon, deed, asked, typed):
     run(deed, typed)
@@ -318,10 +319,17 @@ def test_a_name_of_no_job_and_of_two_is_told(daemon):
     assert "abcdef0123, 0123456789" in result.stderr
 
 
-@pytest.mark.parametrize("text", ["www.other.example. A 192.0.2.1\n", "; nothing\n"])
-def test_a_file_of_which_no_record_remains_is_refused_also_with_yes(daemon, tmp_path, text):
-    (tmp_path / "zone").write_text(text)
-    result = run("register", "alice", str(tmp_path / "zone"), "--yes")
-    assert result.exit_code == Refusal.BAD_DATA.exit_code
-    assert "no record remains" in result.stderr
-    assert orders(daemon) == []
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("alice", "alice.id"),
+        ("Alice.BS.", "alice.id"),
+        ("show.podcast.example.net", "show.podcast"),
+    ],
+)
+def test_a_name_is_meant_as_the_daemons_zones_have_it(daemon, typed, meant):
+    daemon.holds = (200, {"data": ZONE.decode()})
+    shown = run("update", typed, "--record", "www A 192.0.2.2", "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    assert orders(daemon)[0][1]["wish"]["name"] == meant
+    assert f"/v1/lookup/{meant}" in [path for _, path, _, _ in daemon.asked]
