@@ -9,7 +9,7 @@ import copy
 import click
 
 from resolver import refusals
-from resolver.cli import doctor, jobs, keys, namespaces, proof, wishes
+from resolver.cli import doctor, jobs, keys, namespaces, payments, proof, wishes
 from resolver.cli import names as cli_names
 from resolver.cli.asking import Daemon, fail
 from resolver.cli.which_daemon import HOST, PORT, door_of
@@ -84,7 +84,7 @@ def cli(context: click.Context, timeout: float, human: bool | None, **_where: ob
     context.obj = Daemon(door_of(context), timeout, human)
 
 
-for _room in (cli_names, proof, wishes, namespaces, jobs, keys, doctor):
+for _room in (cli_names, proof, wishes, namespaces, jobs, payments, keys, doctor):
     for _command in _room.COMMANDS:
         cli.add_command(_command)
 for _name, _command in cli_names.FORMER_NAMES.items():

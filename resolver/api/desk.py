@@ -18,19 +18,21 @@ from indexer.bitcoin.transactions import address_script, hash_hex
 from indexer.networks import Network
 from indexer.node.node import BitcoinNode, NodeError
 from indexer.protocol.records import Phase
+from indexer.registrar.planning.payments import PlannedPayment, payment_json, payment_lines
 from indexer.registrar.planning.plan_text import plan_json, plan_lines
 from indexer.registrar.planning.quote import name_payment
 from indexer.registrar.planning.refusals import CannotOrder, NoSuchJob, PlanRefused, Reason
 from indexer.registrar.planning.steps import next_view
-from indexer.registrar.planning.wishes import RenewName, Wish, read_wish, wish_json
+from indexer.registrar.planning.wishes import BadWish, RenewName, Wish, read_wish, wish_json
 from indexer.registrar.work.jobs import Job
 from indexer.registrar.work.journal import Journal, JournalError
 from indexer.registrar.work.orders import Orders, Planned
+from indexer.registrar.work.paying import Paying
 from indexer.registrar.work.renewals import Lapsing, names_due
 from indexer.registrar.work.runner import Runner
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.signers import SignerError
-from resolver.api.orders import Order
+from resolver.api.orders import Order, Payment
 from resolver.api.payer import OWN, Signers, Signing, offline_name
 from resolver.refusals import Refusal, Refused
 from zonefiles.text.review import UnfitData, review
@@ -114,6 +116,9 @@ class Desk:
             clock=clock,
         )
         self._orders = Orders(self.runner, signers, max_fee_rate=max_fee_rate)
+        self._paying = Paying(
+            self.runner, lambda: self._orders.payers.purse(OWN), max_fee_rate=max_fee_rate
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -325,6 +330,27 @@ class Desk:
     async def owned(self) -> Sequence[str]:
         """The names of the signer of the settings."""
         return await self._told(lambda: self._orders.payers.owned(OWN))
+
+    async def address(self) -> str:
+        """A fresh address of the signer of the settings."""
+        return await self._told(self._paying.fresh_address)
+
+    async def pay(self, payment: Payment) -> Json:
+        """What is paid, as JSON and as text; where its total was agreed to it is sent, and has a
+        txid."""
+        what = payment.address, payment.satoshis, payment.fee_rate
+
+        def make() -> tuple[PlannedPayment, str | None]:
+            try:
+                if payment.max_total is None:
+                    return self._paying.plan(*what), None
+                return self._paying.pay(*what, payment.max_total)
+            except BadWish as bad:
+                raise Refused(Refusal.BAD_REQUEST, f"{bad}; nothing was paid") from None
+
+        planned, txid = await self._told(make)
+        plan = {"plan": payment_json(planned, self._network), "text": payment_lines(planned)}
+        return plan if txid is None else {**plan, "txid": txid}
 
     def _read(self, order: Order) -> tuple[Wish, str, bytes | None]:
         """The wish, the name of who signs, and the payer's script. Raises Refused."""

@@ -53,6 +53,8 @@ _Script = Annotated[
     _text(lambda text: bytes.fromhex(text[: MAX_SCRIPT + 1]), "hex"),
     WithJsonSchema({"type": "string", "pattern": "^([0-9a-f]{2})+$", "maxLength": MAX_SCRIPT}),
 ]
+_Rate = Annotated[float, Field(strict=True, ge=0.1, le=100_000, allow_inf_nan=False)]
+_Satoshis = Annotated[int, Field(strict=True, ge=0, le=MAX_PAID)]
 _Address = Annotated[str, Field(max_length=MAX_SCRIPT)]
 WISH: dict[str, Any] = {
     "type": "object",
@@ -81,9 +83,7 @@ class Order:
         _Base64 | None,
         Field(alias="data_base64", description="The data that the name shall hold."),
     ] = None
-    fee_rate: (
-        Annotated[float, Field(strict=True, ge=0.1, le=100_000, allow_inf_nan=False)] | None
-    ) = None
+    fee_rate: _Rate | None = None
     """Satoshis a virtual byte; None: what the node estimates."""
     payer: _Address | None = None
     """The legacy address that sends; None: one of the signer's."""
@@ -113,7 +113,21 @@ class AgreedOrder(Order):
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    max_total: Annotated[int, Field(strict=True, ge=0, le=MAX_PAID)]
+    max_total: _Satoshis
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """An ordinary payment that somebody wants made by whoever signs here."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    address: Annotated[_Address, Field(description="Of any kind: base58, bech32 or bech32m.")]
+    satoshis: _Satoshis
+    fee_rate: _Rate | None = None
+    """Satoshis a virtual byte; None: what the node estimates."""
+    max_total: _Satoshis | None = None
+    """The total that was agreed to; None: it is planned and not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +147,7 @@ class Nothing:
 
 
 _BODIES: dict[Any, TypeAdapter[Any]] = {
-    kind: TypeAdapter(kind) for kind in (Order, AgreedOrder, Signed, Nothing)
+    kind: TypeAdapter(kind) for kind in (Order, AgreedOrder, Payment, Signed, Nothing)
 }
 
 

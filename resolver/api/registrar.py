@@ -18,6 +18,7 @@ from resolver.api.orders import (
     AgreedOrder,
     Nothing,
     Order,
+    Payment,
     Signed,
     read_body,
     read_order,
@@ -45,6 +46,8 @@ class Desk(Protocol):
     async def abandon(self, job_id: str) -> Json: ...
     async def hand_in(self, job_id: str, psbt: str) -> Json: ...
     async def owned(self) -> Sequence[str]: ...
+    async def address(self) -> str: ...
+    async def pay(self, payment: Payment) -> Json: ...
 
 
 # --- what is promised
@@ -197,3 +200,25 @@ async def owned_names(asked: Asked) -> Told:
     query = urlencode({key: value for key, value in given.items() if value is not None})
     further = f"{asked.path}?{query}" if len(ends) > (page + 1) * PAGE else ""
     return Told({"names": ends[page * PAGE : (page + 1) * PAGE]}, next=further)
+
+
+@ROUTES.post(
+    "/v1/registrar/address",
+    reply=s.shape(address=p.ADDRESS_SCHEMA),
+    body=_NOTHING,
+    of_present=False,
+)
+async def fresh_address(asked: Asked) -> Told:
+    """An address of whoever signs here, to be paid into; a fresh one each time."""
+    read_body(Nothing, asked.body)
+    return Told({"address": await _desk(asked).address()})
+
+
+@ROUTES.post(
+    "/v1/registrar/payments",
+    reply=s.shape({"txid": s.hexadecimal(32)}, plan={"type": "object"}, text=s.listed(s.TEXT)),
+    body=Body("The payment.", schema_of(Payment)),
+)
+async def pay(asked: Asked) -> Told:
+    """An ordinary payment: planned, or sent where `max_total` agrees to its total."""
+    return Told(await _desk(asked).pay(read_body(Payment, asked.body)))

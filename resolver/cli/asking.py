@@ -25,7 +25,10 @@ from resolver.terminal import say
 from resolver.words import CONTEXT, printable
 
 MAX_REPLY = 4 * 2**20
-ASK_FIRST = "see `blockstore-cli pending` for whether it was begun, before you try again"
+ASK_FIRST = (
+    "see `blockstore-cli pending` for whether it was begun (after `pay`: the wallet), before you"
+    " try again"
+)
 
 ZONES: Mapping[str, str] = {"bs": "id"}
 """What everybody serves who sets nothing else."""

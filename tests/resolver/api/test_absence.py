@@ -19,6 +19,7 @@ ANSWERED = {
     *("ping", "info", "openapi", "rpc"),  # the node itself; the methods are looked at one by one
     *("operations", "consensus_at"),  # of a block that is indexed, and index_behind beyond it
     *("jobs", "job", "resume", "consent", "abandon", "hand_in"),  # what was begun goes on
+    "fresh_address",
 }
 """Routes that say nothing of what is there: a new one is added here on purpose or not at all."""
 METHODS_ANSWERED = {

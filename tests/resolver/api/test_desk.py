@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from embit.psbt import PSBT
 
-from indexer.bitcoin.transactions import TxOut, script_address
+from indexer.bitcoin.transactions import TxOut, address_script, hash_hex, script_address
 from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.registrar.planning.wishes import ReadyNamespace, RegisterName, Wish
 from indexer.registrar.work.progress import hint_of_zone
 from resolver.api.desk import AutoRenew, Desk
-from resolver.api.orders import Order
+from resolver.api.orders import Order, Payment
 from resolver.api.payer import Signing
 from resolver.refusals import Refusal, Refused
 from resolver.settings.types import check_zones
@@ -158,3 +158,38 @@ def test_names_of_the_data_without_their_final_dot_are_told_in_the_plan(
     assert "shop.example.com, to which shop CNAME points" in warnings[1]
     assert warnings[2].endswith(": 1 record of the data")
     assert all(f"Note: {warning}." in told["text"] for warning in warnings)
+
+
+def test_a_payment_is_planned_and_then_sent_for_what_was_agreed_to(
+    world: World, desk: Desk
+) -> None:
+    to = script_address(OWNER, SANDBOX) or ""
+    mine = address_script(asyncio.run(desk.address()), SANDBOX)
+    world.node.submit(world.signer.pay([TxOut(BIG, mine)], 20.0).raw)
+    world.mine()
+    payment = Payment(to, 70_000, 2.0)
+    planned = asyncio.run(desk.pay(payment))
+    assert planned["text"][0] == f"To pay 70,000 satoshis to {to}:"
+    assert "txid" not in planned
+    with pytest.raises(Refused, match="were agreed to; nothing was paid"):
+        asyncio.run(desk.pay(replace(payment, max_total=planned["plan"]["total"] - 1)))
+    assert world.node.mempool_size == 0
+    sent = asyncio.run(desk.pay(replace(payment, max_total=planned["plan"]["total"])))
+    world.mine()
+    assert sent["txid"] in [hash_hex(coin.txid) for coin in world.signer.coins(OWNER)]
+
+
+def test_what_is_no_payment_is_refused_before_anything_is_paid(desk: Desk) -> None:
+    for payment in (Payment("nonsense", 70_000), Payment(script_address(OWNER, SANDBOX) or "", 1)):
+        with pytest.raises(Refused, match="nothing was paid") as refused:
+            asyncio.run(desk.pay(payment))
+        assert refused.value.refusal is Refusal.BAD_REQUEST
+    with pytest.raises(Refused, match="at most 500 are paid here"):
+        asyncio.run(desk.pay(Payment(script_address(OWNER, SANDBOX) or "", 70_000, 501.0)))
+
+
+def test_an_address_is_of_the_wallet_and_fresh(world: World, desk: Desk) -> None:
+    first, second = asyncio.run(desk.address()), asyncio.run(desk.address())
+    assert first != second
+    for one in (first, second):
+        assert len(address_script(one, SANDBOX)) == 25
