@@ -1,14 +1,17 @@
 """One daemon a working folder: a pid file whose lock, not whose text, says who runs.
 
 The kernel drops the lock when the process ends in whatever way, so what is left behind by a
-killed daemon is never an obstacle. Nobody but the daemon's user can open the file, and so nobody
-else can hold the lock. A pid is only ever signalled while its lock is held, by a process that has
-this file open. Asking who runs keeps nobody from starting, and one who asks is not taken for a
-daemon by another who asks.
+killed daemon is never an obstacle, and it tells who holds it without any lock of the one who asks
+(fcntl(2), F_GETLK). Nobody but the daemon's user can open the file for writing, and so nobody else
+can hold the lock. A pid is only ever signalled while its lock is held.
+
+What must stay true: a process that holds the lock opens the file no second time, for the lock goes
+with the first descriptor that is closed.
 """
 
 import os
 import signal
+import struct
 import sys
 import time
 from contextlib import suppress
@@ -16,43 +19,48 @@ from pathlib import Path
 
 from resolver.process.own_files import open_own
 
+READER = -1
+POLL = 0.02
+
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(fd: int, *, shared: bool = False) -> bool:
-        """Whether the lock could be had; a byte far behind the text is locked. There is no
-        shared one, so two who ask at once may take each other for a daemon, for an instant."""
+    def _lock(fd: int) -> bool:
+        """Whether the lock could be had; a byte far behind the text is locked."""
         os.lseek(fd, 1 << 20, os.SEEK_SET)
-        try:
+        with suppress(OSError):
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
+            return True
+        return False
 else:
     import fcntl
 
-    def _lock(fd: int, *, shared: bool = False) -> bool:
-        """Whether the lock could be had, alone or together with others who share it."""
-        try:
-            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    def _lock(fd: int) -> bool:
+        """Whether the lock could be had."""
+        with suppress(OSError):
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
 
 
-POLL = 0.02
-PROBE_POLL = 0.001
-PATIENCE = 0.25
-"""Seconds for which a lock may be held by those who only ask whether a daemon holds it; each has
-it for less than a millisecond."""
+def _holder(fd: int) -> int | None:
+    """The process that holds the file for itself; None where none does, READER where somebody only
+    keeps others from doing so, as who may read the file can."""
+    if sys.platform != "linux":  # there is no such question: who asks holds it for an instant
+        text = os.pread(fd, 32, 0).strip()
+        return None if _lock(fd) else int(text) if text.isdigit() else 0
+    flock = struct.Struct("hhqqi")  # l_type, l_whence, l_start, l_len, l_pid
+    asked = flock.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, *_, pid = flock.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+    return pid if kind == fcntl.F_WRLCK else {fcntl.F_RDLCK: READER}.get(kind)
 
 
 class AlreadyRunning(Exception):
-    """Another process holds the lock; ``pid`` is None where it has not written its own yet."""
+    """Another process, ``pid``, holds the lock."""
 
-    def __init__(self, pid: int | None) -> None:
+    def __init__(self, pid: int) -> None:
         self.pid = pid
-        super().__init__("already running" + (f" as pid {pid}" if pid else ""))
+        super().__init__(f"already running as pid {pid}")
 
 
 class PidFile:
@@ -64,30 +72,25 @@ class PidFile:
 
     def acquire(self) -> None:
         """Take the lock and write our pid. Raises AlreadyRunning, OSError."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
+        while self._fd is None:
             fd = open_own(self.path, os.O_RDWR | os.O_CREAT)
             try:
                 if not _lock(fd):
-                    if time.monotonic() >= deadline:
-                        pid = _read_pid(fd)
-                        if pid is None or _has_open(pid, fd) is not False:
-                            raise AlreadyRunning(pid)
-                        # Left behind by a killed daemon in the days when others could read it, and
-                        # held by one who only does.
+                    pid = _holder(fd)
+                    if pid == READER and _is_named(fd, self.path):
+                        # Others could read the file in former days; no daemon can have its lock.
                         self.path.unlink(missing_ok=True)
-                    time.sleep(PROBE_POLL)
-                    continue
+                    elif pid is not None and pid != READER:
+                        raise AlreadyRunning(pid)
                 # A daemon that ends removes its file: the lock must be on the one with the name.
-                if _is_named(fd, self.path):
+                elif _is_named(fd, self.path):
                     if hasattr(os, "fchmod"):
                         os.fchmod(fd, 0o600)
                     os.ftruncate(fd, 0)
                     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-                    self._fd, fd = fd, -1
-                    return
+                    self._fd = fd
             finally:
-                if fd >= 0:
+                if self._fd is None:
                     os.close(fd)
 
     def release(self) -> None:
@@ -99,7 +102,7 @@ class PidFile:
 
 
 def owner(path: Path) -> int | None:
-    """The pid of the process that holds the lock on ``path``; None where no daemon does.
+    """The pid of the process that holds the lock on ``path``; None where no other one does.
 
     Raises OSError where the file cannot be looked at, or is none of ours.
     """
@@ -108,15 +111,8 @@ def owner(path: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        if _lock(fd, shared=True):
-            return None
-        # The lock is taken an instant before the pid is written.
-        deadline = time.monotonic() + 1.0
-        while (pid := _read_pid(fd)) is None and time.monotonic() < deadline:
-            time.sleep(POLL)
-        if pid is not None and _has_open(pid, fd) is False:
-            return None  # somebody else holds the lock, and the pid is of old
-        return pid
+        pid = _holder(fd)
+        return None if pid == READER else pid
     finally:
         os.close(fd)
 
@@ -159,27 +155,3 @@ def _is_named(fd: int, path: Path) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(os.fstat(fd), named)
-
-
-def _read_pid(fd: int) -> int | None:
-    text = os.pread(fd, 32, 0).strip()
-    return int(text) if text.isdigit() else None
-
-
-def _has_open(pid: int, fd: int) -> bool | None:
-    """Whether the process ``pid`` has the file of ``fd`` open; None where nothing tells."""
-    folder = f"/proc/{pid}/fd"
-    if not os.path.isdir("/proc/self/fd"):
-        return None
-    wanted = os.fstat(fd)
-    try:
-        opened = os.listdir(folder)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return None
-    for one in opened:
-        with suppress(OSError):
-            if os.path.samestat(os.stat(f"{folder}/{one}"), wanted):
-                return True
-    return False

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from resolver.process import pidfile
 from resolver.process.pidfile import AlreadyRunning, PidFile
 from resolver.settings.settings import flag_name, is_secret, is_switch, rows
 from tests.conftest import ROOT
-from tests.resolver.daemon.daemon_process import DEADLINE, Blockstored, environment
+from tests.resolver.daemon.daemon_process import DEADLINE, Blockstored, environment, holding
 
 NOWHERE = "http://ada:hunter2@127.0.0.1:1"  # port 1 is nobody's
 SCRIPT = b"\x76\xa9\x14" + bytes(20) + b"\x88\xac"
@@ -167,54 +166,40 @@ def test_the_sandbox_refuses_a_node_that_is_not_its_own(tmp_path, flags, file, t
 
 def test_a_pid_file_has_one_owner_at_a_time(tmp_path):
     path = tmp_path / "pid"
-    first, second = PidFile(path), PidFile(path)
-    first.acquire()
-    assert pidfile.owner(path) == os.getpid()
-    with pytest.raises(AlreadyRunning, match=str(os.getpid())):
-        second.acquire()
-    first.release()
+    mine = PidFile(path)
+    with holding(path) as pid:
+        assert pidfile.owner(path) == pid
+        assert path.read_text() == f"{pid}\n"
+        with pytest.raises(AlreadyRunning, match=str(pid)):
+            mine.acquire()
+        assert pidfile.owner(path) == pid
     assert pidfile.owner(path) is None
+    mine.acquire()
+    mine.release()
+    mine.release()
     assert not path.exists()
-    second.acquire()
-    second.release()
-    second.release()
 
 
 def test_those_who_ask_who_runs_keep_nobody_from_starting(tmp_path):
     path = tmp_path / "pid"
-    path.write_text("1\n")  # of a daemon that was killed
-    mine, done = PidFile(path), threading.Event()
-
-    def ask() -> None:
-        while not done.is_set():
-            pidfile.owner(path)
-
-    asking = [threading.Thread(target=ask) for _ in range(2)]
-    for thread in asking:
-        thread.start()
+    code = (
+        "import sys; from pathlib import Path; from resolver.process import pidfile\n"
+        "print(flush=True)\n"
+        "while True: pidfile.owner(Path(sys.argv[1]))"
+    )
+    words = [sys.executable, "-c", code, str(path)]
+    asking = subprocess.Popen(words, stdout=subprocess.PIPE, env=environment(), cwd=ROOT)
+    mine = PidFile(path)
     try:
+        assert asking.stdout is not None
+        assert asking.stdout.readline() == b"\n"
         for _ in range(500):
             mine.acquire()
             mine.release()
-            path.write_text("1\n")
+            path.write_text("1\n")  # as a daemon leaves it that was killed
     finally:
-        done.set()
-        for thread in asking:
-            thread.join()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no shared locks")
-def test_who_asks_while_another_asks_sees_no_daemon(tmp_path):
-    path = tmp_path / "pid"
-    path.write_text("1\n")
-    with path.open("r+") as asking:
-        assert pidfile._lock(asking.fileno(), shared=True)
-        assert pidfile.owner(path) is None
-        threading.Timer(0.02, asking.close).start()
-        mine = PidFile(path)
-        mine.acquire()
-    assert pidfile.owner(path) == os.getpid()
-    mine.release()
+        asking.kill()
+        asking.communicate()
 
 
 @pytest.mark.parametrize("left", ["1\n", "", "no number", "\xff"])

@@ -17,8 +17,8 @@ from resolver.blockstore_cli import cli
 from resolver.cli import which_daemon
 from resolver.process import own_socket, pidfile
 from resolver.process.own_socket import Unreachable
-from resolver.process.pidfile import PidFile
 from tests.resolver.cli.servers import serving
+from tests.resolver.daemon.daemon_process import holding
 
 pytestmark = pytest.mark.skipif(not own_socket.IS_HERE, reason="no Unix sockets here")
 
@@ -183,14 +183,10 @@ def test_where_this_user_has_no_daemon_the_usual_port_is_read_and_not_paid_at(ho
 def test_a_daemon_that_only_starts_is_said_to_run(home):
     folder = home / ".blockstore"
     folder.mkdir()
-    lock = PidFile(folder / "blockstored.pid")
-    lock.acquire()
-    try:
+    with holding(folder / "blockstored.pid") as pid:
         ended = run("ping")
-    finally:
-        lock.release()
     assert ended.exit_code == 3
-    assert f"as pid {os.getpid()}" in ended.stderr
+    assert f"as pid {pid}" in ended.stderr
 
 
 def test_a_settings_file_that_cannot_be_read_is_named(home):

@@ -145,3 +145,26 @@ class Blockstored:
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
             assert pidfile.wait_released(self.pid_file, DEADLINE)
+
+
+@contextmanager
+def holding(pid_file: Path) -> Iterator[int]:
+    """The pid of another process, while it holds a pid file as a daemon does."""
+    code = (
+        "import sys; from pathlib import Path; from resolver.process.pidfile import PidFile;"
+        "PidFile(Path(sys.argv[1])).acquire(); print('held', flush=True); sys.stdin.read()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(pid_file)],
+        env=environment(),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        yield child.pid
+    finally:
+        child.kill()
+        child.communicate()

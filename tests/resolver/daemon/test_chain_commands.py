@@ -10,11 +10,11 @@ from click.testing import CliRunner, Result
 from indexer.networks import REGTEST
 from indexer.table.level import Level
 from resolver import blockstored as program
-from resolver.process.pidfile import PidFile
 from resolver.words import PID_NAME
 from tests.conftest import DATA
 from tests.indexer.following.test_follower import World, _transactions
 from tests.indexer.following.test_replay import chain_file
+from tests.resolver.daemon.daemon_process import holding
 
 CHAINS = sorted((DATA / "protocol" / "chains").glob("*.json"))
 
@@ -182,12 +182,8 @@ def test_an_index_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 def test_while_the_daemon_holds_the_index_verify_says_what_to_do(
     indexed: tuple[Path, dict[int, str]],
 ) -> None:
-    held = PidFile(indexed[0] / PID_NAME)
-    held.acquire()
-    try:
+    with holding(indexed[0] / PID_NAME):
         result = verify(indexed[0], 260, "00" * 16)
-    finally:
-        held.release()
     assert result.exit_code == 2
     assert "blockstored stop" in one_line(result)
 

@@ -1,13 +1,11 @@
 """A daemon's own files: no link is followed, and only the daemon of a pid file is ended by it."""
 
-import fcntl
 import logging
 import os
 import signal
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +16,7 @@ from resolver.process.own_files import open_own, write_own
 from resolver.process.pidfile import AlreadyRunning, PidFile
 from resolver.settings.settings import load
 from resolver.words import unwritable
-from tests.resolver.daemon.daemon_process import environment
+from tests.resolver.daemon.daemon_process import environment, holding
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
 
@@ -133,18 +131,22 @@ def bystander():
     process.communicate()
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="nothing tells who holds a file")
 def test_a_stale_pid_under_somebody_elses_lock_is_nobodys(tmp_path, bystander):
     path = tmp_path / "pid"
     path.write_text(f"{bystander.pid}\n")
     path.chmod(0o644)
-    with path.open() as reading:  # as any reader could while the file was readable
-        fcntl.flock(reading.fileno(), fcntl.LOCK_EX)
+    code = (  # as any reader could while the file was readable
+        "import fcntl, sys; file = open(sys.argv[1]); fcntl.lockf(file, fcntl.LOCK_SH);"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reading:
+        assert reading.stdout is not None
+        assert reading.stdout.readline() == b"held\n"
         assert pidfile.owner(path) is None
         assert pidfile.signal_owner(path, signal.SIGKILL) is None
         held = PidFile(path)
         held.acquire()
-        assert pidfile.owner(path) == os.getpid()
         assert path.read_text() == f"{os.getpid()}\n"
         held.release()
     assert bystander.poll() is None
@@ -152,28 +154,12 @@ def test_a_stale_pid_under_somebody_elses_lock_is_nobodys(tmp_path, bystander):
 
 def test_the_daemon_of_a_pid_file_is_signalled(tmp_path):
     path = tmp_path / "pid"
-    code = (
-        "import sys; from pathlib import Path; from resolver.process.pidfile import PidFile;"
-        "PidFile(Path(sys.argv[1])).acquire(); print('held', flush=True); sys.stdin.read()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment(),
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n"
+    with holding(path) as pid:
         with pytest.raises(AlreadyRunning):
             PidFile(path).acquire()
-        assert pidfile.signal_owner(path) == process.pid
-        assert process.wait(30) == -signal.SIGTERM
-        assert pidfile.owner(path) is None
+        assert pidfile.signal_owner(path) == pid
+        assert pidfile.wait_released(path, 30.0)
         assert pidfile.signal_owner(path) is None
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture(autouse=True)
