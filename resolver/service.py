@@ -39,7 +39,7 @@ from resolver.forwarding.forwarder import Forwarder, open_forwarder
 from resolver.process.folder import StatusFile, make_folder
 from resolver.refusals import Refused
 from resolver.resolve import Resolver
-from resolver.settings.settings import Settings
+from resolver.settings.table import Settings
 from resolver.transfers.transfers import Transfers
 from resolver.words import VERSION
 from zonefiles.holdings import Holdings, open_holdings

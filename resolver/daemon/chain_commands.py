@@ -18,7 +18,7 @@ from resolver.daemon.command_line import (
 )
 from resolver.daemon.table_commands import progress
 from resolver.process import pidfile
-from resolver.settings.settings import Settings
+from resolver.settings.table import Settings
 from resolver.terminal import CONSENSUS_HASH, HEIGHT, say
 from resolver.words import CONTEXT, PID_NAME
 

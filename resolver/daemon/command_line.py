@@ -20,16 +20,9 @@ from resolver.process.places import (
     env_name,
 )
 from resolver.settings.file import read_toml
-from resolver.settings.settings import (
-    Settings,
-    default_text,
-    flag_name,
-    is_secret,
-    is_switch,
-    load,
-    rows,
-    takes_many,
-)
+from resolver.settings.settings import load
+from resolver.settings.table import Settings
+from resolver.settings.text import default_text, flag_name, is_secret, is_switch, rows, takes_many
 from resolver.terminal import say
 
 OK, FAILED, UNUSABLE, NOT_RUNNING = 0, 1, 2, 3

@@ -15,7 +15,7 @@ from functools import partial
 from io import TextIOWrapper
 
 from resolver.process.own_files import open_own
-from resolver.settings.settings import Settings
+from resolver.settings.table import Settings
 from resolver.settings.types import HIDDEN, without_credentials
 
 REPEATS = 10

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from resolver.daemon.interpreter import keep_memory, settle
 from resolver.daemon.logs import ReopeningFile, bridge_twisted, open_log
 from resolver.process.pidfile import AlreadyRunning, PidFile
-from resolver.settings.settings import Settings
+from resolver.settings.table import Settings
 from resolver.terminal import say
 from resolver.words import VERSION, unwritable
 

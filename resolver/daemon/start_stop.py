@@ -34,7 +34,7 @@ from resolver.daemon.command_line import (
 )
 from resolver.process import own_socket, pidfile
 from resolver.process.own_socket import Busy, Unreachable
-from resolver.settings.settings import flag_name
+from resolver.settings.text import flag_name
 from resolver.terminal import say
 from resolver.words import CONTEXT, PID_NAME, status_lines
 

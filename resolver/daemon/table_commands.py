@@ -29,7 +29,7 @@ from resolver.daemon.command_line import (
 from resolver.process import own_socket
 from resolver.process.own_socket import Busy, Unreachable
 from resolver.process.pidfile import AlreadyRunning, PidFile, owner
-from resolver.settings.settings import Settings
+from resolver.settings.table import Settings
 from resolver.terminal import CONSENSUS_HASH, HEIGHT, say
 from resolver.words import CONTEXT, PID_NAME, unwritable
 

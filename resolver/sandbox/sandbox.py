@@ -31,7 +31,7 @@ from resolver.sandbox import founding
 from resolver.sandbox.ports import LOOPBACK, taken_ports
 from resolver.sandbox.welcome import EXAMPLE, EXAMPLE_NAME, Place, folder_flag, welcome
 from resolver.service import Service, StartError
-from resolver.settings.settings import Settings
+from resolver.settings.table import Settings
 from resolver.terminal import say
 from resolver.words import PID_NAME
 from zonefiles.archive.archive import Archive, ArchiveError

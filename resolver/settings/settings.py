@@ -24,34 +24,10 @@ from resolver.process.places import (
     home_dir,
     working_dir,
 )
-from resolver.settings.table import (
-    COOKIE_FILES,
-    FROM_FILE,
-    MAX_SHOWN_PATH,
-    NODE_URLS,
-    PATHS,
-    Settings,
-    default_text,
-    flag_name,
-    is_secret,
-    is_switch,
-    rows,
-    takes_many,
-)
+from resolver.settings.table import FROM_FILE, MAX_SHOWN_PATH, NODES, PATHS, Settings
+from resolver.settings.text import flag_name, is_secret, is_switch
 from resolver.settings.types import as_text, without_credentials
 from resolver.words import TOKEN_NAME, printable
-
-__all__ = [
-    "Settings",
-    "default_text",
-    "flag_name",
-    "is_secret",
-    "is_switch",
-    "load",
-    "rows",
-    "takes_many",
-]
-
 
 FREE_TO_BEGIN = ("regtest", "signet", "testnet4")
 """Networks without names that all agree on."""
@@ -150,14 +126,15 @@ def _add_defaults(
     values.setdefault("config", file or here / CONFIG_NAME)
     values.setdefault("log_file", here / "blockstored.log")
     values.setdefault("api_token_file", here / TOKEN_NAME)
-    values.setdefault("node_url", NODE_URLS[network])
+    port, folder = NODES[network]
+    values.setdefault("node_url", f"http://127.0.0.1:{port}")
     values.setdefault("confirmations", NETWORKS[network].confirmations)
     values.setdefault("first_block", NETWORKS[network].first_block)
     values.setdefault("catch_up_processes", _catch_up_processes(os.cpu_count() or 1))
     values.setdefault("poll_interval", 10.0 if NETWORKS[network].confirmations > 1 else 0.5)
     has_user = "node_user" in values or "@" in str(values["node_url"])
-    if not has_user and home is not None and network in COOKIE_FILES:
-        values.setdefault("node_cookie_file", home / COOKIE_FILES[network])
+    if not has_user and home is not None and folder is not None:
+        values.setdefault("node_cookie_file", home / ".bitcoin" / folder / ".cookie")
 
 
 def _catch_up_processes(cores: int) -> int:
@@ -209,32 +186,34 @@ def _origin(source: str, file: object) -> str:
     return f"{FROM_FILE} {printable(str(file), MAX_SHOWN_PATH)}"
 
 
+_NEEDS = (
+    (
+        "node_user",
+        "node_password",
+        f"a password, in the settings file or {env_name('node_password')}",
+    ),
+    ("node_password", "node_user", "whose it is"),
+    ("tls_certificate", "tls_key", "its key"),
+    ("tls_key", "tls_certificate", "its certificate"),
+    ("key_passphrase_file", "key_file", "the keys"),
+)
+"""Settings that mean nothing without another one, which that is, and what it is."""
+
+
 def _clashes(settings: Settings) -> Iterator[tuple[str, tuple[str, ...], str]]:
     """Values that are good alone and not together: of which setting it is said, the others, why."""
     if settings.min_ttl > settings.max_ttl:
         yield "min_ttl", ("max_ttl",), f"it is above max_ttl, {settings.max_ttl}"
     begins = NETWORKS[settings.network].first_block
     if settings.first_block != begins and settings.network not in FREE_TO_BEGIN:
-        yield (
-            "first_block",
-            ("network",),
-            f"the names of {settings.network} begin at block {begins} for everybody",
-        )
+        why = f"the names of {settings.network} begin at block {begins} for everybody"
+        yield "first_block", ("network",), why
     if settings.stale_after > settings.refuse_after:
-        yield (
-            "stale_after",
-            ("refuse_after",),
-            f"it is above refuse_after, {settings.refuse_after:g}",
-        )
-    if settings.node_user is not None and settings.node_password is None:
-        where = f"in the settings file or {env_name('node_password')}"
-        yield "node_user", ("node_password",), f"it needs a password, {where}"
-    if settings.node_password is not None and settings.node_user is None:
-        yield "node_password", ("node_user",), "it needs node_user"
-    if settings.tls_certificate is not None and settings.tls_key is None:
-        yield "tls_certificate", ("tls_key",), "it needs its key, tls_key"
-    if settings.tls_key is not None and settings.tls_certificate is None:
-        yield "tls_key", ("tls_certificate",), "it needs its certificate, tls_certificate"
+        why = f"it is above refuse_after, {settings.refuse_after:g}"
+        yield "stale_after", ("refuse_after",), why
+    for key, needed, why in _NEEDS:
+        if getattr(settings, key) is not None and getattr(settings, needed) is None:
+            yield key, (needed,), f"it needs {why}, {needed}"
     if settings.tls_certificate is not None:
         taken = {settings.dns_port: "dns_port"}
         if settings.api_host in settings.listen:
@@ -254,36 +233,22 @@ def _clashes(settings: Settings) -> Iterator[tuple[str, tuple[str, ...], str]]:
     for upstream in settings.forward:
         port = settings.dot_port if upstream.tls else settings.dns_port
         if upstream.host in settings.listen and upstream.port == port:
-            yield (
-                "forward",
-                ("listen", "dns_port", "dot_port"),
-                f"{upstream.host} port {upstream.port} is this server itself",
-            )
+            why = f"{upstream.host} port {upstream.port} is this server itself"
+            yield "forward", ("listen", "dns_port", "dot_port"), why
     if settings.forward_ca is not None and not any(one.tls for one in settings.forward):
-        yield (
-            "forward_ca",
-            ("forward",),
-            "it is for resolvers asked over TLS, tls://ADDRESS#NAME in forward",
-        )
+        why = "it is for resolvers asked over TLS, tls://ADDRESS#NAME in forward"
+        yield "forward_ca", ("forward",), why
     if settings.proxy_protocol and not settings.trusted_proxies:
         yield "proxy_protocol", ("trusted_proxies",), "it needs the proxies, trusted_proxies"
     if settings.signer == "key-file" and settings.key_file is None:
         yield "signer", ("key_file",), "it needs the keys, key_file"
-    if settings.key_passphrase_file is not None and settings.key_file is None:
-        yield "key_passphrase_file", ("key_file",), "it needs the keys, key_file"
     if settings.auto_renew and not settings.auto_renew_max_price:
-        yield (
-            "auto_renew",
-            ("auto_renew_max_price",),
-            "it needs to know at what price, auto_renew_max_price",
-        )
+        why = "it needs to know at what price, auto_renew_max_price"
+        yield "auto_renew", ("auto_renew_max_price",), why
     if settings.auto_renew and settings.signer == "nobody":
         yield "auto_renew", ("signer",), "it needs somebody to sign, signer"
     dns_hosts = set(settings.listen)
     for key, host in (("api_port", settings.api_host), ("dht_port", settings.dht_host)):
         if getattr(settings, key) == settings.dns_port != 0 and host in dns_hosts:
-            yield (
-                key,
-                ("dns_port", "listen", f"{key[:3]}_host"),
-                f"the DNS doors already have port {settings.dns_port} of {host}",
-            )
+            why = f"the DNS doors already have port {settings.dns_port} of {host}"
+            yield key, ("dns_port", "listen", f"{key[:3]}_host"), why

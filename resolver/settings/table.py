@@ -4,7 +4,6 @@ The class ``Settings`` is the table; flags, environment names, the README's tabl
 all follow from it. Whence the values come is for ``settings``.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +16,6 @@ from pydantic import (
     Field,
     PrivateAttr,
 )
-from pydantic.fields import FieldInfo
 
 from indexer.networks import NETWORKS, Network
 from resolver.process.places import CONFIG_NAME, Whereabouts
@@ -27,17 +25,15 @@ from resolver.settings.types import (
     Host,
     HostPort,
     Ipv4,
-    Names,
+    Many,
     Port,
+    Prefixes,
     Resolver,
     Seconds,
     Size,
-    as_text,
     check_cookie_secret,
-    check_prefixes,
     check_url,
     check_zones,
-    split_list,
     split_table,
 )
 from resolver.words import VERSION
@@ -45,54 +41,15 @@ from resolver.words import VERSION
 FROM_FILE = "settings file"
 MAX_SHOWN_PATH = 1000
 
-# The ports that bitcoind itself chooses for JSON-RPC.
-NODE_URLS = {
-    "mainnet": "http://127.0.0.1:8332",
-    "testnet": "http://127.0.0.1:18332",
-    "testnet4": "http://127.0.0.1:48332",
-    "signet": "http://127.0.0.1:38332",
-    "regtest": "http://127.0.0.1:18443",
-    "sandbox": "http://127.0.0.1:18443",
+NODES = {
+    "mainnet": (8332, ""),
+    "testnet": (18332, "testnet3"),
+    "testnet4": (48332, "testnet4"),
+    "signet": (38332, "signet"),
+    "regtest": (18443, "regtest"),
+    "sandbox": (18443, None),
 }
-COOKIE_FILES = {
-    "mainnet": ".bitcoin/.cookie",
-    "testnet": ".bitcoin/testnet3/.cookie",
-    "testnet4": ".bitcoin/testnet4/.cookie",
-    "signet": ".bitcoin/signet/.cookie",
-    "regtest": ".bitcoin/regtest/.cookie",
-}
-
-
-PATHS = (
-    "working_dir",
-    "log_file",
-    "node_cookie_file",
-    "blocks_dir",
-    "config",
-    "tls_certificate",
-    "tls_key",
-    "forward_ca",
-    "api_token_file",
-    "key_file",
-    "key_passphrase_file",
-)
-"""Settings that are paths: those that are relative begin where the command was given."""
-
-
-MANY = (
-    "listen",
-    "api_names",
-    "dht_bootstrap",
-    "zones",
-    "chain_first",
-    "forward",
-    "allow_forward",
-    "transfer_to",
-    "trusted_proxies",
-    "proxy_protocol",
-    "auto_renew",
-)
-"""Settings that hold several values."""
+"""The port that bitcoind itself chooses for JSON-RPC, and the folder of its cookie in its own."""
 
 
 def _setting(default: Any, meaning: str, **more: Any) -> Any:
@@ -162,7 +119,7 @@ class Settings(BaseModel):
         shown="half of the cores: 2 or 3; 0 on one core",
     )
 
-    listen: Annotated[tuple[Address, ...], BeforeValidator(split_list)] = _setting(
+    listen: Many[Address] = _setting(
         ("127.0.0.1",), "Addresses of the DNS doors (UDP and TCP).", min_length=1, max_length=64
     )
     dns_port: Port = _setting(6253, "Port of the DNS doors; 0 takes a free one.")
@@ -178,7 +135,7 @@ class Settings(BaseModel):
     )
     api_host: Address = _setting("127.0.0.1", "Address of the HTTP API.")
     api_port: Port = _setting(6264, "Port of the HTTP API; 0 takes a free one.")
-    api_names: Names = _setting(
+    api_names: Many[Host] = _setting(
         (), "Host names the HTTP API answers to beside loopback ones.", max_length=64
     )
     api_connections: int = _setting(
@@ -196,19 +153,19 @@ class Settings(BaseModel):
     )
     dht_host: Ipv4 = _setting("127.0.0.1", "IPv4 address of the DHT node.")
     dht_port: Port = _setting(6265, "UDP port of the DHT node; 0 takes a free one.")
-    dht_bootstrap: Annotated[tuple[HostPort, ...], BeforeValidator(split_list)] = _setting(
+    dht_bootstrap: Many[HostPort] = _setting(
         (), "DHT nodes to begin with, as HOST:PORT.", max_length=256
     )
 
     zones: Annotated[dict[str, str], BeforeValidator(split_table), AfterValidator(check_zones)] = (
         _setting({"bs": "id"}, "Which DNS suffix serves which namespace.")
     )
-    chain_first: Names = _setting(
+    chain_first: Many[Host] = _setting(
         (),
         "Served suffixes whose unregistered names are asked of ordinary DNS; others' never are.",
         max_length=64,
     )
-    forward: Annotated[tuple[Resolver, ...], BeforeValidator(split_list)] = _setting(
+    forward: Many[Resolver] = _setting(
         (),
         "Resolvers asked for all other names, in order: ADDRESS, ADDRESS:PORT, or over TLS"
         " `tls://ADDRESS#NAME`; none: such are refused.",
@@ -219,9 +176,7 @@ class Settings(BaseModel):
         "Certificates (PEM) of those who vouch for the `tls://` resolvers.",
         shown="those this machine trusts",
     )
-    allow_forward: Annotated[
-        tuple[str, ...], BeforeValidator(split_list), AfterValidator(check_prefixes)
-    ] = _setting(
+    allow_forward: Prefixes = _setting(
         ("127.0.0.0/8", "::1/128"), "Address prefixes of those it is done for.", max_length=256
     )
     forward_timeout: Duration = _setting(
@@ -241,9 +196,7 @@ class Settings(BaseModel):
     trust_ad: Literal["yes", "no"] = _setting(
         "no", "Pass on that they have validated an answer (AD): yes or no."
     )
-    transfer_to: Annotated[
-        tuple[str, ...], BeforeValidator(split_list), AfterValidator(check_prefixes)
-    ] = _setting(
+    transfer_to: Prefixes = _setting(
         (),
         "Address prefixes of those who may have whole zones (AXFR); none: nobody.",
         max_length=256,
@@ -312,17 +265,13 @@ class Settings(BaseModel):
         10_000, "Parsed zone files kept in memory.", ge=1, le=10_000_000
     )
 
-    trusted_proxies: Annotated[
-        tuple[str, ...], BeforeValidator(split_list), AfterValidator(check_prefixes)
-    ] = _setting(
+    trusted_proxies: Prefixes = _setting(
         (),
         "Address prefixes of proxies that are believed for whom they ask: on the API's port by"
         " X-Forwarded-For, and by PROXY headers where `proxy_protocol` says so.",
         max_length=256,
     )
-    proxy_protocol: Annotated[
-        tuple[Literal["dns", "dot", "doh", "api"], ...], BeforeValidator(split_list)
-    ] = _setting(
+    proxy_protocol: Many[Literal["dns", "dot", "doh", "api"]] = _setting(
         (),
         "Doors at which the `trusted_proxies` have to begin each connection (and datagram) with a"
         " PROXY header, version 2: dns, dot, doh, api.",
@@ -364,7 +313,7 @@ class Settings(BaseModel):
     max_fee_rate: float = _setting(
         200.0, "The most satoshis a byte that a miner is ever paid.", ge=1, le=100_000
     )
-    auto_renew: Annotated[tuple[str, ...], BeforeValidator(split_list)] = _setting(
+    auto_renew: Many[str] = _setting(
         (),
         "Names that are renewed before they lapse; `all`: every one that the signer owns.",
         max_length=10_000,
@@ -416,40 +365,7 @@ class Settings(BaseModel):
         return self._sources.get(name, "default")
 
 
-def rows() -> Iterator[tuple[str, FieldInfo]]:
-    """The table: (name, row) in the order in which people read it."""
-    yield from Settings.model_fields.items()
-
-
-def is_secret(name: str) -> bool:
-    """Whether the value of this setting is never shown and never taken as a flag."""
-    return bool(_extra(Settings.model_fields[name]).get("secret"))
-
-
-def takes_many(name: str) -> bool:
-    """Whether this setting holds several values (its flag may be repeated)."""
-    return name in MANY
-
-
-def is_switch(name: str) -> bool:
-    """Whether a setting is on or off, so that its flag needs no value."""
-    field = Settings.model_fields.get(name)
-    return field is not None and field.annotation is bool
-
-
-def flag_name(name: str) -> str:
-    """The command line flag of a setting."""
-    return "--" + name.replace("_", "-")
-
-
-def default_text(name: str) -> str:
-    """The default of a setting, in words."""
-    row = Settings.model_fields[name]
-    shown = _extra(row).get("shown")
-    if shown:
-        return str(shown)
-    return as_text(row.default) or "none"
-
-
-def _extra(row: FieldInfo) -> dict[str, Any]:
-    return row.json_schema_extra if isinstance(row.json_schema_extra, dict) else {}
+PATHS = tuple(
+    name for name, row in Settings.model_fields.items() if row.annotation in (Path, Path | None)
+)
+"""Settings that are paths: those that are relative begin where the command was given."""

@@ -1,10 +1,53 @@
-"""The effective settings as people and programs read them; secrets stay hidden."""
+"""The settings as people and programs read them: rows, flags, values; secrets stay hidden."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_origin
 
-from resolver.settings.settings import Settings, default_text, is_secret, rows
-from resolver.settings.types import HIDDEN, host_port, without_credentials
+from pydantic.fields import FieldInfo
+
+from resolver.settings.table import Settings
+from resolver.settings.types import HIDDEN, as_text, host_port, without_credentials
+
+
+def rows() -> Iterator[tuple[str, FieldInfo]]:
+    """The table: (name, row) in the order in which people read it."""
+    yield from Settings.model_fields.items()
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of this setting is never shown and never taken as a flag."""
+    return bool(_extra(Settings.model_fields[name]).get("secret"))
+
+
+def takes_many(name: str) -> bool:
+    """Whether this setting holds several values (its flag may be repeated)."""
+    return get_origin(Settings.model_fields[name].annotation) in (tuple, dict)
+
+
+def is_switch(name: str) -> bool:
+    """Whether a setting is on or off, so that its flag needs no value."""
+    field = Settings.model_fields.get(name)
+    return field is not None and field.annotation is bool
+
+
+def flag_name(name: str) -> str:
+    """The command line flag of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def default_text(name: str) -> str:
+    """The default of a setting, in words."""
+    row = Settings.model_fields[name]
+    shown = _extra(row).get("shown")
+    if shown:
+        return str(shown)
+    return as_text(row.default) or "none"
+
+
+def _extra(row: FieldInfo) -> dict[str, Any]:
+    return row.json_schema_extra if isinstance(row.json_schema_extra, dict) else {}
 
 
 def effective(settings: Settings) -> dict[str, dict[str, object]]:

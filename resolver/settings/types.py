@@ -8,7 +8,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -135,6 +135,9 @@ def whole_seconds(value: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
+Item = TypeVar("Item")
+Many = Annotated[tuple[Item, ...], BeforeValidator(split_list)]
+Prefixes = Annotated[tuple[str, ...], BeforeValidator(split_list), AfterValidator(check_prefixes)]
 Duration = Annotated[float, BeforeValidator(read_duration)]
 Seconds = Annotated[int, BeforeValidator(whole_seconds)]
 Size = Annotated[int, BeforeValidator(read_size)]
@@ -144,7 +147,6 @@ Host = Annotated[str, AfterValidator(check_host)]
 Ipv4 = Annotated[str, AfterValidator(check_ipv4)]
 HostPort = Annotated[tuple[str, int], BeforeValidator(read_host_port)]
 Resolver = Annotated[Upstream, BeforeValidator(read_upstream)]
-Names = Annotated[tuple[Host, ...], BeforeValidator(split_list)]
 
 
 def without_credentials(text: str) -> str:

@@ -15,7 +15,7 @@ from resolver import blockstore_cli, refusals
 from resolver import blockstored as daemon
 from resolver.daemon.command_line import EXIT_CODES
 from resolver.process.places import env_name
-from resolver.settings.settings import default_text, rows
+from resolver.settings.text import default_text, rows
 from resolver.words import VERSION
 from tests.conftest import ROOT
 

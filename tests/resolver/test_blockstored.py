@@ -19,7 +19,7 @@ from resolver import blockstored as program
 from resolver.daemon.command_line import EXIT_CODES
 from resolver.process import pidfile
 from resolver.process.pidfile import AlreadyRunning, PidFile
-from resolver.settings.settings import flag_name, is_secret, is_switch, rows
+from resolver.settings.text import flag_name, is_secret, is_switch, rows
 from tests.conftest import ROOT
 from tests.resolver.daemon.daemon_process import DEADLINE, Blockstored, environment, holding
 

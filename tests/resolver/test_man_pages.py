@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from resolver import blockstore_cli
-from resolver.settings import settings
+from resolver.settings import text
 from tests.conftest import ROOT
 from tests.resolver.man_pages import PAGES, SETTINGS_FILE, file_of, page
 
@@ -28,10 +28,10 @@ def test_every_command_and_setting_is_in_its_page() -> None:
         escaped = name.replace("-", "\\-")
         assert (f'.SS "{escaped} ' in told) is not command.hidden
     of_file, told = page(SETTINGS_FILE), page("blockstored")
-    for name, _ in settings.rows():
+    for name, _ in text.rows():
         assert f".B {name}\n" in of_file
-        if not settings.is_secret(name):
-            assert settings.flag_name(name).replace("-", "\\-") in told
+        if not text.is_secret(name):
+            assert text.flag_name(name).replace("-", "\\-") in told
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from resolver.daemon.run import install_reactor
-from resolver.settings.settings import Settings, load
+from resolver.settings.settings import load
+from resolver.settings.table import Settings
 
 DEADLINE = 20.0
 

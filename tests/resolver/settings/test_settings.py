@@ -17,17 +17,10 @@ from indexer.node.node import BitcoinNode
 from indexer.protocol.schema import header_key
 from indexer.sandbox.node import SandboxNode
 from indexer.table.table import NameTable
-from resolver.settings.settings import (
-    ENV_PREFIX,
-    Settings,
-    SettingsError,
-    config_path,
-    env_name,
-    is_secret,
-    load,
-    rows,
-)
-from resolver.settings.text import effective, markdown_table, to_toml
+from resolver.process.places import ENV_PREFIX, SettingsError, config_path, env_name
+from resolver.settings.settings import load
+from resolver.settings.table import Settings
+from resolver.settings.text import effective, is_secret, markdown_table, rows, to_toml
 from resolver.settings.types import read_duration, read_size, without_credentials
 from resolver.words import VERSION
 from tests.conftest import ROOT
