@@ -80,10 +80,9 @@ def _mined(job: Job, index: int, seen: Seen) -> Action | None:
         if standing.verdict is not None:
             return refused(job, index, standing.verdict, seen)
         known = min(standing.confirmations, seen.confirmations)
-        return Rest(
-            State.RUNNING,
+        return wait(
             f"the {step.kind.value} is in a block with {known} of {seen.confirmations}"
-            " confirmations; waiting for the index to take it",
+            " confirmations; waiting for the index to take it"
         )
     return None
 
@@ -93,8 +92,7 @@ def _unmined(job: Job, index: int, seen: Seen) -> Action | None:
     step = job.steps[index]
     if not step.signed:
         return None
-    waiting = any(seen.of(attempt).in_mempool for attempt in step.signed)
-    gone = first_coin_gone(job, index, waiting, seen)
+    gone = first_coin_gone(job, index, seen)
     if gone is not None:
         return gone
     latest = step.signed[-1]
@@ -108,7 +106,7 @@ def _unmined(job: Job, index: int, seen: Seen) -> Action | None:
         return make_anew(job, index, TOO_OLD, seen)
     if seen.of(latest).in_mempool:
         return wait_or_raise(job, index, latest, seen)
-    if not waiting and not may_send(job, index, latest, seen):
+    if not seen.waits(step) and not may_send(job, index, latest, seen):
         return hold_back(job, index, seen)
     return send(job, index, latest, seen)
 
@@ -154,8 +152,8 @@ def unsigned(job: Job, index: int, seen: Seen) -> Action | None:
     if is_stale(latest, seen) or (seen.is_void and _may_make(seen)):
         return Replace(index, latest.fee_rate, COINS_GONE if seen.is_void else TOO_OLD)
     for attempt in step.signed[-1:]:
-        waiting = any(seen.of(other).in_mempool for other in step.signed)
-        if not waiting and attempt.txid not in seen.sent and may_send(job, index, attempt, seen):
+        sent = seen.waits(step) or attempt.txid in seen.sent
+        if not sent and may_send(job, index, attempt, seen):
             return Send(index, attempt)
     return Rest(
         State.WAITING_FOR_SIGNATURE,
@@ -177,18 +175,16 @@ def send(job: Job, index: int, latest: Attempt, seen: Seen) -> Action:
         return wait(f"the {step.kind.value} was sent; the node does not show it yet")
     if any(words in latest.refusal.lower() for words in FEE_REFUSALS):
         if sum(attempt.made_at == seen.node_height for attempt in step.signed) >= TRIES_A_BLOCK:
-            return Rest(
-                State.RUNNING,
+            return wait(
                 f"the node asks for a higher fee than the {step.kind.value} pays"
-                f" ({latest.refusal}); a higher one is tried after the next block",
+                f" ({latest.refusal}); a higher one is tried after the next block"
             )
         why = "the node asks for a higher fee"
         wanted = max(seen.fee_rate, latest.fee_rate * RAISE)
         return pay_more(job, index, wanted, why, seen)
-    return Rest(
-        State.RUNNING,
+    return wait(
         f"the node does not take the {step.kind.value}: {latest.refusal}. {paid(job, seen)} It is"
-        " offered again until the node takes it or the job is abandoned",
+        " offered again until the node takes it or the job is abandoned"
     )
 
 
@@ -210,9 +206,8 @@ def hold_back(job: Job, index: int, seen: Seen) -> Action:
     if not seen.is_current:
         return wait_for_chain(seen)
     if seen.flaw is None:
-        return Rest(
-            State.RUNNING,
-            f"the {kind.value} names a consensus hash that is too old, and is not sent any more",
+        return wait(
+            f"the {kind.value} names a consensus hash that is too old, and is not sent any more"
         )
     return flawed(job, index, seen)
 
@@ -245,10 +240,7 @@ def pay_more(
     if step.kind.carries_operation and not cancels and not _may_make(seen):
         return wait_for_chain(seen) if not seen.is_current else flawed(job, index, seen)
     if len(step.signed) >= MAX_ATTEMPTS - (0 if cancels else KEPT_ATTEMPTS):
-        return Rest(
-            State.RUNNING,
-            f"the {step.kind.value} was made so often that it is not made anew any more",
-        )
+        return wait(f"the {step.kind.value} was made so often that it is not made anew any more")
     if not cancels:
         on_its_way = _coins_on_their_way(job, index, seen)
         if on_its_way is not None:
@@ -256,11 +248,10 @@ def pay_more(
     least = max(attempt.fee_rate for attempt in step.signed) + 1.1 * seen.relay_step
     ceiling = job.max_fee_rate * share
     if least > ceiling and not cancels:
-        return Rest(
-            State.RUNNING,
+        return wait(
             f"the {step.kind.value} should pay {least:.1f} satoshis a byte, for {why}; the most"
             f" that this job may pay by itself is {job.max_fee_rate:.1f}: wait, or allow it all"
-            f" that max_fee_rate allows with `blockstore-cli resume {job.id}`",
+            f" that max_fee_rate allows with `blockstore-cli resume {job.id}`"
         )
     return Replace(index, max(least, min(wanted, ceiling)), why)
 
@@ -270,9 +261,8 @@ def make_anew(job: Job, index: int, why: str, seen: Seen) -> Action:
     nobody asks it to pay more, and it is made even at the ceiling."""
     step = job.steps[index]
     action = pay_more(job, index, seen.fee_rate, why, seen)
-    waits = any(seen.of(attempt).in_mempool for attempt in step.signed)
     made_often = len(step.signed) >= MAX_ATTEMPTS - KEPT_ATTEMPTS
-    if not isinstance(action, Rest) or waits or made_often or not _may_make(seen):
+    if not isinstance(action, Rest) or seen.waits(step) or made_often or not _may_make(seen):
         return action
     return Replace(index, job.max_fee_rate, why)
 
@@ -301,15 +291,13 @@ def _coins_on_their_way(job: Job, index: int, seen: Seen) -> Action | None:
 def wait_for_chain(seen: Seen) -> Rest:
     """The node or the index does not know the newest blocks."""
     if not seen.node_is_current:
-        return Rest(
-            State.RUNNING,
+        return wait(
             "the node does not know the newest blocks yet (or this machine's clock is wrong);"
-            " waiting until it does",
+            " waiting until it does"
         )
-    return Rest(
-        State.RUNNING,
+    return wait(
         f"the index is at block {seen.index_height} and the node at {seen.node_height}; waiting"
-        " for the index",
+        " for the index"
     )
 
 

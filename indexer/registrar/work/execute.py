@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Protocol
 
 from indexer.bitcoin.transactions import hash_hex
-from indexer.networks import Network
 from indexer.node.failures import NodeRpcError, NodeUnavailable
 from indexer.protocol.flaws import Refused
 from indexer.registrar.planning.steps import StepKind, next_view
@@ -32,7 +31,7 @@ from indexer.registrar.work.making import Means, NoMore, PriceTooHigh
 from indexer.registrar.work.observed import Seen
 from indexer.registrar.work.progress import hint_of_zone, paid
 from indexer.table.snapshot import Snapshot
-from indexer.wallet.coins import CannotPay, Coin, FeeTooHigh
+from indexer.wallet.coins import CannotPay, FeeTooHigh
 from indexer.wallet.signers import InsufficientFunds, Signer, SignerError
 
 log = logging.getLogger("blockstore.registrar")
@@ -58,13 +57,11 @@ class Executor:
         books: Books,
         node: Node,
         snapshot: Callable[[], Snapshot],
-        network: Network,
         zones: Mapping[str, str],
     ) -> None:
         self.books = books
         self.node = node
         self.snapshot = snapshot
-        self.network = network
         self.zones = zones
         self.funding = Funding(books, node, snapshot)
 
@@ -156,8 +153,8 @@ class Executor:
                 rate = min(seen.fee_rate, job.max_fee_rate)
                 if job.steps[index].kind is StepKind.FUND:
                     return self.funding.make(job, index, rate, means)
-                first = self._first_coin(job, index, seen)
-                return making.make(job, index, rate, means, first)
+                left = observe.unspent(making.coins_left_for(job, index, seen), self.node)
+                return making.make(job, index, rate, means, left[0] if left else None)
             case Replace(index, rate):
                 return making.make_again(job, index, rate, means, _replaced(job, index, seen))
             case Cancel(index):
@@ -172,16 +169,9 @@ class Executor:
         waiting = (other.parties.sender for other in others if sharing.amount_for(other))
         senders = frozenset((job.parties.sender, *waiting))
         snapshot = self.snapshot()
-        view = next_view(snapshot, self.network, snapshot.height, node_height)
+        view = next_view(snapshot, snapshot.network, snapshot.height, node_height)
         own = observe.unspent(making.known_coins(job), self.node)
         return Means(signer, view, node_height, making.counted_on(others), senders, own)
-
-    def _first_coin(self, job: Job, index: int, seen: Seen) -> Coin | None:
-        """What the step before left for this one, if nobody has spent it."""
-        for coin in making.coins_left_for(job, index, seen):
-            if observe.is_unspent(coin, self.node, with_mempool=True):
-                return coin
-        return None
 
     def _fund(
         self,

@@ -59,10 +59,9 @@ NEEDS_PREORDER = frozenset(
 def cancelled(job: Job, standing: Standing, seen: Seen) -> Action:
     """Its coins were paid back in a block, as ``standing`` has it."""
     if standing.confirmations < seen.confirmations:
-        return Rest(
-            State.RUNNING,
+        return wait(
             f"the coins were paid back in a block with {standing.confirmations} of"
-            f" {seen.confirmations} confirmations; waiting for the others",
+            f" {seen.confirmations} confirmations; waiting for the others"
         )
     if job.stopping:
         return Rest(State.ABANDONED, given_up(job, seen))
@@ -87,11 +86,11 @@ def refused(job: Job, index: int, verdict: Verdict, seen: Seen) -> Action:
     return _ask(job, index, what, seen)
 
 
-def first_coin_gone(job: Job, index: int, waiting: bool, seen: Seen) -> Action | None:
+def first_coin_gone(job: Job, index: int, seen: Seen) -> Action | None:
     """What is to be done about the coin that all transactions of the step spend; None: nothing, for
-    it is there, or one of them is ``waiting``."""
+    it is there, or one of them waits."""
     step = job.steps[index]
-    if waiting or seen.coin not in (CoinState.GONE, CoinState.REPLACED):
+    if seen.waits(step) or seen.coin not in (CoinState.GONE, CoinState.REPLACED):
         if step.missing_since is None:
             return None
         return Rewrite(index, replace(step, missing_since=None))
@@ -101,10 +100,9 @@ def first_coin_gone(job: Job, index: int, waiting: bool, seen: Seen) -> Action |
         return Rewrite(index, replace(step, missing_since=seen.node_height))
     if seen.index_height < step.missing_since:
         # A block spends the coin that the index has not come to: perhaps by our own transaction.
-        return Rest(
-            State.RUNNING,
+        return wait(
             f"the coin that pays for the {step.kind.value} was spent; the index will tell by what"
-            f" when it has come to block {step.missing_since}",
+            f" when it has come to block {step.missing_since}"
         )
     if job.stopping:
         return Rest(State.ABANDONED, given_up(job, seen))

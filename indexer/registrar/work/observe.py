@@ -5,6 +5,8 @@ cannot tell of a transaction is learned from its outputs, or else from our own i
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any, Protocol
 
 from indexer.bitcoin.transactions import hash_hex
@@ -33,16 +35,24 @@ class Node(Protocol):
     def batch(self, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any | NodeRpcError]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Present:
+    """How the node's chain is."""
+
+    height: int
+    is_current: bool
+    """Whether it seems to hold the newest blocks that there are."""
+    confirmations: int
+    """How many the index waits for."""
+    fee: FeeRate
+
+
 def look(
     job: Job,
     node: Node,
     snapshot: Snapshot,
     ahead: Ahead,
-    *,
-    node_height: int,
-    confirmations: int,
-    fee: FeeRate,
-    node_is_current: bool = True,
+    present: Present,
     sent: frozenset[bytes] = frozenset(),
 ) -> Seen:
     """Everything that can be seen of ``job`` now. Raises NodeError.
@@ -53,31 +63,30 @@ def look(
     standings = look_at(job.attempts(), node, snapshot)
     for txid, height in ahead.mined.items():
         if txid in standings and not standings[txid].mined:
-            standings[txid] = Standing(None, max(1, node_height - height + 1))
-    index = current(job, standings)
-    view = next_view(snapshot, snapshot.network, snapshot.height, node_height)
-    coin, is_void, flaw = CoinState.THERE, False, None
-    if index is not None:
-        attempts = job.steps[index].attempts
-        if attempts and not any(standings[a.txid].mined for a in attempts if a.txid):
-            coin = coin_state(job, index, attempts[0].first_coin, standings, node)
-            is_void = coin is CoinState.THERE and lacks_coins(job, index, standings, node)
-        newest = next_view(ahead.store, snapshot.network, ahead.height, node_height)
-        flaw = flaw_of(job, index, newest)
-    return Seen(
-        node_height=node_height,
+            standings[txid] = Standing(None, max(1, present.height - height + 1))
+    seen = Seen(
+        node_height=present.height,
         index_height=snapshot.height,
-        confirmations=confirmations,
-        fee_rate=fee.rate if job.fee_rate is None else job.fee_rate,
-        node_is_current=node_is_current,
-        relay_step=fee.relay_step,
+        confirmations=present.confirmations,
+        fee_rate=present.fee.rate if job.fee_rate is None else job.fee_rate,
+        node_is_current=present.is_current,
+        relay_step=present.fee.relay_step,
         standings=standings,
-        coin=coin,
-        is_void=is_void,
-        flaw=flaw,
-        usable_until=usable_until(view),
+        usable_until=usable_until(
+            next_view(snapshot, snapshot.network, snapshot.height, present.height)
+        ),
         sent=sent,
     )
+    index = current(job, standings)
+    if index is None:
+        return seen
+    newest = next_view(ahead.store, snapshot.network, ahead.height, present.height)
+    attempts, flaw = job.steps[index].attempts, flaw_of(job, index, newest)
+    if not attempts or any(standings[a.txid].mined for a in attempts if a.txid):
+        return replace(seen, flaw=flaw)
+    coin = coin_state(job, index, attempts[0].first_coin, standings, node)
+    is_void = coin is CoinState.THERE and lacks_coins(job, index, standings, node)
+    return replace(seen, flaw=flaw, coin=coin, is_void=is_void)
 
 
 # --- transactions
@@ -86,37 +95,25 @@ def look(
 def look_at(attempts: Iterable[Attempt], node: Node, snapshot: Snapshot) -> dict[bytes, Standing]:
     """How each of these transactions stands, by txid."""
     standings: dict[bytes, Standing] = {}
-    asked: dict[bytes, Attempt] = {}
+    questions: dict[bytes, list[tuple[str, tuple[Any, ...]]]] = {}
     for attempt in attempts:
         if attempt.txid is None:
             continue
-        verdict = snapshot.verdict(attempt.txid)
-        if verdict is None:
-            asked[attempt.txid] = attempt
-        standings[attempt.txid] = Standing(verdict, 0 if verdict is None else 1)
-    if asked:
-        standings.update(_ask(list(asked.values()), node))
-    return standings
-
-
-def _ask(attempts: Sequence[Attempt], node: Node) -> dict[bytes, Standing]:
-    calls: list[tuple[str, tuple[Any, ...]]] = []
-    for attempt in attempts:
-        txid = hash_hex(attempt.txid or b"")
-        calls.append(("getmempoolentry", (txid,)))
-        calls.append(("getrawtransaction", (txid, True)))
-        calls += [("gettxout", (txid, place, False)) for place in _outputs_asked(attempt)]
-    replies = iter(node.batch(calls))
-    standings = {}
-    for attempt in attempts:
-        entry = next(replies)
-        waiting = isinstance(entry, Mapping)
-        shown = [next(replies), *(next(replies) for _ in _outputs_asked(attempt))]
+        verdict, txid = snapshot.verdict(attempt.txid), hash_hex(attempt.txid)
+        if verdict is not None:
+            standings[attempt.txid] = Standing(verdict, 1)
+            continue
+        questions[attempt.txid] = [
+            ("getmempoolentry", (txid,)),
+            ("getrawtransaction", (txid, True)),
+            *(("gettxout", (txid, place, False)) for place in _outputs_asked(attempt)),
+        ]
+    replies = iter(node.batch(list(chain(*questions.values()))) if questions else ())
+    for asked_of, calls in questions.items():
+        entry, *shown = islice(replies, len(calls))
         confirmations = max(map(_confirmations, shown))
-        assert attempt.txid is not None, "only what has a txid is asked for"
-        standings[attempt.txid] = Standing(
-            None, confirmations, waiting and not confirmations, _owed(entry)
-        )
+        waits = isinstance(entry, Mapping) and not confirmations
+        standings[asked_of] = Standing(None, confirmations, waits, _owed(entry))
     return standings
 
 
@@ -149,7 +146,7 @@ def coin_state(
     job: Job, index: int, coin: Coin, standings: Mapping[bytes, Standing], node: Node
 ) -> CoinState:
     """What has become of the coin that all attempts of step ``index`` spend first."""
-    if is_unspent(coin, node, with_mempool=False):
+    if unspent([coin], node, with_mempool=False):
         return CoinState.THERE
     try:
         if isinstance(node.call("getmempoolentry", hash_hex(coin.txid)), Mapping):
@@ -184,12 +181,6 @@ def unspent(coins: Sequence[Coin], node: Node, *, with_mempool: bool = True) -> 
     replies = node.batch(calls) if calls else []
     shown = zip(coins, replies, strict=True)
     return tuple(coin for coin, reply in shown if _confirmations(reply))
-
-
-def is_unspent(coin: Coin, node: Node, *, with_mempool: bool) -> bool:
-    """Whether the node knows the coin as unspent, in blocks or in its mempool as well."""
-    shown = node.call("gettxout", hash_hex(coin.txid), coin.index, with_mempool)
-    return isinstance(shown, Mapping)
 
 
 # --- rules

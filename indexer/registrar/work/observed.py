@@ -10,7 +10,7 @@ from enum import Enum
 
 from indexer.protocol.flaws import Flaw
 from indexer.protocol.schema import Verdict
-from indexer.registrar.work.jobs import Attempt
+from indexer.registrar.work.jobs import Attempt, Step
 
 INDEX_LAG = 1
 """Blocks that the index may be behind what it can know, and a transaction is still made."""
@@ -92,6 +92,10 @@ class Seen:
     def of(self, attempt: Attempt) -> Standing:
         """What is seen of an attempt."""
         return NOWHERE if attempt.txid is None else self.standings.get(attempt.txid, NOWHERE)
+
+    def waits(self, step: Step) -> bool:
+        """Whether some transaction of a step waits in the mempool."""
+        return any(self.of(attempt).in_mempool for attempt in step.signed)
 
     @property
     def is_current(self) -> bool:

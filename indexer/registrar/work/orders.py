@@ -18,7 +18,7 @@ from indexer.registrar.planning.dates import Tip
 from indexer.registrar.planning.fees import FeeRate
 from indexer.registrar.planning.plan import Plan, make_plan
 from indexer.registrar.planning.refusals import CannotOrder, NoSuchJob
-from indexer.registrar.planning.steps import StepKind, next_view, steps_of
+from indexer.registrar.planning.steps import StepKind, next_view
 from indexer.registrar.planning.wishes import Wish
 from indexer.registrar.work.actions import Rest
 from indexer.registrar.work.decide import decide
@@ -161,11 +161,10 @@ class Orders:
             parties = replace(
                 parties, owner=self.payers.fresh_owner(wish.name, signer, parties.sender)
             )
-        steps = [Step(kind) for kind in steps_of(wish, has_data=content is not None)]
-        kinds = {step.kind for step in plan.steps}
-        steps = [step for step in steps if step.kind in kinds]
-        if plan.steps[0].kind is StepKind.FUND:
-            steps.insert(0, Step(StepKind.FUND, amount=plan.steps[0].outputs[0].satoshis))
+        steps = [
+            Step(one.kind, amount=one.outputs[0].satoshis if one.kind is StepKind.FUND else 0)
+            for one in plan.steps
+        ]
         priced = (wishes.RegisterName, wishes.RenewName, wishes.PreorderNamespace)
         if isinstance(wish, priced) and wish.max_price is None and plan.price:
             wish = replace(wish, max_price=plan.price)

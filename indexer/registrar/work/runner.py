@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Protocol
 
 from indexer.networks import Network
@@ -17,16 +17,17 @@ from indexer.node.failures import NodeError, NodeUnavailable
 from indexer.node.node import ChainInfo
 from indexer.protocol.rows import DamagedRow
 from indexer.protocol.schema import UNDO_BLOCKS
-from indexer.registrar.planning.fees import FeeRate, ask_fee_rate
+from indexer.registrar.planning.fees import ask_fee_rate
+from indexer.registrar.planning.steps import StepKind
 from indexer.registrar.work import execute, observe
 from indexer.registrar.work.actions import OffChain
 from indexer.registrar.work.books import Books
 from indexer.registrar.work.decide import decide
 from indexer.registrar.work.execute import Executor
-from indexer.registrar.work.jobs import Job
+from indexer.registrar.work.jobs import Job, State
 from indexer.registrar.work.journal import Journal, JournalError
+from indexer.registrar.work.observe import Present
 from indexer.registrar.work.observed import Seen, Standing
-from indexer.registrar.work.off_chain import Publishing
 from indexer.registrar.work.progress import turned_by_chain
 from indexer.registrar.work.unindexed import Node as BlockNode
 from indexer.registrar.work.unindexed import Unindexed
@@ -38,6 +39,8 @@ log = logging.getLogger("blockstore.registrar")
 
 MAX_MOVES = 40
 """How many things are done for one job in one turn; the next turn goes on."""
+RETRY_SECONDS = 10.0
+"""Before publishing or verifying is tried again, unless a block came."""
 SLOW_BLOCKS = 12
 """Blocks for which the chain may rest before the node is taken to have been asleep."""
 
@@ -46,16 +49,6 @@ class Node(execute.Node, BlockNode, Protocol):
     """What is asked of a Bitcoin node."""
 
     def chain_info(self) -> ChainInfo: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """How the node's chain is."""
-
-    height: int
-    is_current: bool
-    """Whether it seems to hold the newest blocks that there are."""
-    fee: FeeRate
 
 
 class Runner:
@@ -80,26 +73,26 @@ class Runner:
         zones: Mapping[str, str],
         confirmations: int | None = None,
         clock: Callable[[], float] = time.time,
-        tip_age: float | None = None,
     ) -> None:
-        """``zones``: the DNS suffixes that are served here, each with its namespace. ``tip_age``:
-        seconds after which a chain without a new block is taken for one that the node has not
-        caught up with; None: as many as fit the network."""
+        """``zones``: the DNS suffixes that are served here, each with its namespace."""
         self.node = node
         self.snapshot = snapshot
         self.network = network
         self.confirmations = network.confirmations if confirmations is None else confirmations
         self.clock = clock
-        if tip_age is None and network.node_chain != "regtest":  # where blocks come when they may
-            tip_age = (SLOW_BLOCKS + self.confirmations) * network.target_spacing
-        self.tip_age = tip_age
+        self.tip_age: float | None = None
+        """Seconds after which a chain without a new block is taken for one that the node has not
+        caught up with; None: never, where blocks come when they may."""
+        if network.node_chain != "regtest":
+            self.tip_age = (SLOW_BLOCKS + self.confirmations) * network.target_spacing
         self.trouble: str | None = None
         """Why no job can be carried on at present, for people; None: nothing is in the way."""
         self.lock = threading.RLock()
         """Held while a job is looked at and changed; never while data is published or verified."""
         self.books = Books(journal, signers, clock)
-        self._executor = Executor(self.books, node, snapshot, network, zones)
-        self._publishing = Publishing(self.books, self.lock, publish, verify)
+        self._executor = Executor(self.books, node, snapshot, zones)
+        self._publish = publish
+        self._verify = verify
         self._turning = threading.Lock()
         self._unindexed = Unindexed(node)
 
@@ -148,7 +141,8 @@ class Runner:
         behind = info.initial_block_download or info.headers > info.blocks + 1
         age = self.clock() - self.snapshot().block_time
         asleep = self.tip_age is not None and age > self.tip_age
-        return Present(info.blocks, not (behind or asleep), ask_fee_rate(self.node))
+        fee = ask_fee_rate(self.node)
+        return Present(info.blocks, not (behind or asleep), self.confirmations, fee)
 
     def advance(self, job_id: str) -> Job:
         """Carry one job on, now; the job as it is then. Raises NodeError and JournalError."""
@@ -171,7 +165,7 @@ class Runner:
                     if not self._executor.do(job, action, seen, sent):
                         return
                     continue
-            if not self._publishing.do(job, action, present.height):
+            if not self._do_off_chain(job, action, present.height):
                 return
         log.warning("job %s had more than %d things to do at once; later more", job_id, MAX_MOVES)
 
@@ -180,17 +174,50 @@ class Runner:
         snapshot = self.snapshot()
         with self.lock:
             ahead = self._unindexed.look(snapshot, present.height)
-        return observe.look(
-            job,
-            self.node,
-            snapshot,
-            ahead,
-            node_height=present.height,
-            node_is_current=present.is_current,
-            confirmations=self.confirmations,
-            fee=present.fee,
-            sent=sent,
-        )
+        return observe.look(job, self.node, snapshot, ahead, present, sent)
+
+    # --- off the chain
+
+    def _do_off_chain(self, job: Job, action: OffChain, height: int) -> bool:
+        """Publish or verify, with no lock held, for both may take long; whether it was done. What
+        is not is tried again at the next block, and every few seconds. Raises JournalError."""
+        kind = job.steps[action.step].kind
+        what = (job.id, kind)
+        if not self.books.is_time(what, height, RETRY_SECONDS):
+            return False
+        try:
+            why = self._published(job) if kind is StepKind.PUBLISH else self._verified(job)
+        except JournalError:
+            raise
+        except Exception as failure:
+            log.info("job %s: %s", job.id, failure, exc_info=True)
+            why = f"it could not be tried ({type(failure).__name__}); it is tried again"
+        with self.lock:
+            found = self.books.job(job.id)
+            if not found.state.is_open or len(found.steps) != len(job.steps):
+                return False
+            if why is not None:
+                self.books.note(found, State.RUNNING, why)
+                return False
+            step = replace(found.steps[action.step], done=True)
+            self.books.journal.save(found.with_step(action.step, step))
+        self.books.forget(what)
+        return True
+
+    def _published(self, job: Job) -> str | None:
+        """Hand the data to other nodes; None: done, otherwise why not."""
+        content = None if job.digest is None else self.books.journal.content(job.digest)
+        if job.digest is None or content is None:
+            return "the data to publish is not in the journal any more; publish it by hand"
+        if self._publish(job.digest, content) < 1:
+            return "no other node has taken the data yet; it is offered again"
+        return None
+
+    def _verified(self, job: Job) -> str | None:
+        """Resolve the name; a namespace and an announcement resolve to nothing, and are done."""
+        if "." not in job.subject or self._verify(job.subject, job.digest):
+            return None
+        return f"{job.subject} does not resolve to what was written yet; it is asked again"
 
     # --- ends that the chain takes back
 

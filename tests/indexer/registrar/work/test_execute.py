@@ -110,9 +110,7 @@ def test_what_is_in_the_chain_already_counts_as_sent(world: World) -> None:
     job = world.job(job_id)
     world.mine()
     attempt = job.steps[0].attempts[0]
-    executor = Executor(
-        world.runner.books, world.client, world.table.snapshot, world.network, world.zones
-    )
+    executor = Executor(world.runner.books, world.client, world.table.snapshot, world.zones)
     seen = world.runner.look(job, world.runner.ask_node())
     executor.do(job, Send(0, attempt), seen, set())  # error -27
     assert world.job(job_id).steps[0].attempts[0].refusal is None
