@@ -17,8 +17,8 @@ import secrets
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 from resolver.dns.answer import Answer, ExtendedError
@@ -30,7 +30,7 @@ from resolver.dns.zones import name_text
 from resolver.forwarding.cache import ForwardCache
 from resolver.forwarding.health import Health
 from resolver.forwarding.plain import LEAST_STREAM_WAIT, Plain
-from resolver.forwarding.query import Question
+from resolver.forwarding.query import NO_EDNS, Question
 from resolver.forwarding.scrub import as_answer
 from resolver.forwarding.special_use import kept_answer
 from resolver.forwarding.tls import CertificateRefused, NoReply, TlsUpstream, client_context
@@ -249,9 +249,9 @@ class Forwarder:
             if left <= 0:
                 break
             server = Upstream(address, self._delegation_port)
-            wait = min(left, SERVER_WAIT)
+            ask = partial(self._plain.ask, server, question, ask_ad=False, wait=SERVER_WAIT)
             try:
-                reply = await self._plain.ask(server, question, ask_ad=False, wait=wait, left=left)
+                reply = await _with_or_without_edns(ask, left)
             except (OSError, TimeoutError, EOFError, NoReply):
                 self.outcomes["no reply"] += 1
                 continue
@@ -266,16 +266,10 @@ class Forwarder:
         if number in self._over_tls:
             self.outcomes["asked"] += 1
             self.outcomes["over TLS"] += 1
-            return await self._over_tls[number].ask(
-                question,
-                ask_ad=self._trust_ad,
-                wait=min(left, max(wait, LEAST_STREAM_WAIT)),
-                left=left,
-            )
-        upstream = self._upstreams[number]
-        return await self._plain.ask(
-            upstream, question, ask_ad=self._trust_ad, wait=wait, left=left
-        )
+            ask = partial(self._over_tls[number].ask, question, wait=max(wait, LEAST_STREAM_WAIT))
+        else:
+            ask = partial(self._plain.ask, self._upstreams[number], question, wait=wait)
+        return await _with_or_without_edns(partial(ask, ask_ad=self._trust_ad), left)
 
     def _nobody_answers(self, question: Question, now: float) -> Answer:
         if question.servers:
@@ -333,6 +327,14 @@ def open_forwarder(
         timeout=timeout,
         rate=rate,
     )
+
+
+async def _with_or_without_edns(ask: Callable[..., Awaitable[Reply]], left: float) -> Reply:
+    """What the server says, within ``left`` seconds; one that does not know EDNS is asked without
+    it (RFC 6891 7)."""
+    async with asyncio.timeout(left):
+        reply = await ask(edns=True)
+        return reply if reply.rcode not in NO_EDNS else await ask(edns=False)
 
 
 def _failure(code: ErrorCode, text: str) -> Answer:

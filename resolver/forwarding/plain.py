@@ -3,8 +3,8 @@
 What must stay true:
 - each question leaves from a port and with an ID and a case of its own, all thrown anew (RFC 5452),
   to an address the kernel holds the socket to; when strangers' guesses come in, TCP is asked;
-- a server that does not know EDNS is asked without it (RFC 6891 7), and one that answers in another
-  case and has no TCP once more in small letters: old servers are no reason for a failure.
+- a server that answers in another case and has no TCP is asked once more in small letters: old
+  servers are no reason for a failure.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 from resolver.dns.reply import Reply
 from resolver.forwarding.query import (
-    NO_EDNS,
     Question,
     Sent,
     Verdict,
@@ -40,19 +39,11 @@ class Plain:
         self.outcomes = outcomes
 
     async def ask(
-        self, server: Upstream, question: Question, *, ask_ad: bool, wait: float, left: float
+        self, server: Upstream, question: Question, *, ask_ad: bool, edns: bool, wait: float
     ) -> Reply:
-        """The reply, within ``wait`` seconds for each try over UDP, and ``left`` in all. Raises
-        NoReply, TimeoutError, EOFError or OSError."""
-        async with asyncio.timeout(left):
-            reply = await self._told(server, question, wait, ask_ad=ask_ad)
-            if reply.rcode not in NO_EDNS:
-                return reply
-            return await self._told(server, question, wait, ask_ad=ask_ad, edns=False)
+        """The reply, within ``wait`` seconds for each try over UDP, and a second at least over TCP.
+        Raises NoReply, TimeoutError, EOFError or OSError."""
 
-    async def _told(
-        self, server: Upstream, question: Question, wait: float, *, ask_ad: bool, edns: bool = True
-    ) -> Reply:
         def written(throw: bool = True) -> Sent:
             octets = self._random_octets(random_octets_needed(question))
             return compose(question, octets, ask_ad=ask_ad, edns=edns, throw=throw)

@@ -12,14 +12,13 @@ What must stay true:
 """
 
 import asyncio
-import contextlib
 import secrets
 import ssl
 from collections.abc import Callable
 from pathlib import Path
 
 from resolver.dns.reply import Reply
-from resolver.forwarding.query import NO_EDNS, Question, Sent, compose, match
+from resolver.forwarding.query import Question, Sent, compose, match
 from resolver.forwarding.upstreams import Upstream
 
 OPEN_WAIT = 2.0
@@ -27,7 +26,7 @@ OPEN_WAIT = 2.0
 IDLE = 30.0
 QUERY_BLOCK = 128
 MAX_STRANGE = 8
-"""Messages that answer nothing that was asked, after which the connection is given up."""
+"""Messages without a reply between them, after which the connection is given up."""
 
 _UNKNOWN_ISSUER = (18, 19, 20, 21)  # X509_V_ERR_... of OpenSSL's x509_vfy.h
 _NOT_YET_VALID, _EXPIRED = 9, 10
@@ -70,55 +69,42 @@ class TlsUpstream:
         self._context = context
         self._idle = idle
         self._random_octets = random_octets
-        self._connection: _Connection | None = None
-        self._opening: asyncio.Task[_Connection] | None = None
+        self._connecting: asyncio.Task[_Connection] | None = None
+        """What gives the connection there is, or the one that is being opened."""
         self.opened = 0
         """Connections so far."""
 
-    async def ask(self, question: Question, *, ask_ad: bool, wait: float, left: float) -> Reply:
-        """The reply, within ``wait`` seconds on an open connection, and ``left`` with all that
-        goes before. Raises NoReply, CertificateRefused, TimeoutError or OSError."""
-        async with asyncio.timeout(left):
-            reply = await self._told(question, wait, ask_ad, True)
-            if reply.rcode not in NO_EDNS:
-                return reply
-            return await self._told(question, wait, ask_ad, False)
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, or one is being opened."""
+        task = self._connecting
+        if task is None or not task.done():
+            return task is not None
+        return not task.cancelled() and task.exception() is None and not task.result().over
+
+    async def ask(self, question: Question, *, ask_ad: bool, edns: bool, wait: float) -> Reply:
+        """The reply, within ``wait`` seconds on an open connection. Raises NoReply,
+        CertificateRefused, TimeoutError or OSError."""
+        while True:
+            if not self.is_open:
+                self._connecting = asyncio.ensure_future(self._connect())
+            assert self._connecting is not None
+            was_open = self._connecting.done()
+            # Whoever gives up waiting takes nothing from the others.
+            connection = await asyncio.shield(self._connecting)
+            try:
+                return await connection.ask(question, wait, ask_ad, edns)
+            except _Over:
+                if not was_open:
+                    raise  # else it had ended, and we did not know
 
     async def close(self) -> None:
         """End the connection; who still waits gets NoReply."""
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.gather(self._opening, return_exceptions=True)
-        if self._connection is not None:
-            await self._connection.close()
-
-    async def _told(self, question: Question, wait: float, ask_ad: bool, edns: bool) -> Reply:
-        was_open = self._open_connection()
-        if was_open is not None:
-            with contextlib.suppress(_Over):  # it had ended, and we did not know
-                return await was_open.ask(question, wait, ask_ad, edns)
-        fresh = await self._fresh_connection()
-        return await fresh.ask(question, wait, ask_ad, edns)
-
-    def _open_connection(self) -> "_Connection | None":
-        connection = self._connection
-        return None if connection is None or connection.over else connection
-
-    async def _fresh_connection(self) -> "_Connection":
-        """The open connection, or a new one; who waits for it shares it."""
-        connection = self._open_connection()
-        if connection is not None:
-            return connection
-        if self._opening is None:
-            self._opening = asyncio.ensure_future(self._connect())
-            self._opening.add_done_callback(self._opened)
-        # Whoever gives up waiting takes nothing from the others.
-        return await asyncio.shield(self._opening)
-
-    def _opened(self, opening: "asyncio.Task[_Connection]") -> None:
-        self._opening = None
-        if not opening.cancelled() and opening.exception() is None:
-            self._connection = opening.result()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+            if self.is_open:
+                await self._connecting.result().close()
 
     async def _connect(self) -> "_Connection":
         it = self._upstream
@@ -147,21 +133,17 @@ class _Connection:
         self._writer = writer
         self._idle = idle
         self._random_octets = random_octets
-        self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, tuple[Sent, asyncio.Future[Reply]]] = {}
-        self._heard = 0
-        self._given_up = 0
-        self._strange = 0
-        self._idle_end: asyncio.TimerHandle | None = None
+        self._heard = self._strange = 0
         self.over = False
         self._reading = asyncio.ensure_future(self._read())
-        self._rest(True)  # whoever wanted it may have gone while it was opened
 
     async def ask(self, question: Question, wait: float, ask_ad: bool, edns: bool) -> Reply:
+        if self.over:
+            raise _Over
         sent = self._compose(question, ask_ad, edns)
-        answered: asyncio.Future[Reply] = self._loop.create_future()
+        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[sent.id] = sent, answered
-        self._rest(False)
         heard = self._heard
         try:
             self._writer.write(len(sent.packet).to_bytes(2, "big") + sent.packet)
@@ -172,9 +154,7 @@ class _Connection:
                 self._end()  # nothing came since: it may be dead, and the next finds a new one
             raise
         finally:
-            self._given_up += not answered.done() or answered.cancelled()
             self._waiting.pop(sent.id, None)
-            self._rest(True)
 
     async def close(self) -> None:
         self._end()
@@ -188,10 +168,16 @@ class _Connection:
                 return compose(question, ident, ask_ad=ask_ad, block=QUERY_BLOCK, edns=edns)
 
     async def _read(self) -> None:
-        """Hand replies to those who wait, until the connection ends. Never raises."""
+        """Hand replies to those who wait, until the connection ends or rests. Never raises."""
         try:
             while self._strange < MAX_STRANGE:
-                length = int.from_bytes(await self._reader.readexactly(2), "big")
+                try:
+                    async with asyncio.timeout(self._idle):
+                        length = int.from_bytes(await self._reader.readexactly(2), "big")
+                except TimeoutError:
+                    if self._waiting:
+                        continue  # each of them waits only so long
+                    break
                 self._take(await self._reader.readexactly(length))
         except (OSError, EOFError):
             pass  # however it ended, whoever waits asks elsewhere
@@ -199,34 +185,22 @@ class _Connection:
             self._end()
 
     def _take(self, packet: bytes) -> None:
+        self._strange += 1
         sent, answered = self._waiting.get(int.from_bytes(packet[:2], "big"), (None, None))
         if sent is None or answered is None or answered.done():
-            if self._given_up:
-                self._given_up -= 1  # it is merely late
-            else:
-                self._strange += 1
             return
         found = match(packet, sent, stream=True)
         if isinstance(found, Reply):
             self._heard += 1
+            self._strange = 0
             answered.set_result(found)
         else:
-            self._strange += 1
             answered.set_exception(NoReply(found.value))
-
-    def _rest(self, resting: bool) -> None:
-        """Begin to count the idle time, or end it."""
-        if self._idle_end is not None:
-            self._idle_end.cancel()
-            self._idle_end = None
-        if resting and not self._waiting and not self.over:
-            self._idle_end = self._loop.call_later(self._idle, self._end)
 
     def _end(self) -> None:
         if self.over:
             return
         self.over = True
-        self._rest(False)
         for _, answered in self._waiting.values():
             if not answered.done():
                 answered.set_exception(_Over("the connection ended"))

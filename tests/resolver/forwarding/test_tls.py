@@ -139,9 +139,9 @@ def test_a_connection_that_nobody_uses_is_closed(good):
                 idle=0.02,
             )
             for opened in (1, 2):
-                await one.ask(question("n1.example.org"), ask_ad=False, wait=10.0, left=20.0)
+                await one.ask(question("n1.example.org"), ask_ad=False, edns=True, wait=10.0)
                 assert one.opened == opened
-                while one._open_connection() is not None:
+                while one.is_open:
                     await asyncio.sleep(0.005)
             await one.close()
 
@@ -156,23 +156,23 @@ def test_a_connection_on_which_nothing_comes_back_is_given_up(good):
             one = TlsUpstream(it, client_context(good[0]))
             authority.stream_twist = lambda reply: None
             with pytest.raises(TimeoutError):
-                await one.ask(question("n1.example.org"), ask_ad=False, wait=0.05, left=1.0)
+                await one.ask(question("n1.example.org"), ask_ad=False, edns=True, wait=0.05)
             authority.stream_twist = None
-            await one.ask(question("n1.example.org"), ask_ad=False, wait=1.0, left=1.0)
+            await one.ask(question("n1.example.org"), ask_ad=False, edns=True, wait=1.0)
             assert one.opened == 2
             # One late reply among others is no reason.
             authority.gate, authority.late = asyncio.Event(), {"n2.example.org"}
             late = asyncio.ensure_future(
-                one.ask(question("n2.example.org"), ask_ad=False, wait=0.2, left=1.0)
+                one.ask(question("n2.example.org"), ask_ad=False, edns=True, wait=0.2)
             )
             while len(authority.asked) < 3:
                 await asyncio.sleep(0)
-            await one.ask(question("n1.example.org"), ask_ad=False, wait=1.0, left=1.0)
+            await one.ask(question("n1.example.org"), ask_ad=False, edns=True, wait=1.0)
             with pytest.raises(TimeoutError):
                 await late
             authority.gate.set()
             for _ in range(12):
-                await one.ask(question("n1.example.org"), ask_ad=False, wait=1.0, left=1.0)
+                await one.ask(question("n1.example.org"), ask_ad=False, edns=True, wait=1.0)
             assert one.opened == 2
             await one.close()
 
@@ -303,15 +303,14 @@ def test_a_connection_whose_only_asker_went_away_meanwhile_is_closed(good):
             it = Upstream("127.0.0.1", authority.tls_port, True, NAME)
             one = TlsUpstream(it, client_context(good[0]), idle=0.02)
             asking = asyncio.ensure_future(
-                one.ask(question("n1.example.org"), ask_ad=False, wait=2.0, left=3.0)
+                one.ask(question("n1.example.org"), ask_ad=False, edns=True, wait=2.0)
             )
-            while one._opening is None:
+            while not one.is_open:
                 await asyncio.sleep(0)
             asking.cancel()
-            while one._connection is None:
+            while one.is_open:
                 await asyncio.sleep(0.005)
-            while one._open_connection() is not None:
-                await asyncio.sleep(0.005)
+            assert one.opened == 1
             assert authority.asked == []
             await one.close()
 
@@ -326,7 +325,7 @@ def test_who_stops_waiting_takes_nothing_from_the_others(good):
             one = TlsUpstream(it, client_context(good[0]))
             waiting = [
                 asyncio.ensure_future(
-                    one.ask(question("n1.example.org"), ask_ad=False, wait=2.0, left=3.0)
+                    one.ask(question("n1.example.org"), ask_ad=False, edns=True, wait=2.0)
                 )
                 for _ in range(5)
             ]
