@@ -10,18 +10,16 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 log = logging.getLogger("blockstore.resolver")
@@ -40,22 +38,15 @@ class CertificateError(Exception):
 
 
 class _Pair:
-    """One certificate chain with its key, and what OpenSSL made of it for each ALPN list."""
+    """One certificate chain with its key, and what OpenSSL made of it for each ALPN list. Raises
+    SSL.Error."""
 
     def __init__(self, chain: Sequence[x509.Certificate], key: Any) -> None:
         self._chain = chain
         self._key = key
-        self._contexts: dict[tuple[bytes, ...], SSL.Context] = {}
-
-    @property
-    def ends(self) -> datetime:
-        """When the certificate ends to be valid."""
-        return self._chain[0].not_valid_after_utc
-
-    def context(self, protocols: tuple[bytes, ...]) -> SSL.Context:
-        if protocols not in self._contexts:
-            self._contexts[protocols] = self._make_context(protocols)
-        return self._contexts[protocols]
+        self.ends = chain[0].not_valid_after_utc
+        self.context = cache(self._make_context)
+        self.context(())
 
     def _make_context(self, protocols: tuple[bytes, ...]) -> SSL.Context:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -141,7 +132,7 @@ class Certificate:
         private = _private_key(key)
         own = chain[0]
         try:
-            matches = _public_octets(own.public_key()) == _public_octets(private.public_key())
+            matches = own.public_key() == private.public_key()
         except (ValueError, UnsupportedAlgorithm):
             matches = False
         if not matches:
@@ -152,12 +143,10 @@ class Certificate:
         if own.not_valid_before_utc > now:
             begins = f"{own.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
             raise CertificateError(f"{certificate} is not valid before {begins}")
-        pair = _Pair(chain, private)
         try:
-            pair.context(())
+            return _Pair(chain, private)
         except SSL.Error:
             raise CertificateError(f"OpenSSL takes no certificate such as {certificate}") from None
-        return pair
 
     def _speak_of_its_end(self) -> None:
         left = self._pair.ends.timestamp() - self._clock()
@@ -185,6 +174,14 @@ class Encryption:
         return SSL.Connection(self._certificate.context(self._protocols), None)
 
 
+class TlsFactory(TLSMemoryBIOFactory):
+    """TLS around the connections of another factory, which may refuse one."""
+
+    def buildProtocol(self, addr: Any) -> Any:
+        inner = self.wrappedFactory.buildProtocol(addr)
+        return None if inner is None else self.protocol(self, inner)
+
+
 def _read(path: Path, what: str) -> bytes:
     try:
         with path.open("rb") as file:
@@ -208,8 +205,3 @@ def _private_key(path: Path) -> Any:
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise CertificateError(f"{path} holds no private key in PEM form") from None
-
-
-def _public_octets(key: Any) -> bytes:
-    octets: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return octets

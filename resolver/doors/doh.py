@@ -17,12 +17,11 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from resolver.dns.asker import Asker
-from resolver.doors.certificate import Certificate, Encryption
+from resolver.doors.certificate import Certificate, Encryption, TlsFactory
 from resolver.doors.connections import StreamDoor
 from resolver.doors.doh_pages import MAX_MESSAGE, Begin, answer, error_reply, too_large
 from resolver.doors.http2 import Asked, Http2
 from resolver.doors.http_values import HttpReply, HttpRequest
-from resolver.doors.tls import TlsFactory
 from resolver.doors.web import LINGER, BoundedChannel, BoundedFactory, BoundedRequest
 
 log = logging.getLogger("blockstore.resolver")

@@ -22,8 +22,7 @@ from resolver.doors.certificate import Certificate
 from resolver.doors.connections import StreamDoor
 from resolver.doors.doh import open_https
 from resolver.doors.listening import PortUnavailable, make_room
-from resolver.doors.tcp import open_tcp
-from resolver.doors.tls import open_tls
+from resolver.doors.tcp import open_tcp, open_tls
 from resolver.doors.udp import UdpDoor, open_udp
 from resolver.resolve import Resolver
 
@@ -90,25 +89,17 @@ class Doors:
 
     def _open_plain(self, reactor: Any, host: str, port: int, rates: Rates) -> None:
         """UDP and TCP on one port; a port of the system's choice must be free for both."""
-        proxies = self._proxies.get("dns", ())
+        resolver, proxies = self._resolver, self._proxies.get("dns", ())
         for left in reversed(range(PORT_TRIES if port == 0 else 1)):
-            tcp = open_tcp(reactor, host, port, self._resolver, proxies=proxies, **self._limits)
+            tcp = open_tcp(reactor, host, port, resolver, proxies=proxies, **self._limits)
             self.tcp.append(tcp)  # also a spare one, to be closed with the others
             try:
-                udp = open_udp(
-                    reactor,
-                    host,
-                    tcp.port,
-                    self._resolver,
-                    rates=ReplyRates(rates),
-                    proxies=proxies,
-                )
+                more = {"rates": ReplyRates(rates), "proxies": proxies}
+                self.udp.append(open_udp(reactor, host, tcp.port, resolver, **more))
+                return
             except PortUnavailable:
                 if not left:
                     raise
-                continue
-            self.udp.append(udp)
-            return
 
     def _open_encrypted(self, reactor: Any, hosts: Sequence[str], wanted: Encryption) -> None:
         certificate = Certificate(wanted.chain_file, wanted.key_file)
@@ -116,12 +107,12 @@ class Doors:
         resolver, limits = self._resolver, self._limits
         for host in hosts:
             if wanted.dot_port != "off":
-                more = {"proxies": self._proxies.get("dot", ()), **limits}
                 place = reactor, host, wanted.dot_port
+                more = limits | {"proxies": self._proxies.get("dot", ())}
                 self.tls.append(open_tls(*place, resolver, certificate, **more))
             if wanted.doh_port != "off":
-                more = {"proxies": self._proxies.get("doh", ()), **limits}
                 place = reactor, host, wanted.doh_port
+                more = limits | {"proxies": self._proxies.get("doh", ())}
                 self.https.append(open_https(*place, resolver.begin, certificate, **more))
 
     async def stop(self) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import ipaddress
 import logging
+import resource
 import socket
 import sys
 
@@ -33,7 +34,7 @@ def udp_socket(host: str, port: int) -> socket.socket:
 
     Raises PortUnavailable.
     """
-    return _bound(host, port, socket.SOCK_DGRAM)
+    return _bound(host, port, "UDP", "--dns-port")
 
 
 def tcp_socket(host: str, port: int, flag: str = "--dns-port") -> socket.socket:
@@ -41,7 +42,7 @@ def tcp_socket(host: str, port: int, flag: str = "--dns-port") -> socket.socket:
 
     Raises PortUnavailable.
     """
-    return _bound(host, port, socket.SOCK_STREAM, flag)
+    return _bound(host, port, "TCP", flag)
 
 
 def make_room(connections: int) -> None:
@@ -61,10 +62,6 @@ def make_room(connections: int) -> None:
 def allow_open_files(needed: int) -> int:
     """Let this process have ``needed`` files and sockets open, or as many as it may; how many that
     is now."""
-    try:
-        import resource
-    except ImportError:  # Windows counts otherwise
-        return needed
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return needed
@@ -76,36 +73,33 @@ def allow_open_files(needed: int) -> int:
     return wanted
 
 
-def _bound(
-    host: str, port: int, kind: socket.SocketKind, flag: str = "--dns-port"
-) -> socket.socket:
-    protocol = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
+def _bound(host: str, port: int, protocol: str, flag: str) -> socket.socket:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise PortUnavailable(
             f"{host!r} is no IP address to listen on for DNS: give one such as 127.0.0.1 or ::1"
         ) from None
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    bound: socket.socket | None = None
-    try:
-        bound = socket.socket(family, kind)
-        bound.setblocking(False)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if kind == socket.SOCK_DGRAM:
-            _prepare_datagrams(bound)
-        else:
-            # Connections of a stopped server linger in TIME_WAIT; a restart must not wait for them.
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-        if kind == socket.SOCK_STREAM:
-            bound.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
-        if bound is not None:
-            bound.close()
-        raise PortUnavailable(_advice(host, port, protocol, error, flag)) from error
-    return bound
+    kind = socket.SOCK_DGRAM if protocol == "UDP" else socket.SOCK_STREAM
+    with contextlib.ExitStack() as closing:
+        try:
+            bound = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, kind)
+            closing.callback(bound.close)
+            bound.setblocking(False)
+            if bound.family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if protocol == "UDP":
+                _prepare_datagrams(bound)
+            else:
+                # Those of a stopped server linger in TIME_WAIT; a restart must not wait for them.
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((host, port))
+            if protocol == "TCP":
+                bound.listen(BACKLOG)
+        except (OSError, OverflowError) as error:
+            raise PortUnavailable(_advice(host, port, protocol, error, flag)) from error
+        closing.pop_all()
+        return bound
 
 
 def _prepare_datagrams(bound: socket.socket) -> None:

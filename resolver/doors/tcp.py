@@ -1,4 +1,4 @@
-"""The TCP door: messages behind two bytes of length (RFC 1035 4.2.2, RFC 7766).
+"""The TCP door, and the same inside TLS: messages behind two bytes of length (RFC 7766, RFC 7858).
 
 What must stay true:
 - replies leave as they are ready, in any order (RFC 7766 6.2.1.1), those at hand in one write per
@@ -7,7 +7,10 @@ What must stay true:
   the next turn, and nothing more is read meanwhile, so that nobody starves the others;
 - one connection has at most ``max_under_way`` questions waiting for data and about ``MAX_UNSENT``
   bytes unsent; beyond either nothing more is read from it until there is room;
-- how many connections there are, and how long one may let us wait, is for ``connections``.
+- how many connections there are, and how long one may let us wait, is for ``connections``; an
+  unfinished handshake is a connection that does;
+- replies inside TLS 1.2 or later are padded for those who pad (RFC 8467), because nobody else can
+  read their length.
 """
 
 import asyncio
@@ -20,12 +23,14 @@ from zope.interface import implementer
 
 from resolver.dns.asker import Asker
 from resolver.dns.message import STREAM_LIMIT
+from resolver.doors.certificate import Certificate, Encryption, TlsFactory
 from resolver.doors.connections import Place, Places, StreamDoor
 from resolver.doors.proxies import SIGNATURE
 from resolver.resolve import LaterReply, Reply, Resolver
 
 log = logging.getLogger("blockstore.resolver")
 
+ALPN = b"dot"
 BURST = 64
 MAX_UNDER_WAY = 100
 MAX_UNSENT = 65_536
@@ -258,4 +263,15 @@ def open_tcp(reactor: Any, host: str, port: int, resolver: Resolver, **limits: A
     factory = DnsConnections(reactor, resolver, **limits)
     door = StreamDoor(reactor, host, port, factory, factory.places, "--dns-port")
     log.info("Answering DNS over TCP on %s port %d.", door.host, door.port)
+    return door
+
+
+def open_tls(
+    reactor: Any, host: str, port: int, resolver: Resolver, certificate: Certificate, **limits: Any
+) -> StreamDoor:
+    """The same inside TLS. Raises PortUnavailable."""
+    inner = DnsConnections(reactor, resolver, encrypted=True, **limits)
+    factory = TlsFactory(Encryption(certificate, ALPN), False, inner, reactor)
+    door = StreamDoor(reactor, host, port, factory, inner.places, "--dot-port")
+    log.info("Answering DNS over TLS on %s port %d.", door.host, door.port)
     return door

@@ -241,20 +241,11 @@ class UdpDoor:
             self._send_within_rate(packet, reply, way)
 
 
-def open_udp(
-    reactor: Any,
-    host: str,
-    port: int,
-    resolver: Resolver,
-    *,
-    rates: ReplyRates | None = None,
-    proxies: Collection[Network] = (),
-) -> UdpDoor:
-    """Bind ``host`` (an IP address) and ``port`` (0: any) and start to answer.
-
-    Raises PortUnavailable.
+def open_udp(reactor: Any, host: str, port: int, resolver: Resolver, **more: Any) -> UdpDoor:
+    """Bind ``host`` (an IP address) and ``port`` (0: any) and start to answer; ``more`` as UdpDoor
+    has it. Raises PortUnavailable.
     """
-    door = UdpDoor(reactor, udp_socket(host, port), resolver, rates=rates, proxies=proxies)
+    door = UdpDoor(reactor, udp_socket(host, port), resolver, **more)
     door.start()
     log.info("Answering DNS over UDP on %s port %d.", door.host, door.port)
     return door

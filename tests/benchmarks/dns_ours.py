@@ -21,8 +21,7 @@ from resolver.dns.chase import Freshness  # noqa: E402
 from resolver.dns.zones import Zones  # noqa: E402
 from resolver.doors.certificate import Certificate  # noqa: E402
 from resolver.doors.doh import open_https  # noqa: E402
-from resolver.doors.tcp import open_tcp  # noqa: E402
-from resolver.doors.tls import open_tls  # noqa: E402
+from resolver.doors.tcp import open_tcp, open_tls  # noqa: E402
 from resolver.doors.udp import open_udp  # noqa: E402
 from resolver.resolve import Resolver  # noqa: E402
 from tests.benchmarks.dns_servers import address_of  # noqa: E402

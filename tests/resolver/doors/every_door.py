@@ -65,8 +65,7 @@ def main() -> None:
     from resolver.doors.certificate import Certificate
     from resolver.doors.doh import open_https
     from resolver.doors.listening import PortUnavailable
-    from resolver.doors.tcp import open_tcp
-    from resolver.doors.tls import open_tls
+    from resolver.doors.tcp import open_tcp, open_tls
     from resolver.doors.udp import open_udp
     from resolver.forwarding.forwarder import Forwarder
     from resolver.forwarding.upstreams import Upstream
