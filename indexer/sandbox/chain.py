@@ -37,13 +37,14 @@ from indexer.sandbox.coins import (
     sequence_locks_hold,
     spent_by,
 )
-from indexer.sandbox.mempool import Limits, Mempool, MempoolEntry
+from indexer.sandbox.mempool import Mempool, MempoolEntry
 from indexer.sandbox.policy import (
     RPC_ALREADY_KNOWN,
     RPC_DESERIALIZATION,
     Rejected,
     refuse,
 )
+from indexer.sandbox.switches import Switches
 
 COINBASE_ROOM = 1000
 
@@ -55,9 +56,8 @@ class SandboxChain:
     """All blocks of one sandbox, the coins of its tip, and what waits to be mined.
 
     ``clock`` gives unix seconds; ``start_time`` is the time of the block after genesis when
-    blocks are mined with a spacing; ``datacarrier`` gives the bytes of OP_RETURN scripts that are
-    passed on, None for those of ``limits``; ``keep`` receives (kind, payload) of everything from
-    which the chain can be rebuilt, in order.
+    blocks are mined with a spacing; ``keep`` receives (kind, payload) of everything from which the
+    chain can be rebuilt, in order.
     """
 
     def __init__(
@@ -65,13 +65,11 @@ class SandboxChain:
         clock: Callable[[], float],
         *,
         start_time: int | None = None,
-        limits: Limits | None = None,
-        datacarrier: Callable[[], int | None] = lambda: None,
+        switches: Switches | None = None,
         keep: Callable[[bytes, bytes], None] = lambda kind, payload: None,
     ) -> None:
         self._clock = clock
         self._start_time = start_time
-        self._datacarrier = datacarrier
         self.keep = keep
         self._index: dict[bytes, BlockNode] = {}
         self._active: list[BlockNode] = []
@@ -79,7 +77,7 @@ class SandboxChain:
         self.size = len(GENESIS_BLOCK)
         """Bytes of all known blocks."""
         self.coins = CoinSet()
-        self.mempool = Mempool(limits or Limits())
+        self.mempool = Mempool(switches or Switches())
         header, transactions = parse_block(GENESIS_BLOCK)
         raws = raws_of(GENESIS_BLOCK, transactions)
         genesis = BlockNode(
@@ -127,10 +125,9 @@ class SandboxChain:
             self.coins.of_script(script), key=lambda u: (u.height, u.txid, u.output_index)
         )
 
-    def tips(self) -> list[BlockNode]:
-        """Every block that no other builds upon."""
-        parents = {id(block.previous) for block in self._index.values()}
-        return [block for block in self._index.values() if id(block) not in parents]
+    def knows(self, txid: bytes) -> bool:
+        """Whether a transaction waits, or is in the active chain."""
+        return txid in self.mempool or txid in self._where
 
     def median_time_at(self, height: int) -> int:
         """Median time past of the active block at ``height``."""
@@ -146,13 +143,6 @@ class SandboxChain:
         self._accept(transaction, raw, max_fee_per_kb=max_fee_per_kb)
         self.keep(TRANSACTION, raw)
         return transaction.txid
-
-    def try_out(self, raw: bytes) -> MempoolEntry:
-        """What ``submit`` would put into the mempool; raises Rejected as that would."""
-        transaction = self._readable(raw)
-        if transaction.txid in self.mempool:
-            raise refuse("txn-already-in-mempool")
-        return self._accept(transaction, raw, only_try=True)
 
     def _readable(self, raw: bytes) -> Transaction:
         try:
@@ -174,9 +164,8 @@ class SandboxChain:
         *,
         returning: bool = False,
         max_fee_per_kb: int | None = None,
-        only_try: bool = False,
-    ) -> MempoolEntry:
-        return self.mempool.accept(
+    ) -> None:
+        self.mempool.accept(
             transaction,
             raw,
             self.coins,
@@ -185,8 +174,6 @@ class SandboxChain:
             median_time_at=self.median_time_at,
             returning=returning,
             max_fee_per_kb=max_fee_per_kb,
-            only_try=only_try,
-            datacarrier_bytes=self._datacarrier(),
         )
 
     # Blocks

@@ -44,19 +44,6 @@ _MARK = "\ue000"
 _MARKED = re.compile(r'"\\ue000(-?\d+\.\d{8})\\ue000"')
 
 _DIFFICULTY_1 = 0xFFFF << 208
-_SMALL_INTEGERS = {0x4F: "-1", **{0x50 + n: str(n) for n in range(1, 17)}}
-_OPCODES = {
-    0x6A: "OP_RETURN",
-    0x75: "OP_DROP",
-    0x76: "OP_DUP",
-    0x87: "OP_EQUAL",
-    0x88: "OP_EQUALVERIFY",
-    0xA9: "OP_HASH160",
-    0xAC: "OP_CHECKSIG",
-    0xAE: "OP_CHECKMULTISIG",
-    0xB1: "OP_CHECKLOCKTIMEVERIFY",
-    0xB2: "OP_CHECKSEQUENCEVERIFY",
-}
 
 
 def amount(satoshis: int) -> str:
@@ -68,39 +55,6 @@ def amount(satoshis: int) -> str:
 def encode(value: object) -> bytes:
     """JSON text of a reply, amounts as numbers with eight decimals."""
     return _MARKED.sub(r"\1", json.dumps(value)).encode()
-
-
-def script_asm(script: bytes) -> str:
-    """The script in words, pushes in hex."""
-    words = []
-    at = 0
-    while at < len(script):
-        code = script[at]
-        at += 1
-        size = code
-        if 0x4C <= code <= 0x4E:
-            width = 1 << (code - 0x4C)
-            size = int.from_bytes(script[at : at + width], "little")
-            at += width
-        if code <= 0x4E:
-            if at + size > len(script):
-                words.append("[error]")
-                break
-            push = script[at : at + size]
-            at += size
-            words.append(_push_word(push))
-        else:
-            words.append(_SMALL_INTEGERS.get(code) or _OPCODES.get(code, f"OP_UNKNOWN_{code:02x}"))
-    return " ".join(words)
-
-
-def _push_word(push: bytes) -> str:
-    if len(push) > 4:
-        return push.hex()
-    number = int.from_bytes(push, "little")  # Core writes short pushes as numbers
-    if push and push[-1] & 0x80:
-        number = -(number ^ (0x80 << 8 * (len(push) - 1)))
-    return str(number)
 
 
 def address_of(script: bytes) -> str:
@@ -118,7 +72,7 @@ def described(public_key: bytes, kind: str = "pkh") -> str:
 
 def script_json(script: bytes) -> Json:
     """A scriptPubKey with its address where it has one."""
-    shown: Json = {"asm": script_asm(script), "hex": script.hex()}
+    shown: Json = {"hex": script.hex()}
     if address_of(script):
         shown["address"] = address_of(script)
     shown["type"] = script_kind(script)
@@ -146,10 +100,7 @@ def transaction_json(
             shown = {
                 "txid": hash_hex(spending.previous_txid),
                 "vout": spending.previous_index,
-                "scriptSig": {
-                    "asm": script_asm(spending.script_sig),
-                    "hex": spending.script_sig.hex(),
-                },
+                "scriptSig": {"hex": spending.script_sig.hex()},
             }
             if spent is not None and with_prevouts:
                 coin = spent[place]

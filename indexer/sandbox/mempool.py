@@ -20,6 +20,7 @@ from indexer.sandbox.coins import (
     spent_by,
 )
 from indexer.sandbox.policy import (
+    MAX_DATACARRIER,
     MIN_RELAY_FEE,
     RPC_MISSING_INPUTS,
     Rejected,
@@ -28,8 +29,11 @@ from indexer.sandbox.policy import (
     is_final,
     refuse,
 )
+from indexer.sandbox.switches import Switches
 
 MAX_VERIFIED = 200_000
+MAX_ANCESTORS = 25
+MAX_BYTES = 64_000_000
 MAX_REPLACEABLE_SEQUENCE = 0xFFFFFFFD
 MAX_REPLACED = 100
 INCREMENTAL_FEE = 1000
@@ -49,20 +53,11 @@ class MempoolEntry:
     """In virtual bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the mempool takes; the defaults are those of Bitcoin Core before version 30."""
-
-    ancestors: int = 25
-    datacarrier_bytes: int = 83
-    total_bytes: int = 64_000_000
-
-
 class Mempool:
     """The waiting transactions in an order in which they can be mined."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, switches: Switches) -> None:
+        self._switches = switches
         self._entries: dict[bytes, MempoolEntry] = {}
         self._spenders: dict[Outpoint, bytes] = {}
         self.bytes = 0
@@ -105,22 +100,18 @@ class Mempool:
         median_time_at: Callable[[int], int],
         returning: bool = False,
         max_fee_per_kb: int | None = None,
-        only_try: bool = False,
-        datacarrier_bytes: int | None = None,
-    ) -> MempoolEntry:
+    ) -> None:
         """Take a transaction that could be in the block at ``height``; raises Rejected.
 
         ``returning`` lifts the limits of relay for one that was mined before, which replaces
-        nothing; ``only_try`` leaves all as it is.
+        nothing.
         """
         check_transaction(transaction)
         size = virtual_size(raw)
         if is_coinbase_input(transaction.inputs[0]):
             raise refuse("coinbase")
         if not returning:
-            carried = self.limits.datacarrier_bytes
-            carried = carried if datacarrier_bytes is None else datacarrier_bytes
-            check_standard(transaction, size, carried)
+            check_standard(transaction, size, self._datacarrier_bytes)
         if not is_final(transaction, height, median_time_at(height - 1)):
             raise refuse("non-final")
         outpoints = [(i.previous_txid, i.previous_index) for i in transaction.inputs]
@@ -135,12 +126,12 @@ class Mempool:
             needed = -(-size * MIN_RELAY_FEE // 1000)
             if fee < needed:
                 raise refuse(f"min relay fee not met, {fee} < {needed}")
-            if len(self.ancestors(transaction)) >= self.limits.ancestors:
+            if len(self.ancestors(transaction)) >= MAX_ANCESTORS:
                 raise refuse(
                     "too-long-mempool-chain, too many unconfirmed ancestors "
-                    f"[limit: {self.limits.ancestors}]"
+                    f"[limit: {MAX_ANCESTORS}]"
                 )
-            if self.bytes + len(raw) > self.limits.total_bytes:
+            if self.bytes + len(raw) > MAX_BYTES:
                 raise refuse("mempool full")
         if rivals:
             self._check_replacement(transaction, size, fee, rivals)
@@ -156,14 +147,16 @@ class Mempool:
             self.verified.clear()
         self.verified.add(shown)
         entry = MempoolEntry(transaction, raw, fee, now, height - 1, size)
-        if only_try:
-            return entry
         for rival in rivals:
             self.drop(rival.transaction.txid)
         self._entries[transaction.txid] = entry
         self._spenders.update(dict.fromkeys(outpoints, transaction.txid))
         self.bytes += len(raw)
-        return entry
+
+    @property
+    def _datacarrier_bytes(self) -> int:
+        switched = self._switches.max_datacarrier
+        return MAX_DATACARRIER if switched is None else switched
 
     def _rivals(self, outpoints: Iterable[Outpoint]) -> list[MempoolEntry]:
         """The entries that spend one of these outputs, each once."""

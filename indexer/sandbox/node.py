@@ -25,7 +25,6 @@ from indexer.sandbox.chain import BLOCK, INVALIDATE, RECONSIDER, TRANSACTION, Sa
 from indexer.sandbox.coin_rpc import CoinRpc
 from indexer.sandbox.coins import Unspent
 from indexer.sandbox.envelope import Envelope
-from indexer.sandbox.mempool import Limits
 from indexer.sandbox.policy import Rejected
 from indexer.sandbox.rest import REST_PREFIX, Reply, reply_to_path
 from indexer.sandbox.rpc import SandboxRpc
@@ -34,7 +33,7 @@ from indexer.sandbox.store import ChainFile, StoreError
 from indexer.sandbox.switches import Switches
 from indexer.sandbox.wallet import WALLET, Wallets
 
-__all__ = ["Limits", "Rejected", "SandboxNode", "StoreError", "Switches", "Unspent"]
+__all__ = ["Rejected", "SandboxNode", "StoreError", "Switches", "Unspent"]
 
 log = logging.getLogger("blockstore.indexer")
 
@@ -54,7 +53,7 @@ class SandboxNode:
 
     ``directory`` keeps the chain, the mempool and the cookie file; None keeps nothing.
     ``port`` 0 takes any free one. ``clock`` gives unix seconds. Without ``user`` and
-    ``password`` a random cookie is made at each start. ``start_time``, ``limits``: see
+    ``password`` a random cookie is made at each start. ``start_time``: see
     ``SandboxChain``. ``tx_index`` False and ``fee_rate`` (satoshis per 1000 bytes) make
     it answer as nodes so configured do, and ``switches`` as others of the field; they may be
     turned while it runs. Its methods may be called from any thread.
@@ -69,7 +68,6 @@ class SandboxNode:
         password: str | None = None,
         clock: Callable[[], float] = time.time,
         start_time: int | None = None,
-        limits: Limits | None = None,
         tx_index: bool = True,
         fee_rate: int | None = None,
         switches: Switches | None = None,
@@ -87,8 +85,7 @@ class SandboxNode:
         self._chain = SandboxChain(
             clock,
             start_time=start_time,
-            limits=limits,
-            datacarrier=lambda: self.switches.max_datacarrier,
+            switches=self.switches,
         )
         self._told_tip = self._chain.tip
         self._file: ChainFile | None = None

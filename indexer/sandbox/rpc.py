@@ -9,10 +9,8 @@ from collections.abc import Callable
 from threading import Condition
 
 from indexer.bitcoin.transactions import (
-    CorruptTransaction,
     Transaction,
     hash_hex,
-    parse_transaction,
 )
 from indexer.bitcoin.witness import weight
 from indexer.sandbox.blocks import BlockNode, BlockRejected, serialize
@@ -40,7 +38,7 @@ from indexer.sandbox.envelope import (
     satoshis_of,
     script_of,
 )
-from indexer.sandbox.mempool import INCREMENTAL_FEE, MempoolEntry
+from indexer.sandbox.mempool import INCREMENTAL_FEE, MAX_BYTES, MempoolEntry
 from indexer.sandbox.policy import MIN_RELAY_FEE, RPC_DESERIALIZATION
 from indexer.sandbox.switches import Switches
 
@@ -146,36 +144,12 @@ class SandboxRpc:
         )
         return {"hash": hash_hex(self._chain.tip.hash), "height": self._chain.height}
 
-    def getchaintips(self) -> list[Json]:
-        shown = []
-        for tip in sorted(self._chain.tips(), key=lambda block: -block.height):
-            fork: BlockNode = tip
-            while not self._chain.is_active(fork) and fork.previous is not None:
-                fork = fork.previous
-            status = "active" if fork is tip else "invalid" if tip.failed else "valid-fork"
-            shown.append(
-                {
-                    "height": tip.height,
-                    "hash": hash_hex(tip.hash),
-                    "branchlen": tip.height - fork.height,
-                    "status": status,
-                }
-            )
-        if self._chain.tip not in self._chain.tips():  # all that builds upon it is invalid
-            tip = self._chain.tip
-            active = {"height": tip.height, "hash": hash_hex(tip.hash), "branchlen": 0}
-            shown.append({**active, "status": "active"})
-        return shown
-
     def invalidateblock(self, blockhash: object) -> None:
         block = self._block(blockhash)
         try:
             self._chain.invalidate(block.hash)
         except ValueError as flaw:
             raise RpcError(RPC_PARAMETER, str(flaw)) from None
-
-    def reconsiderblock(self, blockhash: object) -> None:
-        self._chain.reconsider(self._block(blockhash).hash)
 
     def generatetoaddress(
         self, nblocks: object, address: object, maxtries: object = None
@@ -269,15 +243,6 @@ class SandboxRpc:
             )
         raise RpcError(RPC_NOT_FOUND, f"{reason}. Use gettransaction for wallet transactions.")
 
-    def decoderawtransaction(self, hexstring: object, iswitness: object = None) -> Json:
-        try:
-            raw = hex_of(hexstring, "TX decode failed")
-            shown = transaction_json(parse_transaction(raw), raw=raw)
-        except CorruptTransaction:
-            raise RpcError(RPC_DESERIALIZATION, "TX decode failed") from None
-        del shown["hex"]
-        return shown
-
     def sendrawtransaction(
         self, hexstring: object, maxfeerate: object = None, maxburnamount: object = None
     ) -> str:
@@ -300,7 +265,7 @@ class SandboxRpc:
             "bytes": mempool.bytes,
             "usage": mempool.bytes,
             "total_fee": amount(sum(entry.fee for entry in mempool)),
-            "maxmempool": mempool.limits.total_bytes,
+            "maxmempool": MAX_BYTES,
             "mempoolminfee": amount(MIN_RELAY_FEE),
             "minrelaytxfee": amount(MIN_RELAY_FEE),
             "incrementalrelayfee": amount(INCREMENTAL_FEE),
@@ -385,9 +350,6 @@ class SandboxRpc:
         return (
             [] if address is None else [{"type": "pubhashblock", "address": address, "hwm": 1000}]
         )
-
-    def uptime(self) -> int:
-        return int(time.monotonic() - self._began)
 
     def stop(self, wait: object = None) -> str:
         self._stop()

@@ -130,22 +130,23 @@ class SandboxWallet:
         spent = [self.coin((i.previous_txid, i.previous_index)) for i in transaction.inputs]
         return all(coin is not None and self.owns(coin.script) for coin in spent)
 
-    def concerns(self, transaction: Transaction, spent: Sequence[Coin]) -> bool:
-        """Whether a transaction pays to this wallet or spends from it."""
-        scripts = [coin.script for coin in spent] + [out.script for out in transaction.outputs]
-        return any(map(self.owns, scripts))
-
     # Signing
 
-    def ring(self, scripts: Sequence[bytes]) -> KeyRing:
-        """The keys of those scripts that are the wallet's."""
-        return KeyRing(self._keys[script] for script in scripts if script in self._keys)
+    def signature(self, unsigned: bytes, place: int, coin: Coin) -> tuple[bytes, bytes] | None:
+        """The signature and the public key that spend one of its coins; None for another's.
 
-    def sign_witness(self, unsigned: bytes, place: int, coin: Coin) -> tuple[bytes, bytes]:
-        """The signature and the public key that spend a p2wpkh coin of the wallet."""
-        key = self._keys[coin.script]
-        digest = witness_digest(unsigned, place, coin.script, coin.value)
-        return key.sign(digest), key.public_key
+        ``unsigned``: the raw transaction without scriptSigs and witnesses.
+        """
+        key = self._keys.get(coin.script)
+        if key is None:
+            return None
+        if is_p2wpkh(coin.script):
+            digest = witness_digest(unsigned, place, coin.script, coin.value)
+            return key.sign(digest), key.public_key
+        ((public_key, signature),) = (
+            KeyRing([key]).partial_signatures(unsigned, place, coin.script).items()
+        )
+        return signature, public_key
 
     def sign(self, transaction: Transaction, spent: Sequence[Coin | None]) -> bytes:
         """The raw transaction with whatever this wallet can sign; other scriptSigs stay."""
@@ -155,15 +156,14 @@ class SandboxWallet:
         bare = [spending._replace(script_sig=b"") for spending in signed]
         unsigned = serialize_transaction(version, bare, transaction.outputs, locktime)
         for place, coin in enumerate(spent):
-            if coin is not None and is_p2wpkh(coin.script) and self.owns(coin.script):
-                shown[place] = self.sign_witness(unsigned, place, coin)
+            found = None if coin is None else self.signature(unsigned, place, coin)
+            if coin is None or found is None:
                 continue
-            if coin is None or holds(unsigned, transaction, place, coin):
-                continue
-            found = self.ring([coin.script]).partial_signatures(unsigned, place, coin.script)
-            for public_key, signature in found.items():
-                pushes = (bytes((len(push),)) + push for push in (signature, public_key))
-                signed[place] = bare[place]._replace(script_sig=b"".join(pushes))
+            if is_p2wpkh(coin.script):
+                shown[place] = found
+            else:
+                script_sig = b"".join(bytes((len(push),)) + push for push in found)
+                signed[place] = bare[place]._replace(script_sig=script_sig)
         raw = serialize_transaction(version, signed, transaction.outputs, locktime)
         return with_witnesses(raw, shown) if any(shown) else raw
 

@@ -6,9 +6,8 @@ codes and words of Bitcoin Core's; what needs a key fails while the wallet is lo
 
 from collections.abc import Callable
 
-from indexer.bitcoin.transactions import Transaction, hash_hex, is_p2pkh
+from indexer.bitcoin.transactions import hash_hex, is_p2pkh
 from indexer.bitcoin.witness import is_p2wpkh
-from indexer.sandbox.blocks import serialize
 from indexer.sandbox.chain import SandboxChain
 from indexer.sandbox.coins import Coin, Outpoint
 from indexer.sandbox.core_json import Json, address_of, amount, described
@@ -17,7 +16,6 @@ from indexer.sandbox.envelope import (
     RPC_PARAMETER,
     RpcError,
     flag,
-    hash_of,
     integer,
     list_of,
     outpoint_of,
@@ -78,9 +76,6 @@ class WalletRpc:
 
     def listwallets(self) -> list[str]:
         return list(self._wallets.loaded) if self._switches.wallet_loaded else []
-
-    def listwalletdir(self) -> Json:
-        return {"wallets": [{"name": name, "warnings": []} for name in self._wallets.names]}
 
     def createwallet(self, wallet_name: object, disable_private_keys: object = False) -> Json:
         name = text_of(wallet_name)
@@ -144,42 +139,20 @@ class WalletRpc:
 
     # The passphrase
 
-    def encryptwallet(self, passphrase: object) -> str:
-        self._wallet()
-        if self._switches.wallet_passphrase is not None:
-            reason = "Error: running with an encrypted wallet, but encryptwallet was called."
-            raise RpcError(RPC_ENCRYPTION_STATE, reason)
-        self._switches.wallet_passphrase = self._passphrase(passphrase)
-        self._unlocked_until = 0.0
-        return (
-            "wallet encrypted; The keypool has been flushed and a new HD seed was generated. "
-            "You need to make a new backup with the backupwallet RPC."
-        )
-
     def walletpassphrase(self, passphrase: object, timeout: object) -> None:
-        self._check_encrypted("walletpassphrase")
+        self._wallet()
+        if self._switches.wallet_passphrase is None:
+            reason = "Error: running with an unencrypted wallet, but walletpassphrase was called."
+            raise RpcError(RPC_ENCRYPTION_STATE, reason)
         seconds = integer(timeout)
         if seconds < 0:
             raise RpcError(RPC_PARAMETER, "Timeout cannot be negative.")
-        if self._passphrase(passphrase) != self._switches.wallet_passphrase:
+        if not text_of(passphrase):
+            raise RpcError(RPC_PARAMETER, "passphrase cannot be empty")
+        if passphrase != self._switches.wallet_passphrase:
             reason = "Error: The wallet passphrase entered was incorrect."
             raise RpcError(RPC_PASSPHRASE, reason)
         self._unlocked_until = self._clock() + min(seconds, MAX_UNLOCKED_SECONDS)
-
-    def walletlock(self) -> None:
-        self._check_encrypted("walletlock")
-        self._unlocked_until = 0.0
-
-    def _check_encrypted(self, method: str) -> None:
-        self._wallet()
-        if self._switches.wallet_passphrase is None:
-            reason = f"Error: running with an unencrypted wallet, but {method} was called."
-            raise RpcError(RPC_ENCRYPTION_STATE, reason)
-
-    def _passphrase(self, value: object) -> str:
-        if not text_of(value):
-            raise RpcError(RPC_PARAMETER, "passphrase cannot be empty")
-        return text_of(value)
 
     def _is_locked(self) -> bool:
         encrypted = self._switches.wallet_passphrase is not None
@@ -336,13 +309,11 @@ class WalletRpc:
 
     def _own_outpoint(self, wallet: SandboxWallet, entry: object) -> Outpoint:
         outpoint = outpoint_of(entry)
-        found = self._transaction(outpoint[0])
-        if found is None or not wallet.concerns(*found[:2]):
-            raise RpcError(RPC_PARAMETER, "Invalid parameter, unknown transaction")
-        if outpoint[1] >= len(found[0].outputs):
-            raise RpcError(RPC_PARAMETER, "Invalid parameter, vout index out of bounds")
-        if self._chain.coin(outpoint, True) is None:
+        coin = self._chain.coin(outpoint, True)
+        if coin is None and self._chain.knows(outpoint[0]):
             raise RpcError(RPC_PARAMETER, "Invalid parameter, expected unspent output")
+        if coin is None or not wallet.owns(coin.script):
+            raise RpcError(RPC_PARAMETER, "Invalid parameter, unknown transaction")
         return outpoint
 
     def listlockunspent(self) -> list[Json]:
@@ -350,56 +321,6 @@ class WalletRpc:
         locked = self._wallet().locked
         there = [place for place in locked if self._chain.coin(place, True) is not None]
         return [{"txid": hash_hex(txid), "vout": index} for txid, index in there]
-
-    # Transactions
-
-    def gettransaction(self, txid: object, include_watchonly: object = True) -> Json:
-        wallet = self._wallet()
-        found = self._transaction(hash_of(txid, "txid"))
-        if found is None or not wallet.concerns(*found[:2]):
-            raise RpcError(RPC_NOT_FOUND, "Invalid or non-wallet transaction id")
-        transaction, spent, height = found
-        paid = sum(out.value for out in transaction.outputs if wallet.owns(out.script))
-        mine = [coin for coin in spent if wallet.owns(coin.script)]
-        fee = sum(c.value for c in spent) - sum(out.value for out in transaction.outputs)
-        sent = bool(mine) and bool(spent)
-        shown: Json = {
-            "amount": amount(paid - sum(c.value for c in mine) + (fee if sent else 0)),
-        }
-        if sent:
-            shown["fee"] = amount(-fee)
-        shown["confirmations"] = 0 if height is None else self._chain.height - height + 1
-        if height is not None:
-            block = self._chain.at_height(height)
-            shown |= {"blockhash": hash_hex(block.hash), "blockheight": height}
-            shown["blocktime"] = block.header.time
-        return shown | {
-            "txid": hash_hex(transaction.txid),
-            "hex": self._raw(transaction, height).hex(),
-            **self._last_block(),
-        }
-
-    def _raw(self, transaction: Transaction, height: int | None) -> bytes:
-        """The bytes of a transaction, with its witness; ``height``: of its block."""
-        if height is not None:
-            return self._chain.at_height(height).raw_of(transaction)
-        entry = self._chain.mempool.get(transaction.txid)
-        return serialize(transaction) if entry is None else entry.raw
-
-    def _transaction(self, txid: bytes) -> tuple[Transaction, list[Coin], int | None] | None:
-        """A transaction, the coins that it spends, and the height of its block."""
-        entry = self._chain.mempool.get(txid)
-        if entry is not None:
-            places = [(i.previous_txid, i.previous_index) for i in entry.transaction.inputs]
-            wallet = self._wallet()
-            coins = [coin for coin in map(wallet.coin, places) if coin is not None]
-            return entry.transaction, coins, None
-        found = self._chain.find_transaction(txid)
-        if found is None:
-            return None
-        transaction, block = found
-        place = block.transactions.index(transaction)
-        return transaction, list(block.undo[place]) if block.undo else [], block.height
 
 
 def _described(wallet: SandboxWallet, script: bytes) -> str:

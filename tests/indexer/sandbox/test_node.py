@@ -28,7 +28,7 @@ from indexer.networks import REGTEST, SANDBOX
 from indexer.node.node import BitcoinNode, NodeRefused, NodeRpcError, NodeUnavailable
 from indexer.sandbox.blocks import BlockRejected, coinbase, mine, subsidy
 from indexer.sandbox.chain import SandboxChain
-from indexer.sandbox.node import Limits, Rejected, SandboxNode, StoreError
+from indexer.sandbox.node import Rejected, SandboxNode, StoreError
 from indexer.wallet.keys import Key, KeyRing, script_of_redeem_script
 from tests.indexer.node.fakes import Purse
 from tests.rings import sampled, times
@@ -201,17 +201,17 @@ def test_what_is_sent_twice_spent_twice_or_unknown_is_told_apart(node, purse) ->
 
 
 def test_a_chain_of_unconfirmed_payments_is_mined_in_order_and_bounded() -> None:
-    with SandboxNode(clock=clock, limits=Limits(ancestors=5)) as node:
+    with SandboxNode(clock=clock) as node:
         purse = Purse(node)
         purse.fill()
         spends, value = purse.coin()
-        for _ in range(5):
+        for _ in range(25):
             raw = purse.pay(spends=spends, value=value)
             node.submit(raw)
             spends, value = purse.change_of(raw)
         code, text = refusal(node, purse.pay(spends=spends, value=value))
         assert code == -26
-        assert "[limit: 5]" in text
+        assert "[limit: 25]" in text
         node.generate(1, STRANGER)
         assert node.mempool_size == 0
         node.submit(purse.pay(spends=spends, value=value))
@@ -397,16 +397,8 @@ def test_a_reorganisation_returns_transactions_and_follows_the_most_work(
     assert lost not in other
     assert client.call("getblockheader", hash_hex(lost))["confirmations"] == -1
     assert node.mempool_size == 0
-    tips = {tip["status"]: tip for tip in client.call("getchaintips")}
-    assert tips["invalid"] == {
-        "height": node.height - 1,
-        "hash": hash_hex(lost),
-        "branchlen": 1,
-        "status": "invalid",
-    }
     node.reconsider(lost)
     assert node.tip == other[-1]
-    assert [tip["status"] for tip in client.call("getchaintips")] == ["active", "valid-fork"]
     node.invalidate(other[0])
     assert node.tip == lost
     node.reconsider(other[1])
@@ -501,7 +493,6 @@ def test_the_small_questions_are_answered(node, client) -> None:
         "errors": ["Insufficient data or no feerate found"],
         "blocks": 6,
     }
-    assert client.call("uptime") >= 0
     assert "getblock" in client.call("help")
     assert client.call("getindexinfo")["txindex"]["best_block_height"] == 2
     address = script_address(STRANGER, REGTEST)
@@ -563,7 +554,7 @@ def test_three_envelopes_are_spoken_and_nonsense_is_answered(node) -> None:
         (b"7", 400),
         (b"[" * 99999, 500),
         (b'{"method": 7}', 400),
-        (b'{"method": "uptime", "params": 7}', 400),
+        (b'{"method": "getblockcount", "params": 7}', 400),
     ):
         assert reply(bad)[0] == status
     assert reply([ask] * 5001)[0] == 400
@@ -583,7 +574,6 @@ def test_three_envelopes_are_spoken_and_nonsense_is_answered(node) -> None:
             "estimatesmartfee",
             "generatetoaddress",
             "submitblock",
-            "decoderawtransaction",
             "invalidateblock",
             "generateblock",
             "getrawmempool",
