@@ -9,11 +9,12 @@ stay true:
   the log, never an exception in a door; damage on disk is no answer, and says what it is.
 """
 
+import ipaddress
 import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any
 
 from indexer.protocol.rows import DamagedRow
@@ -223,3 +224,46 @@ class Resolver:
             return None
         on_disk = isinstance(error, TableDamaged | DamagedRow)
         return self._writing.write(asked, damaged() if on_disk else Answer(Rcode.SERVFAIL))
+
+
+def open_resolver(
+    kind: "type[Resolver]",
+    *,
+    zones: Mapping[str, str],
+    nameserver: str,
+    hostmaster: str,
+    chain_first: Sequence[str],
+    ttls: tuple[int, int],
+    transfer_to: Sequence[str],
+    version_text: str,
+    hostname: str,
+    nsid: str,
+    zone_cache_entries: int,
+    reply_cache_bytes: int,
+    cookie_secrets: tuple[bytes, ...],
+    rates: Rates,
+    source: Source,
+    **others: Any,
+) -> Resolver:
+    """A resolver of this ``kind`` with all that belongs to it, from values as settings have them.
+
+    ``others`` are handed to it as they are.
+    """
+    served = Zones.from_settings(
+        zones, nameservers=(nameserver,), hostmaster=hostmaster, chain_first=chain_first
+    )
+    limits = TtlLimits(*ttls)
+    may_transfer = [ipaddress.ip_network(prefix) for prefix in transfer_to]
+    return kind(
+        zones=served,
+        source=source,
+        ttls=limits,
+        transfers=Transfers(served, may_transfer, source.peek, limits),
+        identity=ServerIdentity(version_text, hostname),
+        nsid=nsid.encode("utf-8"),
+        contents=Contents(max_entries=zone_cache_entries),
+        cache=ReplyCache(reply_cache_bytes),
+        cookies=ServerCookies(secrets.token_bytes, cookie_secrets),
+        work=WorkBudget(rates),
+        **others,
+    )

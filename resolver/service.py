@@ -10,13 +10,12 @@ import contextlib
 import ipaddress
 import logging
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from indexer.following.index import Index, News, meet
-from indexer.node.node import BitcoinNode
+from indexer.node.node import BitcoinNode, open_node
 from resolver.api.api import Api
 from resolver.api.chain_names import chain_name
 from resolver.api.desk import AutoRenew, Desk
@@ -24,23 +23,16 @@ from resolver.api.figures import figures_of
 from resolver.api.keeping import Keeping
 from resolver.api.pages import Behind, Json
 from resolver.api.payer import Signing
-from resolver.dns.answer import ServerIdentity
-from resolver.dns.cache import ReplyCache
 from resolver.dns.chase import Freshness, StalenessLimits
-from resolver.dns.contents import Contents
-from resolver.dns.cookies import ServerCookies
-from resolver.dns.lookup import TtlLimits
 from resolver.dns.meta import NodeStatus
-from resolver.dns.rates import Rates, WorkBudget
-from resolver.dns.zones import Zones
+from resolver.dns.rates import Rates
 from resolver.doors.doors import Doors, Encryption
 from resolver.doors.query_log import LoggingResolver
 from resolver.forwarding.forwarder import Forwarder, open_forwarder
 from resolver.process.folder import StatusFile, make_folder
 from resolver.refusals import Refused
-from resolver.resolve import Resolver
+from resolver.resolve import Resolver, open_resolver
 from resolver.settings.table import Settings
-from resolver.transfers.transfers import Transfers
 from resolver.words import VERSION
 from zonefiles.holdings import Holdings, open_holdings
 
@@ -144,26 +136,16 @@ class Service:
 
     async def _meet_node(self) -> Any:
         """The node, which must be there and on our chain unless the settings say to wait for it."""
-        node = self._node or self._node_of_the_settings()
-        if not self.settings.wait_for_node:
-            await asyncio.to_thread(meet, node, self.index.network)
-        return node
-
-    def _node_of_the_settings(self) -> BitcoinNode:
         settings = self.settings
-        node = BitcoinNode(
+        node = self._node or open_node(
             settings.node_url,
             user=settings.node_user,
             password=settings.node_password,
             cookie_file=settings.node_cookie_file,
             timeout=settings.node_timeout,
         )
-        if node.credentials.is_lasting:
-            log.warning(
-                "The password of the node is shown to whoever listens at %s, also while the node is"
-                " down; of a node on this machine its cookie file is safer (node_cookie_file).",
-                node.place,
-            )
+        if not settings.wait_for_node:
+            await asyncio.to_thread(meet, node, self.index.network)
         return node
 
     def _follow(self, node: Any) -> None:
@@ -189,15 +171,6 @@ class Service:
 
     def _make_resolver(self) -> Resolver:
         settings = self.settings
-        zones = Zones.from_settings(
-            settings.zones,
-            nameservers=(settings.soa_mname,),
-            hostmaster=settings.soa_rname,
-            chain_first=settings.chain_first,
-        )
-        ttls = TtlLimits(settings.min_ttl, settings.max_ttl)
-        source = self.holdings.source
-        may_transfer = [ipaddress.ip_network(prefix) for prefix in settings.transfer_to]
         self.forwarder = open_forwarder(
             settings.forward,
             authorities=settings.forward_ca,
@@ -209,25 +182,29 @@ class Service:
         )
         if self.forwarder is not None:
             self._closing.push_async_callback(self.forwarder.close)
-        kind = LoggingResolver if settings.query_log else Resolver
-        return kind(
-            zones=zones,
+        return open_resolver(
+            LoggingResolver if settings.query_log else Resolver,
+            zones=settings.zones,
+            nameserver=settings.soa_mname,
+            hostmaster=settings.soa_rname,
+            chain_first=settings.chain_first,
+            ttls=(settings.min_ttl, settings.max_ttl),
+            transfer_to=settings.transfer_to,
+            version_text=settings.version_text,
+            hostname=settings.hostname,
+            nsid=settings.nsid,
+            zone_cache_entries=settings.zone_cache_entries,
+            reply_cache_bytes=settings.reply_cache_bytes,
+            cookie_secrets=settings.cookie_secrets,
+            rates=self._rates,
+            source=self.holdings.source,
             table=self.index.snapshot,
-            source=source,
             freshness=self.freshness,
             fetch_timeout=settings.query_timeout,
-            ttls=ttls,
-            transfers=Transfers(zones, may_transfer, source.peek, ttls),
             staleness=self._staleness,
-            identity=ServerIdentity(settings.version_text, settings.hostname),
-            nsid=settings.nsid.encode("utf-8"),
             keepalive=settings.tcp_idle_timeout,
             max_waiting=settings.max_queries_waiting,
-            contents=Contents(max_entries=settings.zone_cache_entries),
             status=self.node_status,
-            cache=ReplyCache(settings.reply_cache_bytes),
-            cookies=ServerCookies(secrets.token_bytes, settings.cookie_secrets),
-            work=WorkBudget(self._rates),
             forwarder=self.forwarder,
         )
 

@@ -180,3 +180,15 @@ class BitcoinNode(Rpc):
             except CorruptTransaction:
                 raise failure from None
         return self.hash_in(reply, "sendrawtransaction")
+
+
+def open_node(url: str, **how: Any) -> BitcoinNode:
+    """The node at ``url``, as ``Rpc`` takes it; whoever shows it a password is told of the risk."""
+    node = BitcoinNode(url, **how)
+    if node.credentials.is_lasting:
+        log.warning(
+            "The password of the node is shown to whoever listens at %s, also while the node is"
+            " down; of a node on this machine its cookie file is safer (node_cookie_file).",
+            node.place,
+        )
+    return node
