@@ -57,7 +57,7 @@ class Refusal(Enum):
         503,
         10,
         "the index does not know the present state of the chain",
-        "see `blockstored status`; try again when it has caught up",
+        "try again when it has caught up; `blockstored status` says how far it is",
     )
     NOT_ANNOUNCED = (
         409,
@@ -105,7 +105,7 @@ class Refusal(Enum):
         503,
         23,
         "the Bitcoin node or its wallet cannot be asked",
-        "see `blockstored status`",
+        "look after the node; `blockstored status` says what it answered",
     )
     BAD_REQUEST = (
         400,

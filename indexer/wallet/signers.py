@@ -22,7 +22,7 @@ class SignerError(Exception):
 class SignerUnavailable(SignerError):
     """The signer or its node cannot be asked now: trying again later may help."""
 
-    hint = "see `blockstored status`; try again when the node answers"
+    hint = "try again when the node answers; `blockstored status` says how it is"
 
 
 class WalletLocked(SignerError):

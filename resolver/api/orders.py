@@ -166,7 +166,9 @@ def read_body(kind: type[T], body: bytes) -> T:
         where = ".".join(map(str, first["loc"]))[:60]
         member = f'"{where}" of the body' if where else "the body"
         sentence = f"{member}: {first['msg'].removeprefix('Value error, ')}"
-        raise Refused(Refusal.BAD_REQUEST, sentence, "see /v1/openapi.json") from None
+        raise Refused(
+            Refusal.BAD_REQUEST, sentence, "mend it; /v1/openapi.json says what the body holds"
+        ) from None
 
 
 def read_order(kind: type[AnyOrder], body: bytes, zones: Zones) -> AnyOrder:

@@ -156,7 +156,7 @@ def read_arguments(
             raise Refused(
                 Refusal.BAD_REQUEST,
                 f"this page has no parameter {name[:40]!r}",
-                f"its parameters: {takes}; see /v1/openapi.json",
+                f"its parameters: {takes}; /v1/openapi.json says what each is",
             )
     for one in route.query:
         text = given.get(one.name)

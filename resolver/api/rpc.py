@@ -21,7 +21,7 @@ from resolver.refusals import Refusal, Refused
 Answer = TypeVar("Answer", bound=Callable[..., Any])
 
 MAX_BATCH = 50
-_SEE = "see resolver/api/README.md, JSON-RPC"
+_SEE = "/v1/openapi.json lists the methods of /rpc and what each takes"
 
 INDEXING = "Indexing blockchain"
 """What the first releases said while the index was behind."""

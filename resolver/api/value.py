@@ -71,7 +71,7 @@ def require_fresh(freshness: Freshness, refuse_after: float) -> None:
             Refusal.INDEX_BEHIND,
             f"nothing new came from the chain for {freshness.silent_for:.0f} seconds;"
             f" the last block is {freshness.height}",
-            "see `blockstored status`; look after the Bitcoin node",
+            "look after the Bitcoin node; `blockstored status` says what it answered",
         )
 
 

@@ -4,19 +4,33 @@ What must stay true: a key is written to the file and nowhere else; a passphrase
 from a file, and never an argument.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from resolver import refusals
 from resolver.cli.asking import Daemon, command, fail
-from resolver.cli.signing import told
+from resolver.cli.signing import ring_of, told
 from resolver.cli.waiting import confirmed, read_psbt
 from resolver.process.places import NETWORKS
 from resolver.terminal import say
 from resolver.words import printable
 
 MAX_NEW = 100
+
+
+def of_keys(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of every command that reads keys without a daemon."""
+    passphrase_file = click.option(
+        "--passphrase-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Read the passphrase of the keys here instead of asking for it.",
+    )
+    network = click.option(
+        "--network", type=click.Choice(NETWORKS), default="mainnet", show_default=True
+    )
+    return passphrase_file(network(function))
 
 
 @command()
@@ -28,17 +42,7 @@ MAX_NEW = 100
     help="Make the file, with so many fresh keys in it.",
 )
 @click.option("--encrypt", is_flag=True, help="Encrypt it with a passphrase.")
-@click.option(
-    "--passphrase-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Read the passphrase here instead of asking for it.",
-)
-@click.option(
-    "--network",
-    type=click.Choice(NETWORKS),
-    default="mainnet",
-    show_default=True,
-)
+@of_keys
 def keys(
     daemon: Daemon,
     file: Path,
@@ -53,22 +57,24 @@ def keys(
     """
     from indexer.bitcoin.transactions import script_address
     from indexer.networks import NETWORKS
-    from indexer.wallet.key_storage import is_encrypted, load_keys, make_keys, read_passphrase
+    from indexer.wallet.key_storage import make_keys, read_passphrase
     from indexer.wallet.signers import SignerError
 
     chain = NETWORKS[network]
+    if encrypt and count is None:
+        fail(refusals.USAGE, "--encrypt is for a new file", "add --new COUNT")
     try:
-        passphrase = None
-        if encrypt or (count is None and is_encrypted(file)):
-            passphrase = read_passphrase(passphrase_file)
+        passphrase = read_passphrase(passphrase_file) if encrypt else None
         if encrypt and passphrase_file is None and read_passphrase(None, "Again: ") != passphrase:
             fail(refusals.USAGE, "the two passphrases differ; nothing was written", "type it again")
         if count is None:
-            ring = load_keys(file, chain, passphrase)
+            ring = ring_of(file, network, passphrase_file)
         else:
             ring = make_keys(file, chain, count, passphrase)
     except SignerError as error:
-        fail(refusals.USAGE, str(error), "see `blockstore-cli keys --help`")
+        fail(
+            refusals.USAGE, str(error), "mend that; `blockstore-cli keys --help` says what it takes"
+        )
     addresses = [script_address(script, chain) for script in ring.scripts]
     daemon.show({"file": str(file), "network": network, "addresses": addresses})
 
@@ -81,17 +87,7 @@ def keys(
     required=True,
     help="The private keys that sign.",
 )
-@click.option(
-    "--passphrase-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Read the passphrase of the keys here instead of asking for it.",
-)
-@click.option(
-    "--network",
-    type=click.Choice(NETWORKS),
-    default="mainnet",
-    show_default=True,
-)
+@of_keys
 @click.option("--yes", is_flag=True, help="Agree to what it pays beforehand.")
 def sign(
     daemon: Daemon,
@@ -106,10 +102,8 @@ def sign(
     For a machine that is never online: `continue ID PSBT` hands it in where blockstored runs.
     """
     from indexer.networks import NETWORKS
-    from indexer.wallet.key_storage import is_encrypted, load_keys, read_passphrase
     from indexer.wallet.keys import CannotSign
     from indexer.wallet.psbt import BadPsbt, sign_psbt, unsigned_of
-    from indexer.wallet.signers import SignerError
 
     psbt = read_psbt(psbt_file)
     try:
@@ -117,10 +111,9 @@ def sign(
             say(printable(line), err=True)
         if not yes and not confirmed("Sign it?"):
             fail(refusals.NOT_AGREED, "not agreed; nothing was signed", "throw the PSBT away")
-        passphrase = read_passphrase(passphrase_file) if is_encrypted(key_file) else None
-        signed = sign_psbt(psbt, load_keys(key_file, NETWORKS[network], passphrase))
+        signed = sign_psbt(psbt, ring_of(key_file, network, passphrase_file))
         psbt_file.write_text(signed + "\n", "ascii")
-    except (SignerError, BadPsbt, CannotSign) as error:
+    except (BadPsbt, CannotSign) as error:
         fail(refusals.USAGE, str(error), "nothing was signed")
     except OSError as error:
         fail(refusals.USAGE, f"{psbt_file} cannot be written ({error.strerror})", "check the path")

@@ -6,11 +6,32 @@ transaction is not believed.
 """
 
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from resolver import refusals
+from resolver.cli.asking import fail
 
 if TYPE_CHECKING:
     from indexer.networks import Network
     from indexer.wallet.coins import Unsigned
+    from indexer.wallet.keys import KeyRing
+
+
+def ring_of(file: Path, network: str, passphrase_file: Path | None = None) -> "KeyRing":
+    """The keys in ``file``, whose passphrase is asked for where there is one. Ends the program
+    where they cannot be read."""
+    from indexer.networks import NETWORKS
+    from indexer.wallet.key_storage import is_encrypted, load_keys, read_passphrase
+    from indexer.wallet.signers import SignerError
+
+    try:
+        passphrase = None
+        if is_encrypted(file):
+            passphrase = read_passphrase(passphrase_file, "Passphrase of the keys: ")
+        return load_keys(file, NETWORKS[network], passphrase)
+    except SignerError as error:
+        fail(refusals.USAGE, str(error), "mend that, and run it again")
 
 
 def told(unsigned: "Unsigned", network: "Network") -> Iterator[str]:

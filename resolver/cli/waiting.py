@@ -14,7 +14,7 @@ import click
 from resolver import refusals
 from resolver.cli.asking import Daemon, Json, Lines, fail, read_file
 from resolver.cli.names import page_path
-from resolver.cli.signing import Budget, told
+from resolver.cli.signing import Budget, ring_of, told
 from resolver.terminal import say
 from resolver.words import printable
 
@@ -167,20 +167,8 @@ class Waiting:
 
     def _keys(self) -> "KeyRing":
         if self._ring is None:
-            from indexer.networks import NETWORKS
-            from indexer.wallet.key_storage import is_encrypted, load_keys, read_passphrase
-            from indexer.wallet.signers import SignerError
-
             assert self._key_file is not None
-            network = NETWORKS[self._network()]
-            try:
-                encrypted = is_encrypted(self._key_file)
-                passphrase = (
-                    read_passphrase(None, "Passphrase of the keys: ") if encrypted else None
-                )
-                self._ring = load_keys(self._key_file, network, passphrase)
-            except SignerError as error:
-                fail(refusals.USAGE, str(error), "mend that, and run it again")
+            self._ring = ring_of(self._key_file, self._network())
         return self._ring
 
 

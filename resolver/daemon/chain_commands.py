@@ -16,7 +16,7 @@ from resolver.daemon.command_line import (
     read_settings,
     setting_flags,
 )
-from resolver.daemon.table_commands import progress
+from resolver.daemon.table_commands import opened, progress
 from resolver.process import pidfile
 from resolver.settings.table import Settings
 from resolver.terminal import CONSENSUS_HASH, HEIGHT, say
@@ -93,11 +93,10 @@ def _replayed(path: Path, check: bool) -> list[str] | None:
 
 def _verify(settings: Settings, height: int, trusted: bytes) -> None:
     from indexer.table.rebuild import RebuildFailed, compare_rows
-    from indexer.table.table import NameTable, TableDamaged, TableError
+    from indexer.table.table import TableDamaged, TableError
     from indexer.table.verify import VerificationFailed, compute_chain
 
     network = settings.chain
-    folder = settings.working_dir / "names"
     pid = pidfile.owner(settings.working_dir / PID_NAME)
     if pid is not None:
         fail(
@@ -111,34 +110,24 @@ def _verify(settings: Settings, height: int, trusted: bytes) -> None:
             f"the consensus of {network.name} is frozen at {network.frozen_at}: recorded hashes of"
             " later blocks do not follow from Bitcoin alone and cannot be verified",
         )
-    if not folder.is_dir():
-        fail(UNUSABLE, f"there is no index in {folder}; check --working-dir and --network")
     try:
-        table = NameTable(folder, network)
-    except TableDamaged as damaged:
-        fail(DIFFERENT, str(damaged))
-    except TableError as error:
-        fail(UNUSABLE, str(error))
-    try:
-        seen = table.snapshot()
-        if not network.first_block <= height <= seen.height:
-            fail(
-                UNUSABLE,
-                f"block {height} is not indexed; the index in {folder} goes from block"
-                f" {network.first_block} to {seen.height}",
-            )
-        try:
+        with opened(settings) as table:
+            seen = table.snapshot()
+            if not network.first_block <= height <= seen.height:
+                fail(
+                    UNUSABLE,
+                    f"block {height} is not indexed; the index in {settings.working_dir} goes from"
+                    f" block {network.first_block} to {seen.height}",
+                )
             computed = compute_chain(seen, height)
             if computed == trusted:
                 compare_rows(table, progress())
-        except VerificationFailed as failed:
-            fail(DIFFERENT, f"the index is damaged: {failed}; run `blockstored reindex`")
-        except (TableDamaged, RebuildFailed) as damaged:
-            fail(DIFFERENT, str(damaged))
-        except (TableError, OSError) as error:
-            fail(UNUSABLE, str(error))
-    finally:
-        table.close()
+    except VerificationFailed as failed:
+        fail(DIFFERENT, f"the index is damaged: {failed}; run `blockstored reindex`")
+    except (TableDamaged, RebuildFailed) as damaged:
+        fail(DIFFERENT, str(damaged))
+    except (TableError, OSError) as error:
+        fail(UNUSABLE, str(error))
     say(f"{height} {computed.hex()}")
     if computed != trusted:
         fail(

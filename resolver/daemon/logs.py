@@ -32,6 +32,7 @@ _QUIET = {
     "hpack": logging.WARNING,  # which would tell who asked what
     "blockstore.twisted": logging.WARNING,
 }
+_WRITTEN = "is_written"
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -86,6 +87,12 @@ class RepeatLimit(logging.Filter):
         self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is written. Every output asks, and the record is counted once."""
+        if not hasattr(record, _WRITTEN):
+            setattr(record, _WRITTEN, self._counted(record))
+        return bool(getattr(record, _WRITTEN))
+
+    def _counted(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
         kind = (record.name, record.levelno, str(record.msg)[:200])
@@ -141,13 +148,11 @@ def open_log(settings: Settings, terminal: logging.Handler | None = None) -> Reo
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
-    # One gate in front of both outputs, so that each record is counted once.
-    gate = _Gate(outputs)
-    gate.addFilter(limit)
     for output in outputs:
+        output.addFilter(limit)
+        root.addHandler(output)
         # A person at the terminal is spared the tracebacks; the file has them.
         output.setFormatter(LineFormatter(secrets, tracebacks=output is file, completed=completed))
-    root.addHandler(gate)
     root.setLevel(settings.log_level.upper())
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(max(level, root.level))
@@ -155,19 +160,6 @@ def open_log(settings: Settings, terminal: logging.Handler | None = None) -> Reo
     # A full disk must not turn every log line into a traceback on stderr.
     logging.raiseExceptions = False
     return file
-
-
-class _Gate(logging.Handler):
-    """Passes what its filters let through to several outputs."""
-
-    def __init__(self, outputs: list[logging.Handler]) -> None:
-        super().__init__()
-        self.outputs = outputs
-
-    def emit(self, record: logging.LogRecord) -> None:
-        for output in self.outputs:
-            if record.levelno >= output.level:
-                output.handle(record)
 
 
 def bridge_twisted() -> None:

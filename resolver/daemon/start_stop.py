@@ -66,10 +66,10 @@ def start(foreground: bool, quiet: bool, ready_fd: int | None, **flags: Any) -> 
     running = _owner(settings.working_dir / PID_NAME)
     if running is not None:
         fail(UNUSABLE, f"already running as pid {running}; stop it with `blockstored stop`")
-    _start_in_background(given(flags))
+    _start_in_background(given(flags), settings.log_file)
 
 
-def _start_in_background(flags: Mapping[str, Any]) -> None:
+def _start_in_background(flags: Mapping[str, Any], log_file: Path) -> None:
     """Run ourselves again in a session of its own, and wait for what it reports."""
     if sys.platform == "win32":
         fail(UNUSABLE, "there is no background on Windows; use `blockstored start --foreground`")
@@ -97,14 +97,17 @@ def _start_in_background(flags: Mapping[str, Any]) -> None:
     if report is None:
         fail(
             FAILED,
-            f"pid {started.pid} has not started yet; `blockstored status` and the log tell more",
+            f"pid {started.pid} has not started yet; `blockstored status` and {log_file} tell more",
         )
     word, _, text = report.partition(" ")
     if word == "ready":
         say(f"blockstored runs as pid {started.pid}. {text}")
         return
     started.wait()
-    fail(UNUSABLE, text or f"it ended with exit code {started.returncode}; see the log")
+    fail(
+        UNUSABLE,
+        text or f"it ended with exit code {started.returncode}; its log {log_file} says why",
+    )
 
 
 def _read_report(reading: int, timeout: float) -> str | None:
@@ -181,7 +184,7 @@ def status(as_json: bool, **flags: Any) -> None:
     if info is not None and "index" not in info:
         fail(FAILED, f"runs as pid {pid}, but {info['error']}; {info['hint']}")
     if info is None:
-        fail(FAILED, f"runs as pid {pid}, but its API does not answer (yet); see the log")
+        fail(FAILED, f"runs as pid {pid}, but its API does not answer (yet); its log says why")
     if not as_json:
         tell(*status_lines(pid, info))
 

@@ -36,6 +36,7 @@ from resolver.words import CONTEXT, PID_NAME, unwritable
 if TYPE_CHECKING:
     from indexer.table.rebuild import OnBlock
     from indexer.table.snapshot_file import Head
+    from indexer.table.table import NameTable
 
 API_TIMEOUT = 120.0
 PIECE = 2**16
@@ -158,25 +159,20 @@ def _of_folder(settings: Settings) -> Generator[bytes, None, None]:
     from indexer.protocol.rows import DamagedRow
     from indexer.table.rebuild import mend
     from indexer.table.snapshot_file import write_snapshot
-    from indexer.table.table import NameTable, TableError
+    from indexer.table.table import TableError
 
-    network, folder = settings.chain, settings.working_dir / "names"
+    folder = settings.working_dir / "names"
     with _alone(settings):
         mend(folder)
-        if not folder.is_dir():
-            fail(UNUSABLE, f"there is no index in {folder}; check --working-dir and --network")
         try:
-            table = NameTable(folder, network)
-        except TableError as error:
-            fail(UNUSABLE, str(error))
-        try:
-            if table.tip is None:
-                fail(UNUSABLE, f"the index in {folder} holds no block yet")
-            yield from write_snapshot(table.snapshot())
+            with opened(settings) as table:
+                if table.tip is None:
+                    fail(UNUSABLE, f"the index in {folder} holds no block yet")
+                yield from write_snapshot(table.snapshot())
         except DamagedRow as error:
             fail(FAILED, f"the index in {folder} is damaged: {error}; run `blockstored reindex`")
-        finally:
-            table.close()
+        except TableError as error:
+            fail(UNUSABLE, str(error))
 
 
 def _of_daemon(settings: Settings, pid: int) -> Generator[bytes, None, None]:
@@ -249,7 +245,7 @@ def _import(settings: Settings, file: Path, trusted: bytes, height: int | None) 
 
 def _reindex(settings: Settings, height: int | None) -> None:
     from indexer.table.rebuild import RebuildFailed, mend, rebuild, start_over, take_back_to
-    from indexer.table.table import NameTable, TableError
+    from indexer.table.table import TableError
 
     network, folder = settings.chain, settings.working_dir / "names"
     if height is None or height <= network.first_block:
@@ -266,11 +262,8 @@ def _reindex(settings: Settings, height: int | None) -> None:
         )
         return
     mend(folder)
-    if not folder.is_dir():
-        fail(UNUSABLE, f"there is no index in {folder}; check --working-dir and --network")
     try:
-        table = NameTable(folder, network)
-        try:
+        with opened(settings) as table:
             tip, undo = table.tip, table.undo_depth()
             if tip is None or height > tip:
                 seen = "no block yet" if tip is None else f"the blocks up to {tip} only"
@@ -278,8 +271,6 @@ def _reindex(settings: Settings, height: int | None) -> None:
             one_by_one = tip - height < undo
             if one_by_one:
                 take_back_to(table, height - 1, progress())
-        finally:
-            table.close()
         if not one_by_one:
             rebuild(folder, network, height - 1, progress())
     except (RebuildFailed, TableError, OSError) as error:
@@ -305,6 +296,19 @@ def _alone(settings: Settings) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator["NameTable"]:
+    """The index, which no daemon may have open. Ends the program where there is none; raises
+    TableError where it cannot be used."""
+    from indexer.table.table import NameTable
+
+    folder = settings.working_dir / "names"
+    if not folder.is_dir():
+        fail(UNUSABLE, f"there is no index in {folder}; check --working-dir and --network")
+    with contextlib.closing(NameTable(folder, settings.chain)) as table:
+        yield table
 
 
 @contextlib.contextmanager

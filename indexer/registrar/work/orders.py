@@ -212,7 +212,10 @@ class Orders:
         """One job. Raises NoSuchJob."""
         found = self.runner.books.journal.load(job_id)
         if found is None:
-            raise NoSuchJob(f"nothing {job_id[:32]!r} was begun here", "see `pending --all`")
+            raise NoSuchJob(
+                f"nothing {job_id[:32]!r} was begun here",
+                "`blockstore-cli pending --all` lists what was begun",
+            )
         return found
 
     def resume(self, job_id: str) -> Job:
@@ -243,7 +246,8 @@ class Orders:
             action = decide(job, seen)
             if not (isinstance(action, Rest) and action.state is State.NEEDS_CONSENT):
                 raise CannotOrder(
-                    f"{job_id} does not wait for consent: {job.note}", "see `pending`"
+                    f"{job_id} does not wait for consent: {job.note}",
+                    "`blockstore-cli pending` says what it waits for",
                 )
             job = consented(job, action, seen)
             note = "its owner consented to pay anew"
@@ -274,7 +278,10 @@ class Orders:
                 if step.attempts and step.attempts[-1].raw is None
             ]
             if not found or not job.state.is_open:
-                raise CannotOrder(f"{job_id} waits for no signature: {job.note}", "see `pending`")
+                raise CannotOrder(
+                    f"{job_id} waits for no signature: {job.note}",
+                    "`blockstore-cli pending` says what it waits for",
+                )
             index, attempt = found[-1]
             try:
                 raw = signed_transaction(signed, attempt.unsigned)
