@@ -21,10 +21,10 @@ from resolver.dns.lookup import (
     RecordSet,
     Referral,
     TtlLimits,
-    ZoneRecords,
     look_up,
 )
 from resolver.dns.zones import APEX_TTL, SOA_MINIMUM, Labels, Zone, name_text, name_wire
+from zonefiles.text.recordsets import Zonefile
 
 DATA_TTL = 300
 """TTL of data shown as TXT, in seconds: it has none of its own, and a block may change it."""
@@ -108,7 +108,7 @@ class NameData:
     """The verified data of a name and what it was read as: a zone file, or the reason why not."""
 
     data: bytes
-    zonefile: ZoneRecords | None
+    zonefile: Zonefile | None
     flaw: str = ""
     """"line L: why" where ``zonefile`` is None."""
 

@@ -11,29 +11,12 @@ What must stay true:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from resolver.dns.codes import BESIDE_CNAME, IN, Rtype
 from resolver.dns.zones import Labels, name_wire
+from zonefiles.text.recordsets import MAX_NAME_OCTETS, RRset, Zonefile
 
 WILDCARD = b"*"
-MAX_NAME_OCTETS = 255
-
-
-class StoredSet(Protocol):
-    """One RRset of a zone file."""
-
-    @property
-    def ttl(self) -> int: ...
-    def to_wire(self, anchor: Labels) -> tuple[bytes, ...]: ...
-    def targets(self, anchor: Labels) -> tuple[Labels, ...]: ...
-
-
-class ZoneRecords(Protocol):
-    """A zone file that was read."""
-
-    def rrsets(self, labels: Labels) -> Mapping[int, StoredSet]: ...
-    def exists(self, labels: Labels) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +88,7 @@ Outcome = Found | NoSuchType | NoSuchNode | Alias | AliasTooLong | Referral
 
 
 def look_up(
-    zonefile: ZoneRecords, left: Labels, qtype: int, anchor: Labels, ttls: TtlLimits
+    zonefile: Zonefile, left: Labels, qtype: int, anchor: Labels, ttls: TtlLimits
 ) -> Outcome:
     """What ``zonefile`` says to a question for ``qtype`` at ``left`` below its name."""
     depth_asked = len(left)
@@ -133,7 +116,7 @@ def look_up(
 
 
 def _at_node(
-    here: Mapping[int, StoredSet], owner: Labels, qtype: int, anchor: Labels, ttls: TtlLimits
+    here: Mapping[int, RRset], owner: Labels, qtype: int, anchor: Labels, ttls: TtlLimits
 ) -> Outcome:
     cname = here.get(Rtype.CNAME)
     if cname is not None and qtype != Rtype.CNAME and qtype not in BESIDE_CNAME:
@@ -157,7 +140,7 @@ def _found(records: RecordSet) -> Found | NoSuchType:
 
 
 def _redirected(
-    stored: StoredSet, left: Labels, node: Labels, anchor: Labels, ttls: TtlLimits
+    stored: RRset, left: Labels, node: Labels, anchor: Labels, ttls: TtlLimits
 ) -> Outcome:
     dname = _record_set(stored, node + anchor, Rtype.DNAME, anchor, ttls, first_only=True)
     if not dname.rdatas:
@@ -172,7 +155,7 @@ def _redirected(
 
 
 def _referral(
-    zonefile: ZoneRecords, node: Labels, stored: StoredSet, anchor: Labels, ttls: TtlLimits
+    zonefile: Zonefile, node: Labels, stored: RRset, anchor: Labels, ttls: TtlLimits
 ) -> Referral:
     glue: list[RecordSet] = []
     siblings: list[RecordSet] = []
@@ -191,7 +174,7 @@ def _referral(
 
 
 def _record_set(
-    stored: StoredSet,
+    stored: RRset,
     owner: Labels,
     rtype: int,
     anchor: Labels,

@@ -19,7 +19,7 @@ from resolver.dns.codes import AA, AD, CD, QR, RA, RD, TC, Option
 from resolver.dns.lookup import RecordSet
 from resolver.dns.outline import PLAIN_ROOM
 from resolver.dns.query import Query, Short
-from resolver.dns.reply import read_name
+from resolver.dns.upstream_reply import read_name
 from resolver.dns.zones import Labels, name_wire
 
 UDP_LIMIT = 1_232

@@ -10,9 +10,9 @@ import struct
 from dataclasses import dataclass
 
 from resolver.dns.codes import QR, QUERY, Option, Rcode, Rtype
-from resolver.dns.lookup import MAX_NAME_OCTETS
 from resolver.dns.outline import MAX_OPTIONS, lawful_cookie
 from resolver.dns.zones import Labels
+from zonefiles.text.recordsets import MAX_NAME_OCTETS
 
 MAX_RECORDS_IN_QUERY = 16
 

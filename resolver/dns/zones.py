@@ -13,6 +13,8 @@ import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from zonefiles.text.recordsets import labels_wire
+
 Labels = tuple[bytes, ...]
 """The labels of a DNS name, leftmost first, without the empty one of the root."""
 
@@ -185,7 +187,7 @@ class Zones:
 
 def name_wire(labels: Labels) -> bytes:
     """A name uncompressed (RFC 1035 3.1); labels are taken as lawful."""
-    return b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
+    return labels_wire(labels) + b"\0"
 
 
 def name_text(labels: Labels) -> str:

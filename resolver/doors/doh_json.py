@@ -18,7 +18,7 @@ from dns.rdataclass import RdataClass
 
 from resolver.dns.codes import AD, CD, IN, RA, RD, TC, Rtype
 from resolver.dns.message import UDP_LIMIT
-from resolver.dns.reply import read_reply
+from resolver.dns.upstream_reply import read_reply
 from resolver.dns.zones import Labels, name_wire
 
 MAX_FIELDS = 16

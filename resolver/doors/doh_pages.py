@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from resolver.dns.asker import Asker
 from resolver.dns.message import STREAM_LIMIT
-from resolver.dns.reply import BadReply, least_ttl, read_reply
+from resolver.dns.upstream_reply import BadReply, least_ttl, read_reply
 from resolver.doors.doh_json import BadQuestion, query_packet, read_fields, reply_json
 from resolver.doors.http_values import HttpReply, HttpRequest
 

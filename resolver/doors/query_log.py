@@ -9,7 +9,7 @@ from typing import Any
 
 from resolver.dns.asker import UNKNOWN, Asker
 from resolver.dns.codes import Rcode, Rtype
-from resolver.dns.reply import BadReply, read_name
+from resolver.dns.upstream_reply import BadReply, read_name
 from resolver.dns.zones import name_text
 from resolver.resolve import LaterReply, Reply, Resolver
 

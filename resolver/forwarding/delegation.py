@@ -13,7 +13,7 @@ from resolver.dns.answer import Answer, ExtendedError
 from resolver.dns.chase import MAX_CHAIN
 from resolver.dns.codes import ErrorCode, Rcode, Rtype
 from resolver.dns.lookup import RecordSet, lower
-from resolver.dns.reply import BadReply, first_name
+from resolver.dns.upstream_reply import BadReply, first_name
 from resolver.dns.zones import Labels, name_text
 from resolver.forwarding.query import Question
 

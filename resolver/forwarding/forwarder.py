@@ -25,7 +25,7 @@ from resolver.dns.answer import Answer, ExtendedError
 from resolver.dns.asker import Network, is_public, is_within
 from resolver.dns.codes import AA, RA, ErrorCode, Rcode, Rtype
 from resolver.dns.rates import Buckets
-from resolver.dns.reply import Reply
+from resolver.dns.upstream_reply import Reply
 from resolver.dns.zones import name_text
 from resolver.forwarding.cache import ForwardCache
 from resolver.forwarding.health import Health

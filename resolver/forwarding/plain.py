@@ -12,7 +12,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 
-from resolver.dns.reply import Reply
+from resolver.dns.upstream_reply import Reply
 from resolver.forwarding.query import (
     Question,
     Sent,

@@ -11,7 +11,7 @@ from enum import Enum
 
 from resolver.dns.codes import AD, CD, IN, RD, Option, Rcode, Rtype
 from resolver.dns.message import UDP_LIMIT
-from resolver.dns.reply import BadReply, Reply, read_reply
+from resolver.dns.upstream_reply import BadReply, Reply, read_reply
 from resolver.dns.zones import Labels, name_wire
 
 NO_EDNS = (Rcode.FORMERR, Rcode.NOTIMP, Rcode.BADVERS)

@@ -16,7 +16,7 @@ from resolver.dns.answer import Answer, unfinished_chain
 from resolver.dns.chase import MAX_CHAIN
 from resolver.dns.codes import AD, Rtype
 from resolver.dns.lookup import RecordSet, lower
-from resolver.dns.reply import BadReply, Reply, denial_ttl, first_name, least_ttl
+from resolver.dns.upstream_reply import BadReply, Reply, denial_ttl, first_name, least_ttl
 from resolver.dns.zones import Labels, name_wire
 from resolver.forwarding.delegation import aliases, end_of, is_within
 

@@ -17,7 +17,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from resolver.dns.reply import Reply
+from resolver.dns.upstream_reply import Reply
 from resolver.forwarding.query import Question, Sent, compose, match
 from resolver.forwarding.upstreams import Upstream
 

@@ -15,14 +15,13 @@ What must stay true:
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from indexer.protocol.records import Phase
 from resolver.dns import meta
 from resolver.dns.answer import DATA_TTL, NameData, apex_answer, character_strings
 from resolver.dns.chase import TableSnapshot
 from resolver.dns.codes import Rtype
-from resolver.dns.lookup import WILDCARD, RecordSet, StoredSet, TtlLimits, lower
+from resolver.dns.lookup import WILDCARD, RecordSet, TtlLimits, lower
 from resolver.dns.zones import APEX_TTL, Labels, Zone, name_wire
 
 NAMES_A_PIECE = 8
@@ -33,13 +32,6 @@ MAX_TOGETHER = 100
 """Records of an RRset, and RRsets of a node: BIND refuses a zone with more in one place."""
 
 _ADDRESSES = (int(Rtype.A), int(Rtype.AAAA))
-
-
-class OwnedRecords(Protocol):
-    """A zone file that was read, with a list of its owners."""
-
-    def rrsets(self, labels: Labels) -> dict[int, StoredSet]: ...
-    def owners(self) -> Iterator[Labels]: ...
 
 
 Read = Callable[[bytes, str], NameData | None]
@@ -62,12 +54,13 @@ def messages_of(
     size = 0
     for number, sets in enumerate(_names(zone, table, read, ttls, takes)):
         for records in sets:
-            for piece in _pieces(records):
-                held.append(piece)
-                size += _octets(piece)
-                if size >= MESSAGE_OCTETS:
+            owner = len(name_wire(records.owner))
+            for rdata in records.rdatas:  # in a transfer an RRset need not be in one message
+                size += owner + 10 + len(rdata)
+                if size > MESSAGE_OCTETS:
                     yield write(tuple(held))
-                    held, size = [], 0
+                    held, size = [], owner + 10 + len(rdata)
+                held.append(RecordSet(records.owner, records.rtype, records.ttl, (rdata,)))
         if number % NAMES_A_PIECE == NAMES_A_PIECE - 1:
             yield None
     yield write((*held, *begin))
@@ -103,9 +96,9 @@ def _names(
 def sets_of(held: NameData, anchor: Labels, ttls: TtlLimits, takes: Takes) -> list[RecordSet]:
     """What the data of the name ``anchor`` adds to its zone."""
     text = RecordSet(anchor, int(Rtype.TXT), ttls.clamp(DATA_TTL), (character_strings(held.data),))
-    if held.zonefile is None:
+    zonefile = held.zonefile
+    if zonefile is None:
         return [text]
-    zonefile: OwnedRecords = held.zonefile  # type: ignore[assignment]
     owners = list(zonefile.owners())
     cuts = {
         owner for owner in owners if _is_below(owner) and int(Rtype.NS) in zonefile.rrsets(owner)
@@ -174,22 +167,3 @@ def _back_to_us(zone: Zone, anchor: Labels) -> RecordSet:
     return RecordSet(
         anchor, int(Rtype.NS), APEX_TTL, tuple(name_wire(server) for server in zone.nameservers)
     )
-
-
-def _pieces(records: RecordSet) -> Iterator[RecordSet]:
-    """``records`` in parts that fit a message: in a transfer an RRset need not be in one."""
-    part: list[bytes] = []
-    size = 0
-    for rdata in records.rdatas:
-        part.append(rdata)
-        size += len(rdata) + 12
-        if size >= MESSAGE_OCTETS:
-            yield RecordSet(records.owner, records.rtype, records.ttl, tuple(part))
-            part, size = [], 0
-    if part:
-        yield RecordSet(records.owner, records.rtype, records.ttl, tuple(part))
-
-
-def _octets(records: RecordSet) -> int:
-    owner = sum(len(label) + 1 for label in records.owner)
-    return sum(owner + 11 + len(rdata) for rdata in records.rdatas)

@@ -16,7 +16,7 @@ from resolver.dns.chase import MAX_STEPS
 from resolver.dns.codes import AA, TC, Rcode, Rtype
 from resolver.dns.lookup import WILDCARD, TtlLimits, lower
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
-from resolver.dns.reply import read_reply
+from resolver.dns.upstream_reply import read_reply
 from resolver.dns.zones import Labels
 from tests.resolver.beside.questions import Question, questions
 from tests.resolver.beside.servers import started

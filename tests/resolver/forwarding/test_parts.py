@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from resolver.dns.answer import Answer
 from resolver.dns.codes import Rcode
 from resolver.dns.lookup import RecordSet
-from resolver.dns.reply import Reply, read_reply
+from resolver.dns.upstream_reply import Reply, read_reply
 from resolver.forwarding.cache import (
     FAILURE_TTL,
     MOST_NEGATIVE_TTL,

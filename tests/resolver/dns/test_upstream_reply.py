@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resolver.dns.reply import BadReply, Reply, least_ttl, read_name, read_reply
+from resolver.dns.upstream_reply import BadReply, Reply, least_ttl, read_name, read_reply
 from resolver.dns.zones import name_wire
 
 RECORDS = {
