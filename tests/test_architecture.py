@@ -73,7 +73,7 @@ PURE_ROOMS = {
     "indexer/registrar/work": "actions decide jobs no_effect observed progress renewals sharing",
     "indexer/table": "log_file pages snapshot snapshot_file",
     "indexer/wallet": "coins keys payment psbt signers",
-    "zonefiles/dht": "messages",
+    "zonefiles/dht": "limits messages",
     "zonefiles/text": EVERYTHING,
     "resolver/api": "calendar chain chain_names lists names openapi orders parameters registrar"
     " route_table routes rpc rpc_methods schemas shapes value values walks",

@@ -12,16 +12,13 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 from zonefiles.archive.archive import Archive, ArchiveError
-from zonefiles.replication.replicator import Replicator
+from zonefiles.dht.node import DhtNode, Fetched
 from zonefiles.text.zonefile import MAX_BYTES, value_hash
-
-__all__ = ["DataSource", "Found", "Missing", "MissingReason", "Replicator", "SourceStats"]
 
 NEGATIVE_SECONDS = 10.0
 """How long a failed look-up is remembered; a client asks again sooner, a new block later."""
@@ -71,25 +68,6 @@ _NOBODY_ASKED = Missing(MissingReason.UNAVAILABLE, 0, 0)
 _TOO_BUSY = Missing(MissingReason.BUSY, 0, 0)
 
 
-class Answer(Protocol):
-    """What a look-up in the network comes to (``zonefiles.dht.node.Fetched``)."""
-
-    @property
-    def data(self) -> bytes | None: ...
-    @property
-    def source(self) -> str | None: ...
-    @property
-    def asked(self) -> int: ...
-    @property
-    def wrong(self) -> int: ...
-
-
-class Network(Protocol):
-    """The members of ``zonefiles.dht.node.DhtNode`` that are used here."""
-
-    def fetch(self, digest: bytes, deadline: float) -> Awaitable[Answer]: ...
-
-
 @dataclass
 class SourceStats:
     """Counts since the start. ``refused`` is data whose hash was not the one asked for."""
@@ -110,7 +88,7 @@ class DataSource:
     def __init__(
         self,
         archive: Archive,
-        dht: Network | None,
+        dht: DhtNode | None,
         *,
         negative_seconds: float = NEGATIVE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
@@ -185,7 +163,7 @@ class DataSource:
             look_up.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _look_up(self, dht: Network, digest: bytes, timeout: float) -> Found | Missing:
+    async def _look_up(self, dht: DhtNode, digest: bytes, timeout: float) -> Found | Missing:
         """Ask the network once; never raises but when cancelled."""
         ends = self._clock() + timeout
         try:
@@ -219,7 +197,7 @@ class DataSource:
             self._in_line.discard(digest)
         return True
 
-    def _learn(self, digest: bytes, answer: Answer) -> Found | Missing:
+    def _learn(self, digest: bytes, answer: Fetched) -> Found | Missing:
         wrong = answer.wrong
         data = answer.data
         if data is not None and (len(data) > MAX_BYTES or value_hash(data) != digest):

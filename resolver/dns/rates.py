@@ -11,13 +11,13 @@ stay true:
 - no clock: ``now`` is seconds of a clock that never goes back.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
 from resolver.dns.codes import Rcode
 from resolver.dns.cookies import address_octets
+from zonefiles.dht.limits import Allowance
 
 BURST_SECONDS = 2.0
 """So many seconds' worth may come at once."""
@@ -54,45 +54,26 @@ class Rates:
     """Of what is too much, one in so many is answered; 0: none."""
 
 
-class Buckets:
-    """Token buckets by key, the least recently used forgotten first."""
-
-    def __init__(self, most: int = MAX_BUCKETS) -> None:
-        self._most = most
-        self._held: OrderedDict[object, tuple[float, float]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def take(self, key: object, rate: float, now: float) -> bool:
-        """Take one token of the ``rate`` a second that ``key`` gets; whether there was one."""
-        most = max(1.0, rate * BURST_SECONDS)
-        held = self._held.get(key)
-        tokens = most if held is None else min(most, held[0] + (now - held[1]) * rate)
-        enough = tokens >= 1.0
-        self._held[key] = (tokens - 1.0 if enough else tokens, now)
-        self._held.move_to_end(key)
-        if len(self._held) > self._most:
-            self._held.popitem(last=False)
-        return enough
+def allowance(rate: float, most: int = MAX_BUCKETS) -> Allowance:
+    """``rate`` a second for each of ``most`` keys, and ``BURST_SECONDS`` of them saved up."""
+    return Allowance(rate, max(1.0, rate * BURST_SECONDS), max_sources=most)
 
 
 class ReplyRates:
     """Response rate limiting, for doors whose clients' addresses may be forged."""
 
-    def __init__(self, rates: Rates, *, most: int = MAX_BUCKETS) -> None:
+    def __init__(self, rates: Rates) -> None:
         self._rates = rates
-        self._buckets = Buckets(most)
+        self._allowance = allowance(rates.alike)
         self._surplus = 0
 
     def judge(self, address: str, packet: bytes, reply: bytes, now: float) -> Verdict:
         """What becomes of ``reply`` to ``packet`` from ``address``."""
-        rate = self._rates.alike
-        if not rate or is_exempt(address):
+        if not self._rates.alike or is_exempt(address):
             return Verdict.SEND
         network = network_of(address)
-        alike = self._buckets.take((network, reply_class(packet, reply)), rate, now)
-        if alike and self._buckets.take(network, rate * IN_ALL, now):
+        alike = self._allowance.take((network, reply_class(packet, reply)), now)
+        if alike and self._allowance.take(network, now, 1 / IN_ALL):
             return Verdict.SEND
         self._surplus += 1
         slip = self._rates.slip
@@ -103,15 +84,15 @@ class WorkBudget:
     """Who may still have work done. Clients that proved their address have an account of their
     own, so that forged questions cannot use it up."""
 
-    def __init__(self, rates: Rates, *, most: int = MAX_BUCKETS) -> None:
-        self._rates = {Cost.COMPUTED: rates.computed, Cost.FETCHED: rates.fetched}
-        self._buckets = Buckets(most)
+    def __init__(self, rates: Rates) -> None:
+        limited = {Cost.COMPUTED: rates.computed, Cost.FETCHED: rates.fetched}
+        self._allowances = {cost: allowance(rate) for cost, rate in limited.items() if rate}
 
     def admits(self, address: str, cost: Cost, proven: bool, now: float) -> bool:
-        rate = self._rates[cost]
-        if not rate or is_exempt(address):
+        allowed = self._allowances.get(cost)
+        if allowed is None or is_exempt(address):
             return True
-        return self._buckets.take((network_of(address), cost, proven), rate, now)
+        return allowed.take((network_of(address), proven), now)
 
 
 def reply_class(packet: bytes, reply: bytes) -> bytes:

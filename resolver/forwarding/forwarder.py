@@ -24,7 +24,7 @@ from pathlib import Path
 from resolver.dns.answer import Answer, ExtendedError
 from resolver.dns.asker import Network, is_public, is_within
 from resolver.dns.codes import AA, RA, ErrorCode, Rcode, Rtype
-from resolver.dns.rates import Buckets
+from resolver.dns.rates import allowance
 from resolver.dns.upstream_reply import Reply
 from resolver.dns.zones import name_text
 from resolver.forwarding.cache import ForwardCache
@@ -88,7 +88,7 @@ class Forwarder:
         self._cache = ForwardCache(16 * 2**20) if cache is None else cache
         self._timeout = timeout
         self._rate = rate
-        self._share = Buckets(1)
+        self._share = allowance(rate, 1)
         self._spent_until = float("-inf")
         self._max_under_way = max_under_way
         self._patience = patience
@@ -157,7 +157,7 @@ class Forwarder:
 
     def _has_share(self) -> bool:
         now = self._clock()
-        enough = not self._rate or self._share.take("", self._rate, now)
+        enough = not self._rate or self._share.take("", now)
         if not enough:
             self._spent_until = now + SPENT_FOR
         return enough

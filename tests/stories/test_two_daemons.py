@@ -44,7 +44,7 @@ from resolver.sandbox.founding import (
 )
 from tests.indexer.fakes import BUCKETS
 from tests.resolver.daemon.daemon_process import Blockstored
-from zonefiles.dht.node import DHT_MAX_VALUE
+from zonefiles.dht.messages import DHT_MAX_VALUE
 from zonefiles.text.zonefile import value_hash
 
 pytestmark = [pytest.mark.data, pytest.mark.live, pytest.mark.timeout(170)]

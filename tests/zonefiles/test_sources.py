@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.zonefiles.dht.network import SlowDisk, record
 from zonefiles.archive.archive import Archive
-from zonefiles.replication.replicator import BATCH
+from zonefiles.replication.replicator import BATCH, Replicator
 from zonefiles.replication.schedule import Schedule
-from zonefiles.sources import DataSource, Found, Missing, MissingReason, Replicator
+from zonefiles.sources import DataSource, Found, Missing, MissingReason
 from zonefiles.text.zonefile import value_hash
 
 

@@ -32,8 +32,6 @@ from zonefiles.dht.protocol import REPLY_TIMEOUT, REQUESTS_A_SECOND, DhtStats, G
 from zonefiles.dht.state import DhtState, read_state, write_state
 from zonefiles.text.zonefile import value_hash
 
-__all__ = ["DHT_MAX_VALUE", "DhtError", "DhtNode", "DhtStats", "Fetched", "TooLargeForDht"]
-
 REFRESH_INTERVAL = 600.0
 _LONELY_PAUSES = (2.0, 5.0, 15.0, 60.0, 300.0)
 _LOOKUP_DEADLINE = 10.0

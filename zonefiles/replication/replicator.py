@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Protocol
 
 from zonefiles.dht.messages import DHT_MAX_VALUE
+from zonefiles.dht.node import DhtNode
 from zonefiles.replication.schedule import Schedule
 
 QUEUE_SIZE = 250_000
@@ -38,12 +39,6 @@ class Source(Protocol):
     def peek(self, digest: bytes) -> bytes | None: ...
     def holds(self, digest: bytes) -> bool: ...
     def get(self, digest: bytes, timeout: float, *, fresh: bool = False) -> Awaitable[object]: ...
-
-
-class Publisher(Protocol):
-    """The members of ``zonefiles.dht.node.DhtNode`` that are used here."""
-
-    def publish(self, digest: bytes, data: bytes) -> Awaitable[int]: ...
 
 
 @dataclass
@@ -72,7 +67,7 @@ class Replicator:
     def __init__(
         self,
         source: Source,
-        dht: Publisher | None,
+        dht: DhtNode | None,
         *,
         is_announced: Callable[[bytes], bool],
         clock: Callable[[], float] = time.monotonic,

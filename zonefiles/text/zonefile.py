@@ -35,20 +35,9 @@ from zonefiles.text.recordsets import (
     Growing,
     Labels,
     Record,
-    RRset,
     Zonefile,
     rdata_wire,
 )
-
-__all__ = [
-    "MAX_BYTES",
-    "Labels",
-    "RRset",
-    "Zonefile",
-    "ZonefileError",
-    "parse_zonefile",
-    "value_hash",
-]
 
 MAX_BYTES: Final = 40_960
 """The largest zone file that nodes of the chain ever accepted (protocol spec section 6.4)."""

@@ -14,7 +14,6 @@ from resolver.dns.cache import ReplyCache
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.dns.rates import (
     IN_ALL,
-    Buckets,
     Cost,
     Rates,
     ReplyRates,
@@ -99,13 +98,6 @@ def test_the_case_of_the_name_does_not_make_another_question():
         for name in ("alice.bs", "ALICE.bs", "aLice.Bs")
     ]
     assert verdicts.count(Verdict.SEND) == 2
-
-
-def test_the_table_is_bounded():
-    buckets = Buckets(most=100)
-    for number in range(10_000):
-        buckets.take(number, 1.0, 0.0)
-    assert len(buckets) == 100
 
 
 def test_work_is_rationed_by_its_cost_and_forgers_cannot_use_up_the_account_of_the_proven():

@@ -310,11 +310,13 @@ def test_an_index_damaged_on_disk_ends_a_transfer_with_what_it_is(world):
 class Wire:
     """As much of a transport as a connection needs: it is full after every write."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection=None) -> None:
         self.octets = b""
+        self.connection = connection
 
     def write(self, octets: bytes) -> None:
         self.octets += octets
+        self.connection.pauseProducing()
 
     def __getattr__(self, name):
         return lambda *args: None
@@ -328,19 +330,16 @@ def test_a_connection_sends_the_next_message_when_the_peer_has_read_the_last(wor
 
         factory = DnsConnections(Clock, world.resolver)
         connection = factory.buildProtocol(type("Peer", (), {"host": "192.0.2.9"}))
-        connection.transport = wire = Wire()
+        connection.transport = wire = Wire(connection)
         connection.connectionMade()
         query = dns.message.make_query("bs", "AXFR").to_wire()
-        connection.pauseProducing()
-        connection._unread = False  # what was asked is still taken
         connection.dataReceived(struct.pack("!H", len(query)) + query)
-        connection._unread = True
         for _ in range(2_000):
             await asyncio.sleep(0)
         sent = wire.octets
         assert 0 < len(sent) < 60_000
         ended = 0
-        while connection._under_way:
+        while connection.under_way:
             connection.resumeProducing()
             await asyncio.sleep(0)
             ended += 1

@@ -13,10 +13,11 @@ from kademlia.node import Node
 
 from tests.zonefiles.dht.network import HOST, SlowDisk, lie, network, record, silence, stranger
 from zonefiles.archive.archive import Archive
-from zonefiles.dht.messages import Contact
-from zonefiles.dht.node import DHT_MAX_VALUE, DhtError, DhtNode, TooLargeForDht
+from zonefiles.dht.messages import DHT_MAX_VALUE, Contact
+from zonefiles.dht.node import DhtError, DhtNode, TooLargeForDht
 from zonefiles.dht.state import DhtState, parse_state, read_state, write_state
-from zonefiles.sources import DataSource, Replicator
+from zonefiles.replication.replicator import Replicator
+from zonefiles.sources import DataSource
 
 ID = b"s" * 20
 
