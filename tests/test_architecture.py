@@ -68,7 +68,7 @@ PURE_ROOMS = {
     "indexer/networks": EVERYTHING,
     "indexer/node": "costs replies spent_outputs",
     "indexer/protocol": EVERYTHING,
-    "indexer/registrar/planning": "cautions compose dates outputs payments plan plan_text purse"
+    "indexer/registrar/planning": "cautions compose dates payments plan plan_text purse"
     " quote refusals steps wishes",
     "indexer/registrar/work": "actions decide jobs no_effect observed progress renewals sharing",
     "indexer/table": "log_file pages snapshot snapshot_file",

@@ -7,6 +7,7 @@ waved through. The texts of failures are those of Bitcoin Core, as programs matc
 
 from collections.abc import Sequence
 
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from embit import ec
 from embit.hashes import hash160
 
@@ -197,8 +198,7 @@ def _signature_holds(
     hash_type = signature[-1]
     if hash_type & ~SIGHASH_ANYONECANPAY not in (SIGHASH_ALL, SIGHASH_NONE, SIGHASH_SINGLE):
         raise ScriptFailed("Signature hash type missing or not understood")
-    s_at = 4 + signature[3]
-    if int.from_bytes(signature[s_at + 2 : -1], "big") > HALF_ORDER:
+    if decode_dss_signature(signature[:-1])[1] > HALF_ORDER:
         raise ScriptFailed("Non-canonical signature: S value is unnecessarily high")
     prefix, size = public_key[:1], len(public_key)
     if not ((size == 33 and prefix in (b"\x02", b"\x03")) or (size == 65 and prefix == b"\x04")):
@@ -212,19 +212,9 @@ def _signature_holds(
 
 
 def _is_strict_der(signature: bytes) -> bool:
-    """BIP 66: 30 total 02 len R 02 len S hashtype, numbers positive and without padding."""
-    if not 9 <= len(signature) <= 73 or signature[0] != 0x30:
+    """BIP 66: two positive numbers in DER without padding, and a hash type."""
+    try:
+        decode_dss_signature(signature[:-1])
+    except ValueError:
         return False
-    if signature[1] != len(signature) - 3:
-        return False
-    at = 2
-    for _ in range(2):
-        if at + 2 > len(signature) - 1 or signature[at] != 0x02:
-            return False
-        number = signature[at + 2 : at + 2 + signature[at + 1]]
-        at += 2 + signature[at + 1]
-        if not number or at > len(signature) - 1 or number[0] & 0x80:
-            return False
-        if len(number) > 1 and number[0] == 0 and not number[1] & 0x80:
-            return False
-    return at == len(signature) - 1
+    return 9 <= len(signature) <= 73

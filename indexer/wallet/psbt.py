@@ -87,11 +87,6 @@ def write_psbt(
     return str(psbt.to_base64())
 
 
-def transaction_of(psbt: str | bytes) -> Transaction:
-    """What a PSBT is about, without signatures. Raises BadPsbt."""
-    return _transaction(_read(psbt))
-
-
 def unsigned_of(psbt: str | bytes) -> Unsigned:
     """What a PSBT spends, pays and costs, for whoever is asked to sign it.
 
@@ -181,34 +176,29 @@ def signed_transaction(signed: str | bytes, unsigned: Unsigned) -> bytes:
 
 
 def check_signed(raw: bytes, unsigned: Unsigned) -> None:
-    """That ``raw`` is ``unsigned``, signed; raises NotYetSigned and BadPsbt as above."""
-    _check_same(_readable(raw), unsigned)
-    check_signatures(raw, unsigned.coins)
-
-
-def check_signatures(raw: bytes, coins: Sequence[Coin]) -> None:
-    """That the inputs spend these coins, with signatures that hold and cover the whole.
+    """That ``raw`` is ``unsigned``, with signatures that hold and cover the whole.
 
     Legacy and p2wpkh inputs are verified; of other kinds the node that relays it is the judge.
-    Raises NotYetSigned and BadPsbt.
+    Raises NotYetSigned and BadPsbt as above.
     """
-    transaction = _readable(raw)
-    shown = [bool(items) for items in witnesses(raw)]
-    places = [(spent.previous_txid, spent.previous_index) for spent in transaction.inputs]
-    if places != [(coin.txid, coin.index) for coin in coins]:
-        raise BadPsbt("what came back spends other coins than what was to be signed; sign again")
-    for index, coin in enumerate(coins):
-        if is_p2pkh(coin.script) or (is_p2sh(coin.script) and not shown[index]):
-            _check_legacy(transaction, index, coin.script)
-        else:
-            _check_witness(raw, shown[index], index, coin.script, coin.value)
-
-
-def _readable(raw: bytes) -> Transaction:
     try:
-        return parse_transaction(raw)
+        transaction = parse_transaction(raw)
     except CorruptTransaction:
         raise BadPsbt("what came back is neither a PSBT nor a transaction") from None
+    _check_same(transaction, unsigned)
+    shown = witnesses(raw)
+    for index, (coin, spent) in enumerate(zip(unsigned.coins, transaction.inputs, strict=True)):
+        if not (shown[index] or spent.script_sig):
+            raise NotYetSigned(f"input {index} is not signed yet; sign it and hand it in again")
+        try:
+            if is_p2pkh(coin.script) or (is_p2sh(coin.script) and not shown[index]):
+                _check_legacy(transaction, index, coin.script)
+            elif is_p2wpkh(coin.script):
+                verify_p2wpkh(raw, index, coin.script, coin.value)
+        except (ScriptFailed, UnknownScript) as failure:
+            raise BadPsbt(
+                f"the signature of input {index} does not hold: {failure}; sign the PSBT again"
+            ) from None
 
 
 def _check_same(transaction: Transaction, unsigned: Unsigned) -> None:
@@ -222,30 +212,11 @@ def _check_same(transaction: Transaction, unsigned: Unsigned) -> None:
 
 
 def _check_legacy(transaction: Transaction, index: int, script: bytes) -> None:
-    script_sig = transaction.inputs[index].script_sig
-    if not script_sig:
-        raise NotYetSigned(f"input {index} is not signed yet; sign it and hand it in again")
-    try:
-        verify_input(transaction, index, script)
-        pushes = read_pushes(script_sig)
-    except (ScriptFailed, UnknownScript) as failure:
-        raise BadPsbt(f"the signature of input {index} does not hold: {failure}") from None
+    verify_input(transaction, index, script)
+    pushes = read_pushes(transaction.inputs[index].script_sig)
     signatures = pushes[:1] if is_p2pkh(script) else pushes[1:-1]
     if any(signature[-1:] != bytes((SIGHASH_ALL,)) for signature in signatures):
         raise BadPsbt(f"the signature of input {index} covers only a part; sign with SIGHASH_ALL")
-
-
-def _check_witness(raw: bytes, shown: bool, index: int, script: bytes, value: int) -> None:
-    if not shown:
-        raise NotYetSigned(f"input {index} is not signed yet; sign it and hand it in again")
-    if not is_p2wpkh(script):
-        return
-    try:
-        verify_p2wpkh(raw, index, script, value)
-    except ScriptFailed as failure:
-        raise BadPsbt(
-            f"the signature of input {index} does not hold: {failure}; sign the PSBT again"
-        ) from None
 
 
 def assembled(psbt: str | bytes, spent_scripts: Sequence[bytes]) -> bytes:

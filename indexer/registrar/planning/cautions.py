@@ -9,10 +9,9 @@ from indexer.bitcoin.transactions import script_address
 from indexer.networks import (
     BLOCKS_PER_YEAR,
     CONSENSUS_WINDOW,
-    INFINITE_LIFETIME,
     MAX_NAMES_PER_SENDER,
 )
-from indexer.protocol.records import NameRecord
+from indexer.protocol.records import status_at
 from indexer.protocol.view import BlockView
 from indexer.registrar.planning import wishes
 from indexer.registrar.planning.dates import Tip, when
@@ -103,12 +102,8 @@ def _about_the_wish(wish: Wish, parties: Parties, view: BlockView, tip: Tip) -> 
 
 def _about_expiry(name: str, view: BlockView, tip: Tip) -> Iterator[str]:
     """A name that is about to lapse may lapse before this is mined."""
-    record = view.name(name)
-    namespace = None if record is None else view.namespace_of(record)
-    if record is None or namespace is None or namespace.lifetime == INFINITE_LIFETIME:
-        return
-    end = _end(record, view)
-    if end - view.height <= CONSENSUS_WINDOW:
+    end = _end(name, view)
+    if end is not None and end - view.height <= CONSENSUS_WINDOW:
         yield (
             f"{name} expires at {when(end, tip, view.network)}; what is mined later than that has "
             "no effect, so renew it first"
@@ -116,27 +111,22 @@ def _about_expiry(name: str, view: BlockView, tip: Tip) -> Iterator[str]:
 
 
 def _about_renewal(name: str, view: BlockView) -> Iterator[str]:
-    record = view.name(name)
-    namespace = None if record is None else view.namespace_of(record)
-    if record is None or namespace is None:
-        return
-    if namespace.lifetime == INFINITE_LIFETIME:
+    end = _end(name, view)
+    if end is None and view.name(name) is not None:
         yield f"{name} never expires: a renewal buys nothing"
-        return
-    left = _end(record, view) - view.height
-    if left > 0:
+    elif end is not None and end > view.height:
         yield (
-            f"the new lifetime counts from the block of the renewal: the {left} blocks that are "
-            "left are not added to it"
+            f"the new lifetime counts from the block of the renewal: the {end - view.height} blocks"
+            " that are left are not added to it"
         )
 
 
-def _end(record: NameRecord, view: BlockView) -> int:
-    """First block in which an owner can only renew, or can no more."""
-    namespace = view.namespace_of(record)
-    assert namespace is not None, "asked only for names whose namespace is there"
-    lifetime = namespace.lifetime * view.epoch.lifetime_multiplier
-    return max(namespace.ready_block, record.last_renewed) + lifetime
+def _end(name: str, view: BlockView) -> int | None:
+    """First block in which an owner can only renew, or can no more; None: it never comes."""
+    record = view.name(name)
+    if record is None:
+        return None
+    return status_at(record, view.namespace_of(record), view.network, view.height).expires_at
 
 
 def _about_owner(wish: Wish, parties: Parties, view: BlockView) -> Iterator[str]:

@@ -2,15 +2,27 @@
 
 What must stay true: a plan is made only where the indexer's rules would let every step take effect
 and the coins pay for all of them; otherwise ``PlanRefused`` says why, before anything is signed.
+Every satoshi of an output is told; what is called price is paid for a name or a namespace, and what
+comes back is for a script of the parties. A creator who registers a name of their own namespace
+pays a price that comes back.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from indexer.bitcoin.transactions import script_address
+from indexer.bitcoin.transactions import p2pkh_script, script_address
 from indexer.networks import BLOCKS_PER_YEAR, CONSENSUS_WINDOW, PREORDER_EXPIRE
 from indexer.protocol.flaws import Flaw
-from indexer.protocol.operations import Operation
+from indexer.protocol.operations import (
+    Import,
+    NamespacePreorder,
+    NamespaceReveal,
+    Operation,
+    Preorder,
+    Register,
+    Renew,
+    Transfer,
+)
 from indexer.protocol.records import status_at
 from indexer.protocol.rules import Effect
 from indexer.protocol.view import BlockView
@@ -18,7 +30,6 @@ from indexer.registrar.planning import wishes
 from indexer.registrar.planning.cautions import cautions
 from indexer.registrar.planning.compose import write_outputs
 from indexer.registrar.planning.dates import Tip, When, when
-from indexer.registrar.planning.outputs import SOMEBODY, PlannedOutput, describe
 from indexer.registrar.planning.purse import Paid, Purse
 from indexer.registrar.planning.quote import (
     Payment,
@@ -45,6 +56,23 @@ from indexer.wallet.coins import (
 
 USUAL_DATACARRIER = 83
 """Bytes of OP_RETURN scripts that nodes have passed on at least, unless told otherwise."""
+
+
+SOMEBODY = p2pkh_script(b"\xff" * 20)
+"""Stands for an owner whose address is made only when the job begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOutput:
+    """One output of a step."""
+
+    words: str
+    satoshis: int
+    address: str | None = None
+    comes_back: bool = False
+    """Whether a script of the parties can spend it."""
+    is_price: bool = False
+    """Whether it pays for a name or a namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +155,7 @@ def make_plan(
     made = paid.transactions
     steps = _funding(paid, parties, view)
     for kind, operation, unsigned in zip(kinds, operations, made, strict=True):
-        outputs = describe(operation, unsigned, parties, view)
+        outputs = _described(operation, unsigned, parties, view)
         change = 0 if unsigned.change is None else unsigned.outputs[unsigned.change].value
         held = sum(coin.value for coin in unsigned.coins)
         steps.append(PlannedStep(kind, outputs, unsigned.fee, held - change))
@@ -277,3 +305,68 @@ def _kept(made: Sequence[Unsigned], parties: Parties) -> int:
     own = {bytes((number,)) * 32 for number in range(1, len(made) + 1)}
     spent_again = sum(c.value for unsigned in made for c in unsigned.coins if c.txid in own)
     return received - spent_again
+
+
+# Outputs in words
+
+
+def _described(
+    operation: Operation, unsigned: Unsigned, parties: Parties, view: BlockView
+) -> tuple[PlannedOutput, ...]:
+    """The outputs of ``unsigned``, which carries ``operation``, in their order."""
+    ours = {parties.sender, parties.owner, parties.funder}
+    words = _meanings(operation)
+    fee_at = _fee_place(operation)
+    found = []
+    for index, output in enumerate(unsigned.outputs):
+        if index == unsigned.change:
+            said = "change"
+        elif index == fee_at:
+            said = _price_words(output.script, view)
+        else:
+            said = words.get(index, "the coin that names the sender, whole")
+        is_price = index == fee_at
+        known = output.script != SOMEBODY
+        found.append(
+            PlannedOutput(
+                words=said,
+                satoshis=output.value,
+                address=script_address(output.script, view.network) if known else None,
+                comes_back=output.script in ours,
+                is_price=is_price,
+            )
+        )
+    return tuple(found)
+
+
+def _fee_place(operation: Operation) -> int | None:
+    match operation:
+        case Preorder() | NamespacePreorder():
+            return 2
+        case Renew():
+            return 3
+    return None
+
+
+def _meanings(operation: Operation) -> dict[int, str]:
+    """What the outputs say that are neither price, change nor a coin on its way back."""
+    words = {0: "the operation itself (OP_RETURN)"}
+    match operation:
+        case Register():
+            words[1] = "says who owns the name"
+        case Transfer():
+            words[1] = "says who owns the name from then on"
+        case Renew():
+            words[1] = "says who owns the name still"
+        case NamespaceReveal():
+            words[1] = "says who imports into the namespace and opens it"
+        case Import():
+            words[1] = "says who owns the name"
+            words[2] = "the hash of the data, written as an address that nobody can spend from"
+    return words
+
+
+def _price_words(script: bytes, view: BlockView) -> str:
+    if script == view.network.burn_script:
+        return "the price, paid to an address that nobody has the key of"
+    return "the price, paid to the creator of the namespace"

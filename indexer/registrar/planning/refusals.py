@@ -73,13 +73,7 @@ class NoSuchJob(CannotOrder):
 
 
 _REASONS: dict[Flaw, Reason] = {
-    Flaw.NAME_TAKEN: Reason.NAME_TAKEN,
-    Flaw.NAME_REVOKED: Reason.NAME_REVOKED,
-    Flaw.NAME_IN_GRACE: Reason.NAME_IN_GRACE,
-    Flaw.NAME_NOT_REGISTERED: Reason.NAME_NOT_REGISTERED,
     Flaw.NO_NAME_MATCHES: Reason.NOT_THE_OWNER,
-    Flaw.NOT_THE_OWNER: Reason.NOT_THE_OWNER,
-    Flaw.SENT_TO_ITSELF: Reason.SENT_TO_ITSELF,
     Flaw.COLLISION: Reason.BEING_REGISTERED,
     Flaw.PREORDER_EXISTS: Reason.ALREADY_PREORDERED,
     Flaw.NO_PREORDER: Reason.PREORDER_MISSING,
@@ -90,13 +84,7 @@ _REASONS: dict[Flaw, Reason] = {
     Flaw.FEE_WENT_ELSEWHERE: Reason.PREORDER_UNUSABLE,
     Flaw.QUOTA: Reason.OWNER_FULL,
     Flaw.NAMESPACE_NOT_READY: Reason.NAMESPACE_NOT_OPEN,
-    Flaw.NAMESPACE_NOT_REVEALED: Reason.NAMESPACE_NOT_REVEALED,
-    Flaw.NAMESPACE_EXISTS: Reason.NAMESPACE_EXISTS,
-    Flaw.NOT_THE_REVEALER: Reason.NOT_THE_REVEALER,
-    Flaw.NOT_AN_IMPORTER: Reason.NOT_AN_IMPORTER,
     Flaw.IMPORTER_UNKNOWN: Reason.NOT_AN_IMPORTER,
-    Flaw.NOT_AN_ANNOUNCER: Reason.NOT_AN_ANNOUNCER,
-    Flaw.OTHER_LEDGER: Reason.OTHER_LEDGER,
     Flaw.CONSENSUS_HASH: Reason.INDEX_BEHIND,
     Flaw.P2SH_OWNER: Reason.NOT_AT_THIS_HEIGHT,
     Flaw.VALUE_HASH_TOO_EARLY: Reason.NOT_AT_THIS_HEIGHT,
@@ -104,7 +92,8 @@ _REASONS: dict[Flaw, Reason] = {
     Flaw.BAD_VERSION: Reason.NOT_AT_THIS_HEIGHT,
     Flaw.PAYLOAD_LENGTH: Reason.NOT_AT_THIS_HEIGHT,
 }
-"""What a flaw means before anything is sent; any other is about a script that cannot take part."""
+"""What a flaw means before anything is sent, where that is not the reason of its own name. Any
+other is about a script that cannot take part."""
 
 
 def refusal(
@@ -129,7 +118,8 @@ class _Telling:
         self.flaw, self.kind, self.wish = flaw, kind, wish
         self.parties, self.view, self.tip = parties, view, tip
         self.subject = wish.subject
-        self.reason = _REASONS.get(flaw, Reason.WRONG_SCRIPT)
+        named = Reason.__members__.get(flaw.name, Reason.WRONG_SCRIPT)
+        self.reason = _REASONS.get(flaw, named)
 
     def refusal(self) -> PlanRefused:
         sentence, hint = self._words()  # which may make the reason more exact

@@ -261,10 +261,16 @@ def foresee(
         return refused.flaw
     if isinstance(effect, Flaw):
         return effect
-    for rival in rivals:
-        if collides(rival, operation) and holds(rival, ahead):
+    claimed = _CLAIMED.get(type(operation), "")
+    for rival in rivals if claimed else ():
+        same = getattr(rival, claimed, None) == getattr(operation, claimed)
+        if same and type(rival) is type(operation) and not isinstance(judge(rival, ahead), Flaw):
             return Flaw.COLLISION
     return effect
+
+
+_CLAIMED: dict[type[Operation], str] = {Register: "name", NamespaceReveal: "namespace_id"}
+"""What several may claim in one block, so that nobody gets it."""
 
 
 def _with_preorder(wish: Wish, parties: Parties, view: BlockView) -> BlockView:
@@ -277,21 +283,6 @@ def _with_preorder(wish: Wish, parties: Parties, view: BlockView) -> BlockView:
     if effect.preorder is not None:
         view.put_preorder(effect.preorder)
     return BlockView(view, view.network, view.height + 1)
-
-
-def collides(rival: Operation, ours: Operation) -> bool:
-    """Whether both claim the same name or namespace, so that nobody would get it."""
-    match ours, rival:
-        case Register(), Register():
-            return rival.name == ours.name
-        case NamespaceReveal(), NamespaceReveal():
-            return rival.namespace_id == ours.namespace_id
-    return False
-
-
-def holds(operation: Operation, view: BlockView) -> bool:
-    """Whether ``operation`` would have an effect in the block of ``view``."""
-    return not isinstance(judge(operation, view), Flaw)
 
 
 _SOME_KEY = b"\x02" + bytes(32)
