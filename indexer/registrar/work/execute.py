@@ -138,7 +138,8 @@ class Executor:
         self.books.journal.save(job)
         self.books.keep(job, attempt)
         if not isinstance(action, Make):
-            log.info("job %s: the %s is made anew", job.id, job.steps[index].kind.value)
+            what = job.steps[index].kind.value
+            log.info("job %s: the %s is made anew: %s", job.id, what, action.why)
         return True
 
     def _leave(self, job: Job, index: int, seen: Seen) -> None:

@@ -47,7 +47,6 @@ class Planned:
     """A plan, and with what it was made."""
 
     plan: Plan
-    signer: str
     fee: FeeRate
     """Where the rate comes from; its ``rate`` is what the plan counts with."""
     rivals_seen: bool = True
@@ -129,7 +128,7 @@ class Orders:
             max_datacarrier=fee.max_datacarrier,
             notes=notes,
         )
-        return Planned(plan, signer, fee, rivals.seen)
+        return Planned(plan, fee, rivals.seen)
 
     def begin(
         self,

@@ -6,7 +6,7 @@ they cannot be read the index alone is believed.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from indexer.following.chain import Connect
 from indexer.following.reading import BadBlock, BlockSource, read_blocks
 from indexer.node.failures import NodeError, NodeUnavailable
 from indexer.protocol.apply import Outcome, apply_block
-from indexer.protocol.view import Store
+from indexer.protocol.view import BlockView, Store
 from indexer.table.snapshot import Snapshot
 
 log = logging.getLogger("blockstore.registrar")
@@ -59,7 +59,7 @@ class Unindexed:
             hashes = self._node.block_hashes(heights)
             parent = snapshot.block_hash
             for height, block_hash in zip(heights, hashes, strict=True):
-                store = _Layers(snapshot, outcomes)
+                store = _after(snapshot, outcomes)
                 outcome = self._outcome(height, block_hash, parent, store, snapshot)
                 if outcome is None:
                     break
@@ -74,7 +74,7 @@ class Unindexed:
             outcomes = []
         self._outcomes = known
         mined = {txid: one.height for one in outcomes for txid, _ in one.verdicts}
-        return Ahead(_Layers(snapshot, outcomes), snapshot.height + len(outcomes), mined)
+        return Ahead(_after(snapshot, outcomes), snapshot.height + len(outcomes), mined)
 
     def _outcome(
         self, height: int, block_hash: bytes, parent: bytes, store: Store, snapshot: Snapshot
@@ -90,19 +90,9 @@ class Unindexed:
         return apply_block(store, network, height, block.header.raw, block.candidates)
 
 
-class _Layers:
-    """A table with the rows of some blocks upon it; a ``view.Store``."""
-
-    def __init__(self, below: Store, outcomes: Sequence[Outcome]) -> None:
-        self._below = below
-        self._rows: dict[bytes, bytes | None] = {}
-        for outcome in outcomes:
-            self._rows.update(outcome.rows)
-
-    def get(self, key: bytes) -> bytes | None:
-        return self._rows[key] if key in self._rows else self._below.get(key)
-
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        found: dict[bytes, bytes | None] = dict(self._below.scan(prefix))
-        found.update((key, row) for key, row in self._rows.items() if key.startswith(prefix))
-        return ((key, row) for key, row in sorted(found.items()) if row is not None)
+def _after(snapshot: Snapshot, outcomes: Sequence[Outcome]) -> Store:
+    """The table with the rows of some blocks upon it."""
+    view = BlockView(snapshot, snapshot.network, snapshot.height)
+    for outcome in outcomes:
+        view.writes.update(outcome.rows)
+    return view
