@@ -102,9 +102,7 @@ class Orders:
         view = next_view(seen, self.runner.network, seen.height, height)
         tip = Tip(height, int(self.runner.clock()))
         taken = counted_on(self.runner.books.pending())
-        richest = self.payers.richest(purse, taken)
-        sender = self.payers.sender(wish, view, signer, payer, richest, tip)
-        parties = self.payers.parties(wish, view, signer, sender, payer, richest)
+        parties = self.payers.parties(wish, view, signer, payer, taken, tip)
         coins = [coin for coin in coins_of(purse, parties) if (coin.txid, coin.index) not in taken]
         rivals = self._rivals(view.height)
         renewals = (one.name for one in rivals.operations if isinstance(one, Renew))

@@ -62,51 +62,68 @@ class Payers:
             )
         return purse
 
-    def sender(
+    def parties(
         self,
         wish: Wish,
         view: BlockView,
         signer: str,
         payer: bytes | None,
-        richest: bytes | None,
+        taken: Collection[tuple[bytes, int]],
         tip: Tip,
-    ) -> bytes:
-        """The script that sends ``wish``: by the table, or else ``payer``, the ``richest`` or a
-        fresh one. Raises PlanRefused, CannotOrder, SignerError."""
+    ) -> Parties:
+        """Who takes part: the sender is who must be by the table, or else ``payer``, the script
+        that holds most of what is not ``taken``, or a fresh one. A preorder that an earlier job of
+        ours left is used, not paid again. Raises PlanRefused, CannotOrder, SignerError."""
         purse = self.purse(signer)
+        richest = self._richest(purse, taken)
+        sender = self._by_table(wish, view, purse, payer, tip)
+        if sender is None and payer is not None:
+            if not purse.owns(payer):
+                raise CannotOrder(
+                    "whoever signs here has no key for that payer; nothing was paid",
+                    "name an address of the wallet or the key file, or leave it away",
+                )
+            sender = payer
+        sender = sender or richest
+        if sender is None:
+            if signer not in self._unused:
+                self._unused[signer] = purse.fresh_script("blockstore payments")
+            sender = self._unused[signer]
+        funder = None if richest == sender else richest
+        if payer is not None and payer != sender and purse.owns(payer):
+            funder = payer
+        owner: bytes | None = getattr(wish, "owner", None)
+        if isinstance(wish, wishes.RegisterName) and owner is None:
+            for job in reversed(self.runner.books.journal.jobs()):
+                former = job.parties
+                if job.subject != wish.name or job.signer != signer or former.owner is None:
+                    continue
+                if preorder_of(wish.name, view, [(former.sender, former.owner)]) is not None:
+                    return Parties(former.sender, former.owner, funder)
+        return Parties(sender, owner, funder)
+
+    def _by_table(
+        self, wish: Wish, view: BlockView, purse: Purse, payer: bytes | None, tip: Tip
+    ) -> bytes | None:
+        """Who must send ``wish`` by the table; None: whoever pays."""
         try:
             found = sender_of(wish, view)
         except Refused as refused:
             kind = next(k for k in steps_of(wish) if k.carries_operation)
             nobody = Parties(payer or b"")
             raise refusal(refused.flaw, kind, wish, nobody, view, tip) from None
-        if found is not None:
-            if not purse.owns(found):
-                raise CannotOrder(
-                    f"{wish.subject} is not of the wallet that signs here; nothing was paid",
-                    "use the wallet or the keys of its owner: settings `signer` and `key_file`, or"
-                    " --key-file, or --psbt",
-                )
-            return found
-        if isinstance(wish, wishes.RevealNamespace):
-            for script in (payer, *self._preorderers(wish), *purse.held()):
-                if script is None:
-                    continue
-                pair = [(script, wish.revealer)]
-                if namespace_preorder_of(wish.namespace_id, view, pair) is not None:
-                    return script
-        if payer is not None:
-            if not purse.owns(payer):
-                raise CannotOrder(
-                    "whoever signs here has no key for that payer; nothing was paid",
-                    "name an address of the wallet or the key file, or leave it away",
-                )
-            return payer
-        if richest is not None:
-            return richest
-        if signer not in self._unused:
-            self._unused[signer] = purse.fresh_script("blockstore payments")
-        return self._unused[signer]
+        if found is not None and not purse.owns(found):
+            raise CannotOrder(
+                f"{wish.subject} is not of the wallet that signs here; nothing was paid",
+                "use the wallet or the keys of its owner: settings `signer` and `key_file`, or"
+                " --key-file, or --psbt",
+            )
+        if isinstance(wish, wishes.RevealNamespace) and found is None:
+            payers = (one for one in (payer, *self._preorderers(wish), *purse.held()) if one)
+            pairs = ((script, wish.revealer) for script in payers)
+            preorder = namespace_preorder_of(wish.subject, view, pairs)
+            return None if preorder is None else preorder.sender
+        return found
 
     def _preorderers(self, wish: wishes.RevealNamespace) -> Iterable[bytes]:
         for job in reversed(self.runner.books.journal.jobs()):
@@ -114,7 +131,7 @@ class Payers:
             if same and job.subject == wish.subject:
                 yield job.parties.sender
 
-    def richest(self, purse: Purse, taken: Collection[tuple[bytes, int]]) -> bytes | None:
+    def _richest(self, purse: Purse, taken: Collection[tuple[bytes, int]]) -> bytes | None:
         """The script of the signer that holds most of what is not ``taken``, and no names; None
         where there is none."""
         seen = self.runner.snapshot()
@@ -126,29 +143,6 @@ class Payers:
             if not seen.owned_by(script, limit=1, live_only=False).entries:
                 return script
         return None
-
-    def parties(
-        self,
-        wish: Wish,
-        view: BlockView,
-        signer: str,
-        sender: bytes,
-        payer: bytes | None,
-        richest: bytes | None,
-    ) -> Parties:
-        """Who takes part; a preorder that an earlier job of ours left is used, not paid again."""
-        funder = None if richest == sender else richest
-        if payer is not None and payer != sender and self.purse(signer).owns(payer):
-            funder = payer
-        owner: bytes | None = getattr(wish, "owner", None)
-        if isinstance(wish, wishes.RegisterName) and owner is None:
-            for job in reversed(self.runner.books.journal.jobs()):
-                former = job.parties
-                if job.subject != wish.name or job.signer != signer or former.owner is None:
-                    continue
-                if preorder_of(wish.name, view, [(former.sender, former.owner)]) is not None:
-                    return Parties(former.sender, former.owner, funder)
-        return Parties(sender, owner, funder)
 
     def fresh_owner(self, name: str, signer: str, sender: bytes) -> bytes:
         """A script for a name of its own, so that nobody sees which names are one person's."""
