@@ -94,12 +94,10 @@ class Executor:
         index = action.step
         signer = self.books.signers.get(job.signer)
         if signer is None:
-            why = f"whoever signs for this job ({job.signer}) is not set up any more; set it up"
             if job.stopping:
-                what = job.steps[index].kind.value
-                sent = f"The {what} was sent and may still be mined: nobody here can take it back"
-                self.books.close(job, State.ABANDONED, f"{why}. {sent}. {paid(job, seen)}", seen)
-                return False
+                why = f"nobody here can take it back, for {job.signer} is not set up any more"
+                return self._leave(job, index, why, seen)
+            why = f"whoever signs for this job ({job.signer}) is not set up any more; set it up"
             self.books.hold(job, index, f"{why} again, or abandon the job", seen)
             return False
         means = self._means(job, signer, seen.node_height)
@@ -112,8 +110,7 @@ class Executor:
                 attempt = self._made(job, action, seen, means)
             except CannotPay as failure:
                 if isinstance(action, Cancel) and job.stopping:
-                    self._leave(job, index, seen)
-                    return False
+                    return self._leave(job, index, "its coins are too few to take it back", seen)
                 return self._fund(job, action, failure, seen, means)
         except InsufficientFunds as failure:
             self.books.hold(job, index, f"{failure}{self.funding.held_elsewhere(job)}", seen)
@@ -142,11 +139,11 @@ class Executor:
             log.info("job %s: the %s is made anew: %s", job.id, what, action.why)
         return True
 
-    def _leave(self, job: Job, index: int, seen: Seen) -> None:
-        """Give up a job whose transaction cannot be taken back."""
-        what = job.steps[index].kind.value
-        why = f"the {what} was sent and may still be mined: its coins are too few to take it back"
-        self.books.close(job, State.ABANDONED, f"{why}. {paid(job, seen)}", seen)
+    def _leave(self, job: Job, index: int, why: str, seen: Seen) -> bool:
+        """Give up a job whose transaction cannot be taken back; there is no more to do then."""
+        sent = f"the {job.steps[index].kind.value} was sent and may still be mined: {why}"
+        self.books.close(job, State.ABANDONED, f"{sent}. {paid(job, seen)}", seen)
+        return False
 
     def _made(self, job: Job, action: Make | Replace | Cancel, seen: Seen, means: Means) -> Attempt:
         match action:

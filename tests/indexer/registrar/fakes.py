@@ -373,8 +373,7 @@ class World:
 
     def crash(self) -> None:
         """What is left of the registrar when its process is gone: its files."""
-        os.close(self.journal._lock)
-        self.journal._lock = -1
+        self.journal.close()
 
     def close(self) -> None:
         self.journal.close()

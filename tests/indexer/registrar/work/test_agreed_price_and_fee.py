@@ -125,4 +125,4 @@ def test_a_job_without_its_signer_can_be_given_up(office):
     del office.signers["own"]
     assert office.orders.abandon(job.id).state is State.ABANDONED
     told = office.orders.job(job.id).note
-    assert "The preorder was sent and may still be mined: nobody here can take it back" in told
+    assert "the preorder was sent and may still be mined: nobody here can take it back" in told
