@@ -1,4 +1,4 @@
-"""Questions of the sandbox node's JSON-RPC about coins, scripts and payments not yet made.
+"""Questions of the sandbox node's JSON-RPC about the unspent outputs of any script. No sockets.
 
 What must stay true: each public method is a method of the RPC, with the names, fields, error
 codes and words of Bitcoin Core's; nothing is changed by any of them.
@@ -22,7 +22,7 @@ from indexer.sandbox.envelope import (
     text_of,
 )
 
-MAX_SCANNED, MAX_TRIED = 1_000, 25
+MAX_SCANNED = 1_000
 DEFAULT_MAX_FEE_RATE = "0.10"
 
 

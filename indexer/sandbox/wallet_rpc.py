@@ -26,7 +26,7 @@ from indexer.sandbox.envelope import (
 from indexer.sandbox.switches import Switches
 from indexer.sandbox.wallet import SandboxWallet, WalletCoin, Wallets
 
-RPC_WALLET_ERROR, RPC_LABEL, RPC_KEYPOOL = -4, -11, -12
+RPC_LABEL, RPC_KEYPOOL = -11, -12
 RPC_UNLOCK_NEEDED, RPC_PASSPHRASE, RPC_ENCRYPTION_STATE = -13, -14, -15
 RPC_NO_WALLET, RPC_WHICH_WALLET, RPC_WALLET_LOADED, RPC_WALLET_EXISTS = -18, -19, -35, -36
 
