@@ -18,11 +18,12 @@ from indexer.following.index import Index, News, meet
 from indexer.node.node import BitcoinNode, open_node
 from resolver.api.api import Api
 from resolver.api.chain_names import chain_name
-from resolver.api.desk import AutoRenew, Desk
 from resolver.api.figures import figures_of
-from resolver.api.keeping import Keeping
 from resolver.api.pages import Behind, Json
 from resolver.api.payer import Signing
+from resolver.api.publishing import Publishing
+from resolver.api.registrar_service import RegistrarService
+from resolver.api.renewing import AutoRenew
 from resolver.dns.chase import Freshness, StalenessLimits
 from resolver.dns.meta import NodeStatus
 from resolver.dns.rates import Rates
@@ -78,7 +79,7 @@ class Service:
         self.resolver: Resolver | None = None
         self.forwarder: Forwarder | None = None
         self.doors: Doors
-        self.desk: Desk | None = None
+        self.registrar: RegistrarService | None = None
         self.api: Api
 
     async def start(self) -> None:
@@ -113,12 +114,12 @@ class Service:
         self.resolver = self._make_resolver()
         self._closing.push_async_callback(self.resolver.close)
         self._open_doors(self.resolver)
-        keeping = Keeping(self.holdings.archive, self.holdings.dht, self.index.snapshot)
+        publishing = Publishing(self.holdings.archive, self.holdings.dht, self.index.snapshot)
         if isinstance(node, BitcoinNode):
-            self.desk = self._make_desk(node, keeping)
-            self._closing.push_async_callback(self.desk.stop)
-            self.desk.start()
-        self.api = self._make_api(self.resolver, keeping)
+            self.registrar = self._make_registrar(node, publishing)
+            self._closing.push_async_callback(self.registrar.stop)
+            self.registrar.start()
+        self.api = self._make_api(self.resolver, publishing)
         self._closing.push_async_callback(self.api.stop)
         self.api.open()
         socket = None if self.api.socket is None else str(self.api.socket)
@@ -225,10 +226,10 @@ class Service:
         self._closing.push_async_callback(self.doors.stop)
         self.doors.open(settings.listen, settings.dns_port, self._rates, encryption)
 
-    def _make_desk(self, node: BitcoinNode, keeping: Keeping) -> Desk:
+    def _make_registrar(self, node: BitcoinNode, publishing: Publishing) -> RegistrarService:
         """What has names registered; who may have it done is for the doors of the API."""
         settings = self.settings
-        return Desk(
+        return RegistrarService(
             settings.working_dir / "registrar",
             self.index.network,
             BitcoinNode(**node.place_and_key),
@@ -244,8 +245,8 @@ class Service:
             ),
             confirmations=settings.confirmations,
             max_fee_rate=settings.max_fee_rate,
-            publish=keeping.keep_and_publish,
-            verify=keeping.resolves,
+            publish=publishing.keep_and_publish,
+            verify=publishing.resolves,
             zones=settings.zones,
             clock=self._clock,
         )
@@ -258,19 +259,19 @@ class Service:
             except Refused as bad:
                 raise StartError(f"auto_renew: {bad.sentence}; {bad.hint}") from None
 
-    def _make_api(self, resolver: Resolver, keeping: Keeping) -> Api:
+    def _make_api(self, resolver: Resolver, publishing: Publishing) -> Api:
         settings = self.settings
         behind = Behind(
             snapshot=self.index.snapshot,
             freshness=self.freshness,
             fetch=self.holdings.source.get,
-            keep=keeping.keep,
-            publish=keeping.publish,
+            keep=publishing.keep,
+            publish=publishing.publish,
             figures=self.figures,
             query_timeout=settings.query_timeout,
             staleness=self._staleness,
             zones=settings.zones,
-            desk=self.desk,
+            registrar=self.registrar,
         )
         return Api(
             behind,
@@ -327,7 +328,7 @@ class Service:
             self.resolver,
             self.doors,
             self.forwarder,
-            self.desk,
+            self.registrar,
             self.addresses(),
         )
 
@@ -336,8 +337,8 @@ class Service:
             self.resolver.blocks_came(news.height, news.names, everything=news.rules_changed)
         if self.settings.replicate:
             self.holdings.replicator.announce(news.digests)
-        if self.desk is not None:
-            self.desk.blocks_came()
+        if self.registrar is not None:
+            self.registrar.blocks_came()
 
     def _data_came(self, digests: Sequence[bytes]) -> None:
         if self.resolver is not None:  # data comes before the doors are open

@@ -75,8 +75,9 @@ PURE_ROOMS = {
     "indexer/wallet": "coins keys payment psbt signers",
     "zonefiles/dht": "limits messages",
     "zonefiles/text": EVERYTHING,
-    "resolver/api": "calendar chain chain_names lists names openapi orders parameters registrar"
-    " route_table routes rpc rpc_methods schemas shapes value values walks",
+    "resolver/api": "calendar chain chain_names job_shapes listing_cache lists lookup names openapi"
+    " orders parameters registrar request route_table routes rpc rpc_methods schemas"
+    " shapes",
     "resolver/cli": "verified",
     "resolver/dns": EVERYTHING,
     "resolver/doors": "doh_json doh_pages http2 http_values proxies",

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from indexer.table.snapshot import Snapshot
 from resolver.api import parameters as p
 from resolver.api import schemas as s
+from resolver.api.listing_cache import Ending
 from resolver.api.lists import endings_of
+from resolver.api.request import Asked, Told, owner_script
 from resolver.api.routes import RouteTable
-from resolver.api.values import Asked, Told, owner_script
-from resolver.api.walks import Ending
 
 if TYPE_CHECKING:
     from icalendar import Calendar

@@ -13,9 +13,9 @@ from indexer.table.snapshot import Judged, Snapshot
 from resolver.api import parameters as p
 from resolver.api import schemas as s
 from resolver.api.names import not_known
+from resolver.api.request import Asked, Json, Told, not_on_chain
 from resolver.api.routes import RouteTable
 from resolver.api.shapes import operation_json, verdict_json
-from resolver.api.values import Asked, Json, Told, not_on_chain
 from resolver.refusals import Refusal
 
 BLOCKS = RouteTable(refusals=(Refusal.NOT_ON_CHAIN,))

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from resolver.api.export import SNAPSHOT_PATH, Exports
 from resolver.api.pages import MAX_BODY, Page, Pages, refusal_page
-from resolver.api.values import JSON
+from resolver.api.request import JSON
 from resolver.dns.asker import UNKNOWN, Asker
 from resolver.doors.connections import BehindProxies
 from resolver.doors.doh import answer_request

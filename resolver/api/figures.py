@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 from indexer.following.index import Index
 from indexer.following.progress import Progress
-from resolver.api.desk import Desk
 from resolver.api.pages import Json
+from resolver.api.registrar_service import RegistrarService
 from resolver.doors.doors import Doors
 from resolver.forwarding.forwarder import Forwarder
 from resolver.resolve import Resolver
@@ -23,7 +23,7 @@ def figures_of(
     resolver: Resolver,
     doors: Doors,
     forwarder: Forwarder | None,
-    desk: Desk | None,
+    registrar: RegistrarService | None,
     addresses: Json,
 ) -> Json:
     """The figures of a node, ready for JSON. Heights are of blocks, times in seconds."""
@@ -87,7 +87,7 @@ def figures_of(
         "replication": asdict(holdings.replicator.stats),
         "sources": asdict(holdings.source.stats),
         "addresses": addresses,
-        "registrar": None if desk is None else desk.figures(),
+        "registrar": None if registrar is None else registrar.figures(),
         "pid": os.getpid(),
     }
 

@@ -15,10 +15,10 @@ from indexer.table.pages import PAGE, Page
 from indexer.table.snapshot import Snapshot
 from resolver.api import parameters as p
 from resolver.api import schemas as s
+from resolver.api.listing_cache import Ending, Step, ending, fill
+from resolver.api.request import Asked, Told, not_on_chain, owner_script
 from resolver.api.routes import RouteTable
 from resolver.api.shapes import end_json, namespace_json
-from resolver.api.values import Asked, Told, not_on_chain, owner_script
-from resolver.api.walks import Ending, Step, ending, fill
 from resolver.refusals import Refusal, Refused
 
 DAY = 86_400
@@ -92,7 +92,7 @@ def name_count(asked: Asked) -> Told:
     if asked["all"]:
         return Told({"names_count": seen.name_count()})
     key = walk_key(asked, ("names",), False)
-    return Told({"names_count": asked.walks.count(key, names_step(seen, False))})
+    return Told({"names_count": asked.listings.count(key, names_step(seen, False))})
 
 
 @OF_A_NAMESPACE.get(
@@ -106,7 +106,7 @@ def namespace_name_count(asked: Asked) -> Told:
     wanted, every = require_namespace(asked.seen, asked["namespace"]), asked["all"]
     key = walk_key(asked, ("names", wanted), every)
     step = names_in_step(asked.seen, wanted, every)
-    return Told({"names_count": asked.walks.count(key, step)})
+    return Told({"names_count": asked.listings.count(key, step)})
 
 
 @LISTINGS.get("/v1/addresses/bitcoin/{address}", reply=s.OWNED, query=(p.ALL, p.AFTER))
@@ -143,7 +143,7 @@ def _ending_soon(asked: Asked) -> Told:
         script = owner_script(asked["address"], seen)
         soon = endings_of(seen, script, days)
     else:
-        every = asked.walks.endings(seen)
+        every = asked.listings.endings(seen)
         soon = every[: bisect_right(every, within(seen, days), key=lambda e: e.expires_at)]
     if asked["namespace"] is not None:
         tail = f".{asked['namespace']}"
@@ -215,7 +215,7 @@ def _page(
     if after:
         raise Refused(Refusal.BAD_REQUEST, "a page is asked for by page or by after, not by both")
     every = bool(asked.arguments.get("all"))
-    return asked.walks.page(walk_key(asked, listing, every), step, number)
+    return asked.listings.page(walk_key(asked, listing, every), step, number)
 
 
 def _next(asked: Asked, found: Page[str]) -> str:

@@ -15,6 +15,8 @@ from indexer.table.pages import Page
 from indexer.table.snapshot import Snapshot, State
 from resolver.api import parameters as p
 from resolver.api import schemas as s
+from resolver.api.lookup import Value, fetch_value, find_value, require_live, require_namespace
+from resolver.api.request import Asked, Json, Told, not_on_chain, owner_script
 from resolver.api.routes import Body, RouteTable
 from resolver.api.shapes import (
     content,
@@ -25,8 +27,6 @@ from resolver.api.shapes import (
     state_json,
     verdict_json,
 )
-from resolver.api.value import Value, fetch_value, find_value, require_live, require_namespace
-from resolver.api.values import Asked, Json, Told, not_on_chain, owner_script
 from resolver.refusals import Refusal, Refused
 from resolver.words import VERSION
 from zonefiles.text.zonefile import MAX_BYTES, ZonefileError, parse_zonefile, value_hash

@@ -7,10 +7,10 @@ nothing else is; it is JSON, and the same table always gives the same document.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from resolver.api.parameters import Parameter, Schema
+from resolver.api.parameters import Parameter
+from resolver.api.request import JSON
 from resolver.api.routes import Route
 from resolver.api.schemas import SCHEMAS, named
-from resolver.api.values import JSON
 from resolver.refusals import Refusal
 from resolver.words import VERSION
 
@@ -57,7 +57,7 @@ def write_document(routes: Iterable[Route]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
-            "schemas": {name: _plain(schema) for name, schema in SCHEMAS.items()},
+            "schemas": SCHEMAS,
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -87,7 +87,7 @@ def _operation(route: Route, suffix: str) -> dict[str, Any]:
         operation["requestBody"] = {
             "description": route.body.about,
             "required": True,
-            "content": {route.body.content_type: {"schema": _plain(route.body.schema)}},
+            "content": {route.body.content_type: {"schema": route.body.schema}},
         }
     return operation
 
@@ -98,7 +98,7 @@ def _parameter(parameter: Parameter, where: str) -> dict[str, Any]:
         "in": where,
         "description": parameter.about,
         "required": where == "path",
-        "schema": _plain(parameter.schema),
+        "schema": parameter.schema,
     }
     if parameter.example is not None:
         described["example"] = parameter.example
@@ -113,7 +113,7 @@ def _responses(route: Route) -> dict[str, Any]:
     }
     answered: dict[str, Any] = {
         "description": "The answer.",
-        "content": {route.content_type: {"schema": _plain(route.reply)}},
+        "content": {route.content_type: {"schema": route.reply}},
     }
     if headers:
         answered["headers"] = headers
@@ -123,7 +123,7 @@ def _responses(route: Route) -> dict[str, Any]:
     for status, schema in route.also.items():
         responses[str(status)] = {"description": "As asked for."}
         if schema:
-            responses[str(status)]["content"] = {JSON: {"schema": _plain(schema)}}
+            responses[str(status)]["content"] = {JSON: {"schema": schema}}
     reasons: dict[int, list[Refusal]] = {}
     for refusal in dict.fromkeys((*_of_parameters(route), *route.refusals, *EVERYWHERE)):
         reasons.setdefault(refusal.status, []).append(refusal)
@@ -140,7 +140,3 @@ def _of_parameters(route: Route) -> Iterator[Refusal]:
         yield Refusal.BAD_NAME
     if route.long:
         yield Refusal.BUSY
-
-
-def _plain(schema: Schema) -> dict[str, Any]:
-    return dict(schema)

@@ -1,6 +1,6 @@
 """What the HTTP API answers: a method, a path and a body in, a status and JSON out.
 
-No sockets here. What there is stands in the tables of ``rest_table`` and ``rpc``; this finds the
+No sockets here. What there is stands in ``route_table`` and ``rpc_methods``; this finds the
 route, reads the parameters, keeps long walks off the event loop and says what every answer says:
 its tag, its height, where the next page is, and whether the index is stale. Never raises.
 """
@@ -15,10 +15,10 @@ from typing import Any
 
 from indexer.protocol.rows import DamagedRow
 from indexer.table.level import TableDamaged, TableError
+from resolver.api.listing_cache import ListingCache
+from resolver.api.request import JSON, Asked, Behind, Json, Told, Unchanged, names_tag, tag_header
 from resolver.api.route_table import ROUTES
 from resolver.api.routes import Route, read_arguments
-from resolver.api.values import JSON, Asked, Behind, Json, Told, Unchanged, names_tag, tag_header
-from resolver.api.walks import Walks
 from resolver.dns.answer import stale
 from resolver.refusals import Refusal, Refused
 from zonefiles.text.zonefile import MAX_BYTES
@@ -65,7 +65,7 @@ class Pages:
     def __init__(self, behind: Behind) -> None:
         self.behind = behind
         self._inner = replace(behind, publish=self._publish)
-        self._walks = Walks()
+        self._listings = ListingCache()
         self._walker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="long walk")
         self._walking = 0
 
@@ -123,7 +123,7 @@ class Pages:
             asked = Asked(
                 self._inner,
                 seen,
-                self._walks,
+                self._listings,
                 path,
                 arguments,
                 names,

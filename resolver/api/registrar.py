@@ -11,10 +11,9 @@ from urllib.parse import urlencode
 from indexer.table.pages import PAGE
 from resolver.api import parameters as p
 from resolver.api import schemas as s
+from resolver.api.job_shapes import JOB
 from resolver.api.lists import within
 from resolver.api.orders import (
-    MAX_PAID,
-    WISH,
     AgreedOrder,
     Nothing,
     Order,
@@ -24,13 +23,13 @@ from resolver.api.orders import (
     read_order,
     schema_of,
 )
+from resolver.api.request import Asked, Json, Told
 from resolver.api.routes import Body, RouteTable
 from resolver.api.shapes import end_json
-from resolver.api.values import Asked, Json, Told
 from resolver.refusals import Refusal, Refused
 
 
-class Desk(Protocol):
+class Registrar(Protocol):
     """Takes orders. Each raises ``Refused``; all JSON is as the schemas below say."""
 
     async def plan(self, order: Order) -> Json: ...
@@ -53,39 +52,7 @@ class Desk(Protocol):
 # --- what is promised
 
 
-_SATOSHIS: s.Schema = {"type": "integer", "minimum": 0, "maximum": MAX_PAID}
 _PLAN: s.Schema = s.shape(plan={"type": "object"}, text=s.listed(s.TEXT))
-_JOB: s.Schema = s.shape(
-    {"psbt": s.TEXT},
-    id=s.TEXT,
-    wish=WISH,
-    subject=s.TEXT,
-    state={
-        "enum": [
-            *("running", "waiting-for-signature", "needs-consent"),
-            *("done", "failed", "abandoned"),
-        ]
-    },
-    note={"type": "string", "description": "What is waited for, or what became of it."},
-    signer=s.TEXT,
-    created=s.COUNT,
-    steps=s.listed(
-        s.shape(
-            step=s.TEXT,
-            transactions=s.listed(
-                s.shape(
-                    txid=s.nullable(s.hexadecimal(32)),
-                    fee=_SATOSHIS,
-                    price=_SATOSHIS,
-                    made_at=s.COUNT,
-                    cancels=s.TRUTH,
-                    refusal=s.nullable(s.TEXT),
-                )
-            ),
-        )
-    ),
-    history=s.listed(s.shape(time=s.COUNT, says=s.TEXT)),
-)
 _NOTHING = Body("An empty object.", schema_of(Nothing))
 _REFUSALS = (
     Refusal.BAD_NAME,
@@ -104,81 +71,81 @@ JOBS = RouteTable(
 # --- what is answered
 
 
-def _desk(asked: Asked) -> Desk:
-    desk: Desk | None = asked.behind.desk
-    if desk is None:
+def _registrar(asked: Asked) -> Registrar:
+    registrar: Registrar | None = asked.behind.registrar
+    if registrar is None:
         raise Refused(
             Refusal.NOT_POSSIBLE,
             "this blockstored registers nothing: it follows no Bitcoin node of its own",
             "ask another one",
         )
-    return desk
+    return registrar
 
 
 @ROUTES.post("/v1/registrar/plan", reply=_PLAN, body=Body("The order.", schema_of(Order)))
 async def plan(asked: Asked) -> Told:
     """What would be done for a wish, and what it costs; nothing is done."""
-    return Told(await _desk(asked).plan(read_order(Order, asked.body, asked.behind.zones)))
+    return Told(await _registrar(asked).plan(read_order(Order, asked.body, asked.behind.zones)))
 
 
-@ROUTES.post("/v1/registrar/jobs", reply=_JOB, body=Body("The order.", schema_of(AgreedOrder)))
+@ROUTES.post("/v1/registrar/jobs", reply=JOB, body=Body("The order.", schema_of(AgreedOrder)))
 async def begin(asked: Asked) -> Told:
     """Begin it, for at most `max_total` satoshis."""
     order = read_order(AgreedOrder, asked.body, asked.behind.zones)
-    return Told(await _desk(asked).begin(order, order.max_total))
+    return Told(await _registrar(asked).begin(order, order.max_total))
 
 
 @ROUTES.get(
     "/v1/registrar/jobs",
-    reply=s.shape(jobs=s.listed(_JOB, PAGE)),
+    reply=s.shape(jobs=s.listed(JOB, PAGE)),
     query=(p.ALL_JOBS, p.PAGE),
     of_present=False,
 )
 async def jobs(asked: Asked) -> Told:
     """What was begun; `all`: also what has ended."""
     page = asked["page"] or 0
-    found = list(await _desk(asked).jobs(asked["all"], page * PAGE, PAGE + 1))
+    found = list(await _registrar(asked).jobs(asked["all"], page * PAGE, PAGE + 1))
     every = "all=true&" if asked["all"] else ""
     further = f"{asked.path}?{every}page={page + 1}" if len(found) > PAGE else ""
     return Told({"jobs": found[:PAGE]}, next=further)
 
 
-@JOBS.get("/v1/registrar/jobs/{job}", reply=_JOB)
+@JOBS.get("/v1/registrar/jobs/{job}", reply=JOB)
 async def job(asked: Asked) -> Told:
     """How one of them is."""
-    return Told(await _desk(asked).job(asked["job"]))
+    return Told(await _registrar(asked).job(asked["job"]))
 
 
-@JOBS.post("/v1/registrar/jobs/{job}/resume", reply=_JOB, body=_NOTHING)
+@JOBS.post("/v1/registrar/jobs/{job}/resume", reply=JOB, body=_NOTHING)
 async def resume(asked: Asked) -> Told:
     """Go on with it now."""
     read_body(Nothing, asked.body)
-    return Told(await _desk(asked).resume(asked["job"]))
+    return Told(await _registrar(asked).resume(asked["job"]))
 
 
-@JOBS.post("/v1/registrar/jobs/{job}/consent", reply=_JOB, body=_NOTHING)
+@JOBS.post("/v1/registrar/jobs/{job}/consent", reply=JOB, body=_NOTHING)
 async def consent(asked: Asked) -> Told:
     """Agree that a payment which was lost is made anew."""
     read_body(Nothing, asked.body)
-    return Told(await _desk(asked).consent(asked["job"]))
+    return Told(await _registrar(asked).consent(asked["job"]))
 
 
-@JOBS.post("/v1/registrar/jobs/{job}/abandon", reply=_JOB, body=_NOTHING)
+@JOBS.post("/v1/registrar/jobs/{job}/abandon", reply=JOB, body=_NOTHING)
 async def abandon(asked: Asked) -> Told:
     """Give it up; what is not mined yet is taken back."""
     read_body(Nothing, asked.body)
-    return Told(await _desk(asked).abandon(asked["job"]))
+    return Told(await _registrar(asked).abandon(asked["job"]))
 
 
 @JOBS.post(
     "/v1/registrar/jobs/{job}/continue",
-    reply=_JOB,
+    reply=JOB,
     body=Body("The PSBT, in base64.", schema_of(Signed)),
 )
 async def hand_in(asked: Asked) -> Told:
     """Hand in the signed PSBT that it waits for."""
     signed = read_body(Signed, asked.body)
-    return Told(await _desk(asked).hand_in(asked["job"], signed.psbt))
+    return Told(await _registrar(asked).hand_in(asked["job"], signed.psbt))
 
 
 @ROUTES.get(
@@ -190,7 +157,7 @@ async def owned_names(asked: Asked) -> Told:
     """The names that the signer of this node owns, with their ends."""
     seen, days = asked.seen, asked["expiring"]
     last = None if days is None else within(seen, days)
-    told = [end_json(seen, name) for name in await _desk(asked).owned()]
+    told = [end_json(seen, name) for name in await _registrar(asked).owned()]
     ends = [one for one in told if last is None or (one["expire_block"] or last + 1) <= last]
     if asked["namespace"] is not None:
         ends = [one for one in ends if one["name"].endswith(f".{asked['namespace']}")]
@@ -211,7 +178,7 @@ async def owned_names(asked: Asked) -> Told:
 async def fresh_address(asked: Asked) -> Told:
     """An address of whoever signs here, to be paid into; a fresh one each time."""
     read_body(Nothing, asked.body)
-    return Told({"address": await _desk(asked).address()})
+    return Told({"address": await _registrar(asked).address()})
 
 
 @ROUTES.post(
@@ -221,4 +188,4 @@ async def fresh_address(asked: Asked) -> Told:
 )
 async def pay(asked: Asked) -> Told:
     """An ordinary payment: planned, or sent where `max_total` agrees to its total."""
-    return Told(await _desk(asked).pay(read_body(Payment, asked.body)))
+    return Told(await _registrar(asked).pay(read_body(Payment, asked.body)))

@@ -9,10 +9,10 @@ from itertools import chain as joined
 from resolver.api import calendar, chain, lists, names, registrar
 from resolver.api import schemas as s
 from resolver.api.openapi import write_document
+from resolver.api.request import Asked, Told
 from resolver.api.routes import Body, Routes, RouteTable
 from resolver.api.rpc import MAX_BATCH
 from resolver.api.rpc_methods import METHODS
-from resolver.api.values import Asked, Told
 from resolver.refusals import Refusal
 
 ITSELF = RouteTable(of_block=False, of_present=False)

@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 from resolver.api.chain_names import Zones
 from resolver.api.parameters import IN_PATHS, Parameter, Schema, read_query, read_value
-from resolver.api.values import JSON, Asked, Told
+from resolver.api.request import JSON, Asked, Told
 from resolver.refusals import Refusal, Refused
 
 Answer = TypeVar("Answer", bound=Callable[[Asked], Told | Awaitable[Told]])

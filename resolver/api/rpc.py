@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from resolver.api.chain_names import Zones
 from resolver.api.parameters import Parameter, Schema, read_value
+from resolver.api.request import Asked, Json, Told
 from resolver.api.schemas import HEIGHT, TRUTH, shape
-from resolver.api.values import Asked, Json, Told
 from resolver.refusals import Refusal, Refused
 
 Answer = TypeVar("Answer", bound=Callable[..., Any])

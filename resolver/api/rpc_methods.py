@@ -16,8 +16,11 @@ from resolver.api.chain import (
     namespace_price_json,
     operations_json,
 )
+from resolver.api.listing_cache import Step
 from resolver.api.lists import names_in_step, names_step, require_namespace, walk_key
+from resolver.api.lookup import find_value
 from resolver.api.names import by_height, creation_of_did, history_page, never_registered
+from resolver.api.request import Asked, Json, not_on_chain, owner_script
 from resolver.api.rpc import Argument, Methods
 from resolver.api.shapes import (
     content,
@@ -26,9 +29,6 @@ from resolver.api.shapes import (
     record_json,
     state_json,
 )
-from resolver.api.value import find_value
-from resolver.api.values import Asked, Json, not_on_chain, owner_script
-from resolver.api.walks import Step
 from resolver.words import VERSION
 
 MAX_STATES = 1000
@@ -242,9 +242,9 @@ async def _slice(
     first, skip = divmod(offset, PAGE)
 
     def walk() -> list[str]:
-        found = list(asked.walks.page(key, step, first).entries)
+        found = list(asked.listings.page(key, step, first).entries)
         if skip and len(found) == PAGE:
-            found += asked.walks.page(key, step, first + 1).entries
+            found += asked.listings.page(key, step, first + 1).entries
         return found[skip : skip + count]
 
     sliced: list[str] = await asked.aside(walk)
@@ -253,7 +253,7 @@ async def _slice(
 
 async def _count(asked: Asked, listing: tuple[str, ...], step: Step) -> int:
     key = walk_key(asked, listing, False)
-    counted: int = await asked.aside(lambda: asked.walks.count(key, step))
+    counted: int = await asked.aside(lambda: asked.listings.count(key, step))
     return counted
 
 

@@ -16,8 +16,8 @@ from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Ph
 from indexer.protocol.schema import Verdict
 from indexer.protocol.serialized import Serialized
 from indexer.table.snapshot import Creation, Snapshot, State
+from resolver.api.request import Json
 from resolver.api.schemas import NAMESPACE_RECORD, OPCODES, RECORD
-from resolver.api.values import Json
 from resolver.dns.answer import about_date
 
 _NUMBERS = frozenset(

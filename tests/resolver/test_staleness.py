@@ -10,7 +10,7 @@ import pytest
 
 from indexer.following.index import Index
 from indexer.networks import SANDBOX
-from resolver.api.value import require_fresh
+from resolver.api.lookup import require_fresh
 from resolver.dns.cache import ReplyCache
 from resolver.dns.chase import Freshness, StalenessLimits
 from resolver.dns.zones import Zones

@@ -99,7 +99,7 @@ def test_any_text_is_a_chain_name_or_refused(typed):
 
 
 def ask(method: str, path: str, body: Any = None, desk: Any = None) -> Any:
-    pages = Pages(replace(pages_of(LEDGER).behind, zones=SERVED, desk=desk))
+    pages = Pages(replace(pages_of(LEDGER).behind, zones=SERVED, registrar=desk))
     content = b"" if body is None else json.dumps(body).encode()
     return asyncio.run(pages.reply(method, path, content, may_pay=True))
 

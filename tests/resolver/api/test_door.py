@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from indexer.protocol.records import Phase
 from resolver.api.door import HostNames
 from resolver.api.pages import MAX_BODY, Page
-from resolver.api.values import JSON
+from resolver.api.request import JSON
 from resolver.dns.chase import Freshness
 from resolver.doors.web import MAX_DISCARDED
 from resolver.refusals import Refusal, Refused

@@ -12,8 +12,8 @@ from icalendar import Calendar
 
 from indexer.table.pages import PAGE, Page
 from indexer.table.snapshot import Snapshot
+from resolver.api.listing_cache import ListingCache
 from resolver.api.pages import MAX_WALKS, Pages
-from resolver.api.walks import Walks
 from resolver.dns.chase import Freshness
 from resolver.refusals import Refusal
 from tests.indexer.protocol.ledger import (
@@ -269,7 +269,7 @@ def test_pages_are_slices_whatever_is_asked_first(
     count: int, breaks: frozenset[int], asked: list[int]
 ) -> None:
     entries = [f"{n:04}" for n in range(count)]
-    walks, step = Walks(), step_of(entries, breaks)
+    walks, step = ListingCache(), step_of(entries, breaks)
     for number in asked:
         found = walks.page("key", step, number)
         assert list(found.entries) == entries[number * PAGE : (number + 1) * PAGE]
@@ -286,7 +286,7 @@ def test_a_page_after_another_costs_one_page() -> None:
         page: Page[str] = inner(after, limit)
         return page
 
-    walks = Walks()
+    walks = ListingCache()
     for number in range(10):
         steps.clear()
         walks.page("key", step, number)
@@ -294,7 +294,7 @@ def test_a_page_after_another_costs_one_page() -> None:
 
 
 def test_no_more_walks_are_remembered_than_allowed() -> None:
-    walks = Walks(most=3)
+    walks = ListingCache(most=3)
     for key in range(10):
         walks.page(key, step_of(["a"], frozenset()), 0)
     assert len(walks._marks) == 3

@@ -9,9 +9,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from resolver.api.parameters import Parameter, read_value
+from resolver.api.request import Asked, Told
 from resolver.api.route_table import ROUTES
 from resolver.api.routes import Route, Routes, read_arguments
-from resolver.api.values import Asked, Told
 from resolver.refusals import Refusal, Refused
 from tests.conftest import ROOT
 from tests.resolver.api.fakes import ZONES, World

@@ -79,7 +79,7 @@ def desk() -> Desk:
 def ask(
     desk: Desk | None, method: str, path: str, body: Any = b"", *, may_pay: bool = True
 ) -> Page:
-    behind = replace(World().pages().behind, desk=desk)
+    behind = replace(World().pages().behind, registrar=desk)
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return asyncio.run(Pages(behind).reply(method, path, content, may_pay=may_pay))
 

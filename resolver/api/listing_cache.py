@@ -31,7 +31,7 @@ class Ending:
     name: str
 
 
-class Walks:
+class ListingCache:
     """What was learned on the way through a table, by the listing and its block."""
 
     def __init__(self, most: int = MOST) -> None:

@@ -17,7 +17,7 @@ log = logging.getLogger("blockstore.service")
 STRANGER_SECONDS = 10.0
 
 
-class Keeping:
+class Publishing:
     """The archive and the network as those see them who hand in data."""
 
     def __init__(self, archive: Archive, dht: DhtNode, snapshot: Callable[[], Snapshot]) -> None:

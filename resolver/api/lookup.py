@@ -5,7 +5,7 @@ has no data; only data whose hash is on the chain is ever given.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Phase
 from resolver.api.chain_names import DEFAULT_NAMESPACE
@@ -22,28 +22,11 @@ class NameView(Protocol):
     def namespace(self, namespace_id: str) -> NamespaceRecord | None: ...
 
 
-class FoundData(Protocol):
-    """Data that matched its hash."""
-
-    @property
-    def data(self) -> bytes: ...
-    @property
-    def source(self) -> str: ...
-
-
-class MissingData(Protocol):
-    """Nobody had the data; ``wrong`` counts offers whose hash did not match."""
-
-    @property
-    def asked(self) -> int: ...
-    @property
-    def wrong(self) -> int: ...
-
-
 class Fetch(Protocol):
-    """Ask for data by its hash, for at most ``timeout`` seconds."""
+    """Ask for data by its hash, for at most ``timeout`` seconds: ``zonefiles.sources`` gives
+    ``Found`` or ``Missing``."""
 
-    async def __call__(self, digest: bytes, timeout: float, /) -> FoundData | MissingData: ...
+    async def __call__(self, digest: bytes, timeout: float, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

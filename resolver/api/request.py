@@ -11,8 +11,8 @@ from typing import Any
 from indexer.bitcoin.transactions import address_script
 from indexer.table.snapshot import Snapshot
 from resolver.api.chain_names import Zones
-from resolver.api.value import Fetch, require_fresh
-from resolver.api.walks import Walks
+from resolver.api.listing_cache import ListingCache
+from resolver.api.lookup import Fetch, require_fresh
 from resolver.dns.chase import Freshness, StalenessLimits
 from resolver.refusals import Refusal, Refused
 
@@ -38,8 +38,8 @@ class Behind:
     query_timeout: float = 3.0
     staleness: StalenessLimits = field(default_factory=StalenessLimits)
     zones: Zones = field(default_factory=dict)
-    desk: Any = None
-    """Takes orders (``rest_registrar.Desk``); None: nothing is registered here."""
+    registrar: Any = None
+    """Takes orders (``registrar.Registrar``); None: nothing is registered here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Asked:
 
     behind: Behind
     seen: Snapshot
-    walks: Walks
+    listings: ListingCache
     path: str
     """Percent-encoded, without the query."""
     arguments: Mapping[str, Any]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from resolver.api.value import find_value, require_live
+from resolver.api.lookup import find_value, require_live
 from resolver.refusals import NoNamespace, Refusal, Refused
 from tests.resolver.api.fakes import SWIFT, HasNot, World
 from zonefiles.sources import Missing, MissingReason

@@ -10,30 +10,27 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from indexer.bitcoin.transactions import address_script, hash_hex
+from indexer.bitcoin.transactions import address_script
 from indexer.networks import Network
 from indexer.node.node import BitcoinNode, NodeError
-from indexer.protocol.records import Phase
 from indexer.registrar.planning.payments import PlannedPayment, payment_json, payment_lines
 from indexer.registrar.planning.plan_text import plan_json, plan_lines
-from indexer.registrar.planning.quote import name_payment
 from indexer.registrar.planning.refusals import CannotOrder, NoSuchJob, PlanRefused, Reason
-from indexer.registrar.planning.steps import next_view
-from indexer.registrar.planning.wishes import BadWish, RenewName, Wish, read_wish, wish_json
+from indexer.registrar.planning.wishes import BadWish, Wish, read_wish
 from indexer.registrar.work.jobs import Job
 from indexer.registrar.work.journal import Journal, JournalError
 from indexer.registrar.work.orders import Orders, Planned
 from indexer.registrar.work.paying import Paying
-from indexer.registrar.work.renewals import Lapsing, names_due
 from indexer.registrar.work.runner import Runner
 from indexer.table.snapshot import Snapshot
 from indexer.wallet.signers import SignerError
+from resolver.api.job_shapes import job_json
 from resolver.api.orders import Order, Payment
 from resolver.api.payer import OWN, Signers, Signing, offline_name
+from resolver.api.renewing import AutoRenew, Renewing
 from resolver.refusals import Refusal, Refused
 from zonefiles.text.review import UnfitData, review
 from zonefiles.text.zonefile import MAX_BYTES, value_hash
@@ -45,25 +42,13 @@ T = TypeVar("T")
 
 TURN_SECONDS = 10.0
 """Between two passes over the open jobs where no block comes."""
-RENEW_SECONDS = 600.0
-"""Between two looks at what lapses."""
 STOP_SECONDS = 5.0
 OFF_CHAIN_SECONDS = 60.0
 """The most that publishing or resolving may take."""
 
 
-@dataclass(frozen=True)
-class AutoRenew:
-    """The names renewed unasked (``all``: every one of the signer), how many seconds before they
-    lapse, and the most satoshis that one may cost."""
-
-    names: tuple[str, ...] = ()
-    before: float = 0.0
-    max_price: int = 0
-
-
-class Desk:
-    """Takes orders, as ``rest_registrar`` puts them, and has them carried on.
+class RegistrarService:
+    """Takes orders from the API (``registrar.Registrar``), and has them carried on.
 
     ``publish`` hands data to other nodes and says to how many; ``verify`` resolves a name as a
     stranger does; both run on the event loop of ``start``.
@@ -91,12 +76,10 @@ class Desk:
         with its namespace.
         """
         self._signer = signing.signer
-        self._renewing = renewing
         self._network = network
         self._snapshot = snapshot
         self._publish = publish
         self._verify = verify
-        self._clock = clock
         self._zones = zones
         self._node = node
         signers = Signers(signing, self._node, network, self._owns_names)
@@ -116,6 +99,7 @@ class Desk:
             clock=clock,
         )
         self._orders = Orders(self.runner, signers, max_fee_rate=max_fee_rate)
+        self._renewing = Renewing(renewing, self._orders, clock)
         self._paying = Paying(
             self.runner, lambda: self._orders.payers.purse(OWN), max_fee_rate=max_fee_rate
         )
@@ -125,8 +109,6 @@ class Desk:
         self._thread = threading.Thread(target=self._run, name="registrar", daemon=True)
         self._threads = concurrent.futures.ThreadPoolExecutor(4, thread_name_prefix="orders")
         self._looked_at: int | None = None
-        self._renewed = 0.0
-        self._too_dear: frozenset[str] = frozenset()
 
     def start(self) -> None:
         """Carry on what is open, from now on. To be called on the event loop."""
@@ -165,65 +147,9 @@ class Desk:
             height = self._snapshot().height
             self.runner.turn()
             self._looked_at = height
-            if self._renewing.names and self._clock() - self._renewed >= RENEW_SECONDS:
-                self._renewed = self._clock()
-                try:
-                    self._renew()
-                except (SignerError, NodeError, JournalError, CannotOrder) as failure:
-                    log.warning("What lapses could not be looked at: %s", failure)
-                except Exception:
-                    log.exception("What lapses could not be looked at.")
+            self._renewing.look()
             self._wake.wait(TURN_SECONDS)
             self._wake.clear()
-
-    def _renew(self) -> None:
-        wanted, seen = self._renewing, self._snapshot()
-        spacing = self._network.target_spacing
-        owned = [
-            one for one in map(self._lapsing, self._orders.payers.owned(OWN)) if one is not None
-        ]
-        due = names_due(
-            owned,
-            seen.height,
-            wanted=wanted.names,
-            within=round(wanted.before / spacing),
-            ceiling=wanted.max_price,
-            busy={job.subject for job in self.runner.books.pending()},
-        )
-        for name in due.now:
-            wish = RenewName(name, max_price=wanted.max_price)
-            try:
-                planned = self._orders.plan(wish, signer=OWN)
-                job = self._orders.begin(wish, signer=OWN, max_total=planned.plan.total)
-            except (PlanRefused, CannotOrder, SignerError) as refused:
-                log.warning("%s should be renewed now, but: %s", name, refused)
-                continue
-            log.info("%s is renewed before it lapses (%s).", name, job.id)
-        for dear in due.too_dear:
-            if dear.name not in self._too_dear:
-                log.warning(
-                    "%s lapses at block %d and is not renewed: it costs %d satoshis, and"
-                    " auto_renew_max_price is %d.",
-                    dear.name,
-                    dear.gone_at,
-                    dear.price,
-                    wanted.max_price,
-                )
-        self._too_dear = frozenset(one.name for one in due.too_dear)
-
-    def _lapsing(self, name: str) -> Lapsing | None:
-        seen = self._snapshot()
-        standing = seen.name_status(name)
-        if standing is None:
-            return None
-        record, status = standing
-        if status.phase not in (Phase.LIVE, Phase.GRACE):
-            return None
-        if status.expires_at is None or status.gone_at is None:
-            return None
-        view = next_view(seen, self._network, seen.height, seen.height)
-        price = name_payment(name, view).satoshis
-        return Lapsing(name, record.last_renewed, status.expires_at, status.gone_at, price)
 
     def _publish_and_wait(self, digest: bytes, data: bytes) -> int:
         return self._on_loop(self._publish(digest, data))
@@ -251,7 +177,7 @@ class Desk:
     def _owns_names(self, script: bytes) -> bool:
         return bool(self._snapshot().owned_by(script, limit=1, live_only=False).entries)
 
-    # --- orders (``rest_registrar.Desk``)
+    # --- orders (``registrar.Registrar``)
 
     async def plan(self, order: Order) -> Json:
         """What would be done, as JSON and as text."""
@@ -296,36 +222,39 @@ class Desk:
                 fee_rate=order.fee_rate,
             )
 
-        return self._page(await self._told(make))
+        return job_json(await self._told(make), self._network)
 
     async def jobs(self, everything: bool, first: int, count: int) -> Sequence[Json]:
         """What was begun; a PSBT that waits is on the page of its job."""
         found = self._orders.jobs(everything=everything)[first : first + count]
-        pages = (self._page(job) for job in found)
+        pages = (job_json(job, self._network) for job in found)
         return [{key: page[key] for key in page if key != "psbt"} for page in pages]
 
     async def job(self, job_id: str) -> Json:
         """One job; asks nobody, and so waits for nobody."""
         try:
-            return self._page(self._orders.job(job_id))
+            return job_json(self._orders.job(job_id), self._network)
         except NoSuchJob as refused:
             raise Refused(Refusal.NO_SUCH_JOB, str(refused), refused.hint) from None
 
     async def resume(self, job_id: str) -> Json:
         """Carry it on now."""
-        return self._page(await self._told(lambda: self._orders.resume(job_id), _NO_MORE))
+        return await self._gone_on(lambda: self._orders.resume(job_id))
 
     async def consent(self, job_id: str) -> Json:
         """Agree to pay anew."""
-        return self._page(await self._told(lambda: self._orders.consent(job_id), _NO_MORE))
+        return await self._gone_on(lambda: self._orders.consent(job_id))
 
     async def abandon(self, job_id: str) -> Json:
         """Give it up."""
-        return self._page(await self._told(lambda: self._orders.abandon(job_id), _NO_MORE))
+        return await self._gone_on(lambda: self._orders.abandon(job_id))
 
     async def hand_in(self, job_id: str, psbt: str) -> Json:
         """Take a signed PSBT."""
-        return self._page(await self._told(lambda: self._orders.hand_in(job_id, psbt), _NO_MORE))
+        return await self._gone_on(lambda: self._orders.hand_in(job_id, psbt))
+
+    async def _gone_on(self, deed: Callable[[], Job]) -> Json:
+        return job_json(await self._told(deed, "nothing more was paid"), self._network)
 
     async def owned(self) -> Sequence[str]:
         """The names of the signer of the settings."""
@@ -415,41 +344,6 @@ class Desk:
         except (NodeError, JournalError) as failure:
             raise Refused(Refusal.NODE_AWAY, f"{failure}; {paid}") from None
 
-    def _page(self, job: Job) -> Json:
-        """A job for people and programs: no raw transaction, and its PSBT where one is wanted."""
-        waiting = [a.psbt for a in job.attempts() if a.raw is None and a.psbt is not None]
-        psbt = {"psbt": waiting[-1]} if waiting and job.state.is_open else {}
-        return {
-            "id": job.id,
-            "wish": wish_json(job.wish, self._network),
-            "subject": job.subject,
-            "state": job.state.value,
-            "note": job.note,
-            "signer": job.signer,
-            "created": job.created,
-            "steps": [
-                {
-                    "step": step.kind.value,
-                    "transactions": [
-                        {
-                            "txid": None if attempt.txid is None else hash_hex(attempt.txid),
-                            "fee": attempt.unsigned.fee,
-                            "price": attempt.price,
-                            "made_at": attempt.made_at,
-                            "cancels": attempt.cancels,
-                            "refusal": attempt.refusal,
-                        }
-                        for attempt in step.tried
-                    ],
-                }
-                for step in job.steps
-            ],
-            "history": [{"time": event.time, "says": event.says} for event in job.history],
-            **psbt,
-        }
-
-
-_NO_MORE = "nothing more was paid"
 
 _REFUSALS: Mapping[Reason, Refusal] = {
     Reason.NAME_NOT_REGISTERED: Refusal.NOT_REGISTERED,
