@@ -30,11 +30,8 @@ PRICES = RouteTable()
 )
 def operations(asked: Asked) -> Told:
     """The operations of a block that took effect; with `all`, the refused ones too."""
-    page = asked["page"]
-    told = operations_json(asked.seen, asked["height"], every=asked["all"])
-    every = "all=true&" if asked["all"] else ""
-    further = f"{asked.path}?{every}page={page + 1}" if len(told) > (page + 1) * PAGE else ""
-    return Told(told[page * PAGE : (page + 1) * PAGE], next=further)
+    told, further = asked.page_of(operations_json(asked.seen, asked["height"], every=asked["all"]))
+    return Told(told, next=further)
 
 
 def operations_json(seen: Snapshot, height: int, *, every: bool = False) -> list[Json]:

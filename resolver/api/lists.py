@@ -9,7 +9,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from indexer.table.pages import PAGE, Page
 from indexer.table.snapshot import Snapshot
@@ -49,7 +48,7 @@ def names(asked: Asked) -> Told:
                 " /v1/namespaces/NAMESPACE/names",
             )
     found = _page(asked, ("names",), names_step(asked.seen, asked["all"]))
-    return Told(list(found.entries), next=_next(asked, found))
+    return Told(list(found.entries), next=asked.page_after(found.next))
 
 
 @LISTINGS.get(
@@ -58,7 +57,7 @@ def names(asked: Asked) -> Told:
 def namespaces(asked: Asked) -> Told:
     """Every namespace that was ever revealed."""
     found = _page(asked, ("namespaces",), asked.seen.namespaces)
-    return Told(list(found.entries), next=_next(asked, found))
+    return Told(list(found.entries), next=asked.page_after(found.next))
 
 
 @OF_A_NAMESPACE.get("/v1/namespaces/{namespace}", reply=s.named("NamespaceRecord"))
@@ -82,7 +81,7 @@ def names_of_namespace(asked: Asked) -> Told:
     wanted = require_namespace(asked.seen, asked["namespace"])
     step = names_in_step(asked.seen, wanted, asked["all"])
     found = _page(asked, ("names", wanted), step)
-    return Told(list(found.entries), next=_next(asked, found))
+    return Told(list(found.entries), next=asked.page_after(found.next))
 
 
 @LISTINGS.get("/v1/blockchains/bitcoin/name_count", reply=s.NAMES_COUNT, query=(p.ALL,), long=True)
@@ -116,7 +115,7 @@ def names_of_address(asked: Asked) -> Told:
     script = owner_script(asked["address"], seen)
     found = seen.owned_by(script, asked["after"], live_only=not every)
     body = {"names": list(found.entries), "next": found.next or None, "height": seen.height}
-    return Told(body, next=_next(asked, found))
+    return Told(body, next=asked.page_after(found.next))
 
 
 @LISTINGS.get("/v1/values/{hash}", reply=s.HOLDERS)
@@ -148,9 +147,7 @@ def _ending_soon(asked: Asked) -> Told:
     if asked["namespace"] is not None:
         tail = f".{asked['namespace']}"
         soon = [one for one in soon if one.name.endswith(tail)]
-    page = asked["page"] or 0
-    entries = soon[page * PAGE : (page + 1) * PAGE]
-    further = _path(asked, page=page + 1) if len(soon) > (page + 1) * PAGE else ""
+    entries, further = asked.page_of(soon)
     return Told([end_json(seen, one.name) for one in entries], next=further)
 
 
@@ -216,21 +213,3 @@ def _page(
         raise Refused(Refusal.BAD_REQUEST, "a page is asked for by page or by after, not by both")
     every = bool(asked.arguments.get("all"))
     return asked.listings.page(walk_key(asked, listing, every), step, number)
-
-
-def _next(asked: Asked, found: Page[str]) -> str:
-    if not found.next:
-        return ""
-    number = asked.arguments.get("page")
-    return _path(asked, page=number + 1) if number is not None else _path(asked, after=found.next)
-
-
-def _path(asked: Asked, **changed: object) -> str:
-    """The path of this request with other parameters."""
-    given = {**asked.arguments, "page": None, "after": "", **changed}
-    query = {
-        name: "true" if value is True else str(value)
-        for name, value in given.items()
-        if name in asked.query and value not in (None, False, "")
-    }
-    return asked.path + (f"?{urlencode(query, quote_via=quote)}" if query else "")

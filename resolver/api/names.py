@@ -171,8 +171,7 @@ def history(asked: Asked) -> Told:
     {height: [states]}, the pages of the spec; a page behind the last one is empty.
     """
     found = history_page(asked.seen, asked["name"], asked["page"])
-    further = f"{asked.path}?page={asked['page'] + 1}" if found.next else ""
-    return Told(by_height(found.entries), next=further)
+    return Told(by_height(found.entries), next=asked.page_after(found.next))
 
 
 def history_page(seen: Snapshot, name: str, number: int) -> Page[State]:
@@ -200,7 +199,7 @@ def verdicts(asked: Asked) -> Told:
     found = asked.seen.verdicts_about(name, asked["after"])
     told = [verdict_json(txid, verdict) for txid, verdict in found.entries]
     body = {"name": name, "height": asked.seen.height, "verdicts": told, "next": found.next or None}
-    return Told(body, next=f"{asked.path}?after={found.next}" if found.next else "")
+    return Told(body, next=asked.page_after(found.next))
 
 
 @OF_A_NAME.get(

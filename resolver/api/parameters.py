@@ -40,11 +40,8 @@ MAX_PAGE = 100_000
 MAX_HISTORY_PAGE = 1000
 MIN_DAYS = 0.01
 MAX_DAYS = 36_500
-_MAX_CURSOR = 64
 
 _DAYS = re.compile(r"[0-9]{1,5}(\.[0-9]{1,9})?", re.ASCII)
-_PLACE = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
-_DID = re.compile(r"did:stack:v0:([1-9A-HJ-NP-Za-km-z]{25,36})-(0|[1-9][0-9]{0,9})")
 
 
 def _whole(name: str, least: int, most: int) -> Callable[[str], int]:
@@ -71,28 +68,37 @@ def _read_days(text: str) -> float:
     return int(days) if days.is_integer() else days
 
 
+def _text(
+    name: str,
+    about: str,
+    pattern: str,
+    flaw: str,
+    meaning: Callable[[str], Any] = str,
+    default: str | None = None,
+) -> Parameter:
+    """One whose whole text matches ``pattern``; ``flaw`` is told of what does not."""
+    allowed = re.compile(pattern, re.ASCII)
+
+    def read(text: str) -> Any:
+        if not allowed.fullmatch(text):
+            raise ValueError(flaw)
+        return meaning(text)
+
+    schema = {"type": "string", "pattern": f"^({pattern})$"}
+    if default is not None:
+        schema["default"] = default
+    return Parameter(name, about, schema, read, default)
+
+
 def _hex(name: str, size: int, about: str) -> Parameter:
-    pattern = re.compile(rf"[0-9a-fA-F]{{{size}}}", re.ASCII)
-
-    def read(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise ValueError(f"{name} is not {size} hex digits")
-        return text.lower()
-
-    return Parameter(name, about, {"type": "string", "pattern": f"^[0-9a-fA-F]{{{size}}}$"}, read)
+    return _text(
+        name, about, f"[0-9a-fA-F]{{{size}}}", f"{name} is not {size} hex digits", str.lower
+    )
 
 
-def _read_address(text: str) -> str:
-    if not (text.isascii() and text.isalnum() and 25 <= len(text) <= 36):
-        raise ValueError("the address is no base58 address of 25 to 36 characters")
-    return text
-
-
-def _read_did(text: str) -> tuple[str, int]:
-    found = _DID.fullmatch(text)
-    if found is None:
-        raise ValueError("an identifier of a name is did:stack:v0:ADDRESS-NUMBER")
-    return found[1], int(found[2])
+def _owner_and_number(did: str) -> tuple[str, int]:
+    owner, _, number = did.rpartition(":")[2].rpartition("-")
+    return owner, int(number)
 
 
 def _whether(name: str, about: str) -> Parameter:
@@ -104,32 +110,16 @@ def _whether(name: str, about: str) -> Parameter:
     return Parameter(name, about, {"type": "boolean", "default": False}, read, False)
 
 
-def _read_cursor(text: str) -> str:
-    if len(text) > _MAX_CURSOR or not text.isascii() or not text.isprintable():
-        raise ValueError("after is not what a page gave as the beginning of the next one")
-    return text
-
-
-def _read_place(text: str) -> str:
-    found = _PLACE.fullmatch(text)
-    if text and (found is None or max(int(found[1]), int(found[2])) > MAX_HEIGHT):
-        raise ValueError(f"{text[:40]!r} is no place where a page ended, such as 400000-12")
-    return text
-
-
-def _read_job(text: str) -> str:
-    if not (text.isascii() and text.isalnum() and text == text.lower() and 6 <= len(text) <= 32):
-        raise ValueError("an id of something begun has 6 to 32 characters of 0-9 and a-z")
+def _place(text: str) -> str:
+    if any(int(number) > MAX_HEIGHT for number in text.split("-") if number):
+        raise ValueError(f"{text} is behind every block")
     return text
 
 
 _AS_TYPED = r"^[A-Za-z0-9_-]{1,34}(\.[A-Za-z0-9_-]{1,19})?\.?$"
 NAMESPACE_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,19}$"}
-ADDRESS_SCHEMA = {"type": "string", "pattern": "^[1-9A-HJ-NP-Za-km-z]{25,36}$"}
-DID_SCHEMA = {
-    "type": "string",
-    "pattern": "^did:stack:v0:[1-9A-HJ-NP-Za-km-z]{25,36}-(0|[1-9][0-9]{0,9})$",
-}
+_ADDRESS = "[1-9A-HJ-NP-Za-km-z]{25,36}"
+_NO_ADDRESS = "the address is no base58 address of 25 to 36 characters"
 
 NAME = Parameter(
     "name",
@@ -143,8 +133,14 @@ NAME = Parameter(
 NAMESPACE = Parameter(
     "namespace", "The id of a namespace.", NAMESPACE_SCHEMA, namespace_id, example="id"
 )
-ADDRESS = Parameter("address", "A p2pkh or p2sh address.", ADDRESS_SCHEMA, _read_address)
-DID = Parameter("did", "did:stack:v0:ADDRESS-NUMBER.", DID_SCHEMA, _read_did)
+ADDRESS = _text("address", "A p2pkh or p2sh address.", _ADDRESS, _NO_ADDRESS)
+DID = _text(
+    "did",
+    "did:stack:v0:ADDRESS-NUMBER.",
+    f"did:stack:v0:{_ADDRESS}-(0|[1-9][0-9]{{0,9}})",
+    "an identifier of a name is did:stack:v0:ADDRESS-NUMBER",
+    _owner_and_number,
+)
 HEIGHT = _number("height", "The height of a block.", most=MAX_HEIGHT)
 TXID = _hex("txid", 64, "A transaction, as block explorers write it.")
 VALUE_HASH = _hex("hash", 40, "RIPEMD-160 of SHA-256 of data.")
@@ -157,19 +153,20 @@ HISTORY_PAGE = _number(
     most=MAX_HISTORY_PAGE,
     default=0,
 )
-AFTER = Parameter(
+AFTER = _text(
     "after",
     "Where the page before ended; the header Link gives it.",
-    {"type": "string", "pattern": "^[ -~]*$", "maxLength": _MAX_CURSOR, "default": ""},
-    _read_cursor,
-    "",
+    "[ -~]{0,64}",
+    "after is not what a page gave as the beginning of the next one",
+    default="",
 )
-PLACE = Parameter(
+PLACE = _text(
     "after",
     "Where the page before ended: HEIGHT-INDEX; the header Link gives it.",
-    {"type": "string", "pattern": "^([0-9]{1,10}-[0-9]{1,10})?$", "default": ""},
-    _read_place,
-    "",
+    "([0-9]{1,10}-[0-9]{1,10})?",
+    "after is no place where a page ended, such as 400000-12",
+    _place,
+    default="",
 )
 ALL = _whether("all", "Whether names that lapsed or were revoked belong to it.")
 ALL_OPERATIONS = _whether("all", "Whether refused operations belong to it.")
@@ -181,17 +178,17 @@ EXPIRING = Parameter(
     _read_days,
 )
 DAYS = _number("days", "How far the calendar looks ahead.", least=1, most=MAX_DAYS)
-OWNER = Parameter("address", "Only names of this owner.", ADDRESS_SCHEMA, _read_address)
+OWNER = _text("address", "Only names of this owner.", _ADDRESS, _NO_ADDRESS)
 WITHIN = Parameter("namespace", "Only names in this namespace.", NAMESPACE_SCHEMA, namespace_id)
 OFFSET = _number("offset", "How many to leave out.", most=MAX_PAGE * 100, default=0)
 COUNT = _number("count", "How many to give, 100 at most.", most=100, default=100)
 STATE_HEIGHT = _number("height", "Of the state that is proven.", most=MAX_HEIGHT)
 UNDER = _number("under", "Of the consensus hash that it is proven under.", most=MAX_HEIGHT)
-JOB = Parameter(
+JOB = _text(
     "job",
     "The id of something begun.",
-    {"type": "string", "pattern": "^[0-9a-z]{6,32}$"},
-    _read_job,
+    "[0-9a-z]{6,32}",
+    "an id of something begun has 6 to 32 characters of 0-9 and a-z",
 )
 
 IN_PATHS = {

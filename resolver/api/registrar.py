@@ -6,7 +6,6 @@ the total that was agreed to; no reply holds a key, and none goes to anybody els
 
 from collections.abc import Sequence
 from typing import Protocol
-from urllib.parse import urlencode
 
 from indexer.table.pages import PAGE
 from resolver.api import parameters as p
@@ -103,10 +102,9 @@ async def begin(asked: Asked) -> Told:
 )
 async def jobs(asked: Asked) -> Told:
     """What was begun; `all`: also what has ended."""
-    page = asked["page"] or 0
-    found = list(await _registrar(asked).jobs(asked["all"], page * PAGE, PAGE + 1))
-    every = "all=true&" if asked["all"] else ""
-    further = f"{asked.path}?{every}page={page + 1}" if len(found) > PAGE else ""
+    number = asked["page"] or 0
+    found = await _registrar(asked).jobs(asked["all"], number * PAGE, PAGE + 1)
+    further = asked.page_numbered(number + 1) if len(found) > PAGE else ""
     return Told({"jobs": found[:PAGE]}, next=further)
 
 
@@ -161,17 +159,15 @@ async def owned_names(asked: Asked) -> Told:
     ends = [one for one in told if last is None or (one["expire_block"] or last + 1) <= last]
     if asked["namespace"] is not None:
         ends = [one for one in ends if one["name"].endswith(f".{asked['namespace']}")]
-    never, page = float("inf"), asked["page"] or 0
+    never = float("inf")
     ends.sort(key=lambda one: (one["expire_block"] or never, one["name"]))
-    given = {"expiring": days, "namespace": asked["namespace"], "page": page + 1}
-    query = urlencode({key: value for key, value in given.items() if value is not None})
-    further = f"{asked.path}?{query}" if len(ends) > (page + 1) * PAGE else ""
-    return Told({"names": ends[page * PAGE : (page + 1) * PAGE]}, next=further)
+    names, further = asked.page_of(ends)
+    return Told({"names": names}, next=further)
 
 
 @ROUTES.post(
     "/v1/registrar/address",
-    reply=s.shape(address=p.ADDRESS_SCHEMA),
+    reply=s.shape(address=p.ADDRESS.schema),
     body=_NOTHING,
     of_present=False,
 )

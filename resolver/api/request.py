@@ -4,11 +4,13 @@ What must stay true: one request reads one snapshot, so that what it says fits t
 answers raises ``Refused`` where there is no answer, and nothing else on purpose.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 from indexer.bitcoin.transactions import address_script
+from indexer.table.pages import PAGE
 from indexer.table.snapshot import Snapshot
 from resolver.api.chain_names import Zones
 from resolver.api.listing_cache import ListingCache
@@ -17,6 +19,7 @@ from resolver.dns.chase import Freshness, StalenessLimits
 from resolver.refusals import Refusal, Refused
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 JSON = "application/json"
 
@@ -98,6 +101,35 @@ class Asked:
     def block_tag(self) -> str:
         """Names whatever follows from the name table alone."""
         return f"{self.seen.height}-{self.seen.block_hash[:8].hex()}"
+
+    def page_after(self, place: str) -> str:
+        """The path of the next page, which begins behind ``place``: by its number where this one
+        was asked for by its number. "": there is none, as ``place`` is empty."""
+        number = self.arguments.get("page")
+        if not place:
+            return ""
+        return self._path(after=place) if number is None else self.page_numbered(number + 1)
+
+    def page_of(self, entries: Sequence[T]) -> tuple[Sequence[T], str]:
+        """The page of a whole list that is asked for by its number, and the path of the next."""
+        number = self.arguments.get("page") or 0
+        end = (number + 1) * PAGE
+        further = self.page_numbered(number + 1) if len(entries) > end else ""
+        return entries[number * PAGE : end], further
+
+    def page_numbered(self, number: int) -> str:
+        """The path of this page under another number."""
+        return self._path(page=number)
+
+    def _path(self, **changed: object) -> str:
+        """The path of this request with other parameters."""
+        given = {**self.arguments, "page": None, "after": "", **changed}
+        query = {
+            name: "true" if value is True else str(value)
+            for name, value in given.items()
+            if name in self.query and value not in (None, False, "")
+        }
+        return f"{self.path}?{urlencode(query, quote_via=quote)}"
 
     def unless_known(self, tag: str) -> str:
         """``tag`` itself. Raises ``Unchanged`` where whoever asks has what it names."""

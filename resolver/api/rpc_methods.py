@@ -125,7 +125,7 @@ def get_name_record(asked: Asked, name: str) -> Json:
     return {"record": record_json(record)}
 
 
-@METHODS.later("did", p.DID_SCHEMA, NAME, name="get_name_DID")
+@METHODS.later("did", p.DID.schema, NAME, name="get_name_DID")
 def get_name_did(asked: Asked, name: str) -> Json:
     found = did_text(asked.seen.creation_of(name), asked.seen.network)
     if found is None:

@@ -8,7 +8,8 @@ sections 7.2 and 7.5.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from resolver.api.parameters import ADDRESS_SCHEMA, DID_SCHEMA, MAX_HEIGHT
+from resolver.api.parameters import ADDRESS as ADDRESS_PARAMETER
+from resolver.api.parameters import DID, MAX_HEIGHT
 from resolver.refusals import Refusal
 
 Schema = Mapping[str, Any]
@@ -79,7 +80,7 @@ DAY: Schema = {
 }
 NAME: Schema = {"type": "string", "pattern": r"^[a-z0-9_-]+\.[a-z0-9_-]+$", "maxLength": 37}
 NAMESPACE: Schema = {"type": "string", "pattern": "^[a-z0-9_-]{1,19}$"}
-ADDRESS: Schema = ADDRESS_SCHEMA
+ADDRESS: Schema = ADDRESS_PARAMETER.schema
 HASH20, HASH32, HASH16 = hexadecimal(20), hexadecimal(32), hexadecimal(16)
 SCRIPT: Schema = {"type": "string", "pattern": "^([0-9a-f]{2})+$"}
 AMOUNT: Schema = {"type": "string", "pattern": "^[0-9]+$"}
@@ -195,7 +196,7 @@ SCHEMAS: dict[str, Schema] = {
         zonefile_hash=nullable(HASH20),
         last_txid=HASH32,
         blockchain={"const": "bitcoin"},
-        did=nullable(DID_SCHEMA),
+        did=nullable(DID.schema),
         resolver={**nullable(TEXT), "description": "Who answers for names below it (a URL)."},
         **_ENDS,
         grace_period=TRUTH,
@@ -302,7 +303,7 @@ BLOCK_HEIGHT = shape(block_height=HEIGHT)
 NAME_PRICE = shape(name_price=named("Price"))
 NAME_PRICE_2 = shape(name_price=named("Price2"))
 DID_DOCUMENT = shape(
-    did=DID_SCHEMA,
+    did=DID.schema,
     name=NAME,
     address=ADDRESS,
     status={"enum": ["live", "grace"]},

@@ -47,9 +47,8 @@ class Desk:
 
     async def jobs(self, everything: bool, first: int, count: int) -> list[dict[str, Any]]:
         self.told.append(("jobs", everything, first))
-        return [{**JOB, "id": f"job{number:06}"} for number in range(self.begun)][
-            first : first + count
-        ]
+        every = [{**JOB, "id": f"job{number:06}"} for number in range(self.begun)]
+        return every[first : first + count]
 
     async def job(self, job_id: str) -> dict[str, Any]:
         if job_id != JOB["id"]:
@@ -239,7 +238,7 @@ def test_owned_names_come_in_pages_and_by_namespace(desk, monkeypatch):
     monkeypatch.setattr(rest_registrar, "end_json", end)
     first = ask(desk, "GET", "/v1/registrar/names?namespace=id")
     assert [one["name"] for one in first.body["names"]] == names[:100]
-    assert "namespace=id&page=1" in first.headers["Link"]
+    assert "page=1&namespace=id" in first.headers["Link"]
     second = ask(desk, "GET", "/v1/registrar/names?namespace=id&page=1")
     assert [one["name"] for one in second.body["names"]] == names[100:120]
     assert "Link" not in second.headers
