@@ -29,17 +29,6 @@ class Fetch(Protocol):
     async def __call__(self, digest: bytes, timeout: float, /) -> Any: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A name's data as the chain vouches for it."""
-
-    name: str
-    data: bytes
-    value_hash: bytes
-    source: str
-    height: int
-
-
 def require_fresh(freshness: Freshness, refuse_after: float) -> None:
     """Raises Refused where the index cannot speak of the present: not known is not "not there"."""
     if not freshness.ready:
@@ -86,27 +75,19 @@ def require_namespace(name: str, view: NameView) -> None:
         )
 
 
-async def find_value(
-    name: str,
-    view: NameView,
-    fetch: Fetch,
-    *,
-    timeout: float,
-) -> Value:
-    """The data of the chain name ``name``. ``timeout`` is in seconds. Raises Refused."""
-    record, _status = require_live(name, view)
-    if record.value_hash is None:
-        raise Refused(Refusal.NO_DATA, f"{name} is registered and has no data yet")
-    found = await fetch_value(record.value_hash, fetch, timeout, name)
-    return Value(name, found.data, record.value_hash, found.source, view.height)
-
-
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """Data that matched its hash, and in words where it came from."""
 
     data: bytes
     source: str
+
+
+async def fetch_data_of(record: NameRecord, fetch: Fetch, timeout: float) -> Fetched:
+    """The data of a live name. ``timeout`` is in seconds. Raises Refused."""
+    if record.value_hash is None:
+        raise Refused(Refusal.NO_DATA, f"{record.name} is registered and has no data yet")
+    return await fetch_value(record.value_hash, fetch, timeout, record.name)
 
 
 async def fetch_value(digest: bytes, fetch: Fetch, timeout: float, name: str = "") -> Fetched:

@@ -15,7 +15,7 @@ from indexer.table.pages import Page
 from indexer.table.snapshot import Snapshot, State
 from resolver.api import parameters as p
 from resolver.api import schemas as s
-from resolver.api.lookup import Value, fetch_value, find_value, require_live, require_namespace
+from resolver.api.lookup import Fetched, fetch_data_of, fetch_value, require_live, require_namespace
 from resolver.api.request import Asked, Json, Told, not_on_chain, owner_script
 from resolver.api.routes import Body, RouteTable
 from resolver.api.shapes import (
@@ -47,13 +47,13 @@ OF_A_NAME = RouteTable(refusals=(Refusal.NOT_REGISTERED,))
 @DATA.get("/v1/lookup/{name}", reply=s.LOOKUP, refusals=_OF_DATA, of_name=True)
 async def lookup(asked: Asked) -> Told:
     """The verified data of a name."""
-    value, tag = await _value(asked)
+    record, found, tag = await _data_of(asked)
     body = {
-        "name": value.name,
-        **content(value.data, "data"),
-        "value_hash": value.value_hash.hex(),
-        "source": value.source,
-        "height": value.height,
+        "name": record.name,
+        **content(found.data, "data"),
+        "value_hash": record.value_hash.hex() if record.value_hash else None,
+        "source": found.source,
+        "height": asked.seen.height,
     }
     return Told(body, tag=tag)
 
@@ -61,17 +61,14 @@ async def lookup(asked: Asked) -> Told:
 @DATA.get("/v1/names/{name}/zonefile", reply=s.named("Zonefile"), refusals=_OF_DATA, of_name=True)
 async def zonefile(asked: Asked) -> Told:
     """The verified data of a name."""
-    value, tag = await _value(asked)
-    return Told(content(value.data, "zonefile"), tag=tag)
+    _, found, tag = await _data_of(asked)
+    return Told(content(found.data, "zonefile"), tag=tag)
 
 
-async def _value(asked: Asked) -> tuple[Value, str]:
+async def _data_of(asked: Asked) -> tuple[NameRecord, Fetched, str]:
     record, _ = require_live(asked["name"], asked.seen)
     tag = "" if record.value_hash is None else asked.unless_known(record.value_hash.hex())
-    value = await find_value(
-        record.name, asked.seen, asked.behind.fetch, timeout=asked.behind.query_timeout
-    )
-    return value, tag
+    return record, await fetch_data_of(record, asked.behind.fetch, asked.behind.query_timeout), tag
 
 
 @DATA.get(

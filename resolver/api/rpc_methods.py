@@ -18,7 +18,7 @@ from resolver.api.chain import (
 )
 from resolver.api.listing_cache import Step
 from resolver.api.lists import names_in_step, names_step, require_namespace, walk_key
-from resolver.api.lookup import find_value
+from resolver.api.lookup import fetch_data_of, require_live
 from resolver.api.names import by_height, creation_of_did, history_page, never_registered
 from resolver.api.request import Asked, Json, not_on_chain, owner_script
 from resolver.api.rpc import Argument, Methods
@@ -90,9 +90,8 @@ def getinfo(asked: Asked) -> Json:
 
 @METHODS.first(_DATA, NAME)
 async def lookup(asked: Asked, name: str) -> Json:
-    found = await find_value(
-        name, asked.seen, asked.behind.fetch, timeout=asked.behind.query_timeout
-    )
+    record, _ = require_live(name, asked.seen)
+    found = await fetch_data_of(record, asked.behind.fetch, asked.behind.query_timeout)
     return content(found.data, "data")
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from resolver.api.lookup import find_value, require_live
+from resolver.api.lookup import fetch_data_of, require_live
 from resolver.refusals import NoNamespace, Refusal, Refused
 from tests.resolver.api.fakes import SWIFT, HasNot, World
 from zonefiles.sources import Missing, MissingReason
@@ -12,7 +12,8 @@ from zonefiles.sources import Missing, MissingReason
 
 def find(name: str, world: World | None = None):
     world = world or World()
-    return asyncio.run(find_value(name, world.names, world.fetch, timeout=1.0))
+    record, _ = require_live(name, world.names)
+    return asyncio.run(fetch_data_of(record, world.fetch, 1.0))
 
 
 def refused(name: str, world: World | None = None) -> Refused:
