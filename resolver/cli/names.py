@@ -217,15 +217,11 @@ def names(
     if mine and (owner is not None or everything):
         word = "--owner" if owner is not None else "--all"
         fail(refusals.USAGE, f"--mine and {word} do not go together", "leave one of them away")
-    if expiring is not None:
-        days = f"{expiring / 86_400:.6g}"
+    if mine or expiring is not None:
+        days = None if expiring is None else f"{expiring / 86_400:.6g}"
         asked = {"expiring": days, "page": page or None, "namespace": namespace, "address": owner}
         path = "/v1/registrar/names" if mine else "/v1/names"
         daemon.show(daemon.get(page_path(path, **asked), secret=mine), _expiring_lines)
-        return
-    if mine:
-        path = page_path("/v1/registrar/names", page=page or None, namespace=namespace)
-        daemon.show(daemon.get(path, secret=True), _expiring_lines)
         return
     if owner is not None:
         path = page_path("/v1/addresses/bitcoin/{}", owner, all=everything)
@@ -241,19 +237,9 @@ def _expiring_lines(answer: Any) -> Lines:
     found = answer["names"] if isinstance(answer, dict) else answer
     if not found:
         return ["None."]
-    rows = [
-        (
-            one["name"],
-            one["phase"],
-            one["expire_block"],
-            one["expires_about"],
-            one["renewal_deadline"],
-            one["gone_about"],
-        )
-        for one in found
-    ]
+    told = ("name", "phase", "expire_block", "expires_about", "renewal_deadline", "gone_about")
     heading = ("NAME", "IS", "EXPIRES AT", "ABOUT", "GONE AT", "ABOUT")
-    return table(heading, rows)
+    return table(heading, [tuple(one[key] for key in told) for one in found])
 
 
 @command()

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from resolver.daemon.interpreter import keep_memory, settle
@@ -20,7 +19,7 @@ from resolver.daemon.logs import ReopeningFile, bridge_twisted, open_log
 from resolver.process.pidfile import AlreadyRunning, PidFile
 from resolver.settings.table import Settings
 from resolver.terminal import say
-from resolver.words import VERSION, unwritable
+from resolver.words import PID_NAME, VERSION, unwritable
 
 if TYPE_CHECKING:
     from resolver.daemon.progress_bar import ProgressBar
@@ -54,9 +53,7 @@ def install_reactor() -> Any:
     return reactor
 
 
-def run_service(
-    settings: Settings, pid_path: Path, *, ready_fd: int | None = None, quiet: bool = False
-) -> int:
+def run_service(settings: Settings, *, ready_fd: int | None = None, quiet: bool = False) -> int:
     """Run the service of ``settings`` until a signal; the exit code.
 
     While the index catches up a terminal is shown a bar, unless it shall be ``quiet``: then only
@@ -86,7 +83,6 @@ def run_service(
 
     return run(
         settings,
-        pid_path,
         build,
         describe=places,
         ready_fd=ready_fd,
@@ -98,7 +94,6 @@ def run_service(
 
 def run(
     settings: Settings,
-    pid_path: Path,
     build: Callable[[], Startable],
     *,
     describe: Callable[[Any], str] = lambda service: "",
@@ -119,13 +114,10 @@ def run(
     if ready_fd is None:
         terminal = stderr or logging.StreamHandler(sys.stderr)
         terminal.setLevel(stderr_level)
+    pid_file = PidFile(settings.working_dir / PID_NAME)
     try:
         settings.working_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         log_file = open_log(settings, terminal)
-    except OSError as error:
-        return report.failed(unwritable(error, settings.working_dir, settings.log_file))
-    pid_file = PidFile(pid_path)
-    try:
         pid_file.acquire()
     except AlreadyRunning as error:
         return report.failed(f"{error}; stop it with `blockstored stop`")
@@ -135,9 +127,8 @@ def run(
         return _run_reactor(build, report, log_file, describe, on_ready)
     except Exception as error:
         log.exception("blockstored failed.")
-        return report.failed(
-            f"{type(error).__name__}: {error}; the log {log_file.baseFilename} says more", FAILED
-        )
+        sentence = f"{type(error).__name__}: {error}; the log {log_file.baseFilename} says more"
+        return report.failed(sentence, FAILED)
     finally:
         pid_file.release()
         logging.shutdown()
@@ -153,10 +144,11 @@ def _run_reactor(
     reactor = install_reactor()
     bridge_twisted()
     exit_code = OK
+    failure: Exception | None = None
     from resolver.service import StartError
 
     async def live() -> None:
-        nonlocal exit_code
+        nonlocal exit_code, failure
         stopping = asyncio.Event()
         _watch_signals(stopping, log_file)
         log.info("blockstored %s starts as pid %d.", VERSION, os.getpid())
@@ -191,10 +183,8 @@ def _run_reactor(
                 log.makeRecord(log.name, logging.ERROR, "", 0, "Cannot start: %s", (error,), None)
             )
             exit_code = report.failed(str(error))
-        except Exception as error:
-            log.exception("blockstored failed.")
-            sentence = f"{type(error).__name__}: {error}; the log {log_file.baseFilename} says more"
-            exit_code = report.failed(sentence, FAILED)
+        except Exception as error:  # noqa: BLE001 - raised again when the reactor has ended
+            failure = error
         finally:
             asked.cancel()
             if beside is not None and not beside.done():
@@ -207,6 +197,8 @@ def _run_reactor(
 
     reactor.callWhenRunning(lambda: asyncio.ensure_future(live()))
     reactor.run(installSignalHandlers=False)
+    if failure is not None:
+        raise failure
     return exit_code
 
 

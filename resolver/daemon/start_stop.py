@@ -61,8 +61,7 @@ def start(foreground: bool, quiet: bool, ready_fd: int | None, **flags: Any) -> 
     if foreground:
         from resolver.daemon.run import run_service
 
-        pid_path = settings.working_dir / PID_NAME
-        sys.exit(run_service(settings, pid_path, ready_fd=ready_fd, quiet=quiet))
+        sys.exit(run_service(settings, ready_fd=ready_fd, quiet=quiet))
     running = _owner(settings.working_dir / PID_NAME)
     if running is not None:
         fail(UNUSABLE, f"already running as pid {running}; stop it with `blockstored stop`")

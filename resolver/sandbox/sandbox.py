@@ -33,7 +33,6 @@ from resolver.sandbox.welcome import EXAMPLE, EXAMPLE_NAME, Place, folder_flag, 
 from resolver.service import Service, StartError
 from resolver.settings.table import Settings
 from resolver.terminal import say
-from resolver.words import PID_NAME
 from zonefiles.archive.archive import Archive, ArchiveError
 from zonefiles.dht.node import DhtNode
 
@@ -260,7 +259,6 @@ def run(settings: Settings, fresh: bool, node_port: int) -> int:
     # What the sandbox has to say to a person it prints; the log has the rest.
     return run_process(
         settings,
-        settings.working_dir / PID_NAME,
         lambda: Sandbox(settings, fresh, node_port, bar),
         describe=lambda _: f"The sandbox lies in {settings.working_dir}.",
         on_ready=Sandbox.live,
