@@ -25,7 +25,6 @@ log = logging.getLogger("blockstore.table")
 # No filters: LevelDB checks them once, when it maps their file, and damage there hides rows.
 _OPTIONS = {
     "paranoid_checks": True,
-    "bloom_filter_bits": 10,
     # The system keeps the files' pages as well, for as long as it has room.
     "lru_cache_size": 24 * 1024 * 1024,
     # Rows are small and many; a large buffer and large files are merged far less often, which
