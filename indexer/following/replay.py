@@ -5,12 +5,13 @@ operations, raw and with the scripts they spend (the format of the original's re
 chains). What it records of the outcome, where it does, is kept for comparing.
 """
 
-import json
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from indexer.bitcoin.blocks import Candidate
 from indexer.bitcoin.transactions import CorruptTransaction, hash_hex, parse_transaction
@@ -20,7 +21,52 @@ from indexer.protocol.apply import Outcome, SpentCandidate, apply_block
 MAX_FILE_BYTES = 256 * 1024 * 1024
 _MAX_HEIGHT = 2**32 - 2
 
-Json = dict[str, Any]
+Height = Annotated[int, Field(ge=0, le=_MAX_HEIGHT)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, val_json_bytes="hex")
+
+
+class _Epoch(_Model):
+    last_block: Height | None = None
+    lifetime_multiplier: int = Field(ge=0, le=1000)
+    grace_period: Height
+    multisig: bool
+    name_price_factor: float = Field(ge=0, le=1e6, allow_inf_nan=False)
+    namespace_price_divisor: int = Field(ge=1, le=10**12)
+
+
+class _Params(_Model):
+    magic: str = Field(pattern=r"\A[\x00-\x7f]{2}\z")
+    first_block: Height
+    p2pkh_version: int = Field(ge=0, le=255)
+    p2sh_version: int = Field(ge=0, le=255)
+    epochs: list[_Epoch] = Field(min_length=1)
+    import_keyring_size: int = Field(ge=0, le=10_000)
+    namespace_reveal_expire: Height
+    announcers: list[str] = []
+
+
+class _Transaction(_Model):
+    raw: bytes
+    txid: str | None = None
+    vtxindex: Height
+    spent_scripts: list[bytes]
+    accepted: bool
+
+
+class _Block(_Model):
+    height: Height
+    txs: list[_Transaction]
+    serialized_ops: list[str]
+    ops_hash: bytes = Field(min_length=32, max_length=32)
+    consensus_hash: bytes = Field(min_length=16, max_length=16)
+
+
+class _File(_Model):
+    params: _Params
+    blocks: list[_Block]
 
 
 class BadChainFile(ValueError):
@@ -100,18 +146,16 @@ def read_chain(path: Path) -> RecordedChain:
     if len(text) > MAX_FILE_BYTES:
         raise BadChainFile(f"{path} is larger than {MAX_FILE_BYTES} bytes")
     try:
-        document = _object(json.loads(text.decode("utf-8")), "the file")
-        network = _network(path.stem, _object(_member(document, "params"), "params"))
-        blocks = tuple(
-            _block(_object(block, "a block"), height)
-            for height, block in enumerate(_list(document, "blocks"), start=network.first_block)
-        )
-    except RecursionError as error:
-        raise BadChainFile(f"{path} is not a recorded chain: it is nested too deep") from error
+        chain = _File.model_validate_json(text)
+        network = _network(path.stem, chain.params)
+        numbered = enumerate(chain.blocks, start=network.first_block)
+        return RecordedChain(network, tuple(_block(block, height) for height, block in numbered))
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     except (ValueError, CorruptTransaction) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadChainFile(f"{path} is not a recorded chain: {reason}") from error
-    return RecordedChain(network, blocks)
+        reason = str(error)
+    raise BadChainFile(f"{path} is not a recorded chain: {' '.join(reason.split())[:200]}")
 
 
 def replay(chain: RecordedChain, store: MemoryStore) -> Iterator[tuple[RecordedBlock, Outcome]]:
@@ -123,113 +167,48 @@ def replay(chain: RecordedChain, store: MemoryStore) -> Iterator[tuple[RecordedB
         yield block, outcome
 
 
-def _network(name: str, params: Json) -> Network:
-    magic = _text(params, "magic")
-    if len(magic) != 2 or not magic.isascii():
-        raise ValueError("magic is not two ASCII characters")
-    rows = _list(params, "epochs")
-    if not rows:
-        raise ValueError("there are no epochs")
-    epochs = (_epoch(number, _object(row, "an epoch")) for number, row in enumerate(rows, start=1))
+def _network(name: str, params: _Params) -> Network:
+    """Rules that came with an epoch are had from its number (protocol spec section 8.1)."""
+    epochs = (
+        Epoch(
+            number=number,
+            value_hash_at_registration=number >= 3,
+            transfer_at_renewal=number >= 3,
+            pay_to_creator=number >= 3,
+            preorder_expiry_enforced=number >= 4,
+            second_ledger=number >= 4,
+            **row.model_dump(),
+        )
+        for number, row in enumerate(params.epochs, start=1)
+    )
+    said = params.model_dump(exclude={"magic", "epochs", "announcers"})
     return Network(
         name=name,
         node_chain="regtest",
         genesis_hash="",
-        magic=magic.encode("ascii"),
-        first_block=_number(params, "first_block", 0, _MAX_HEIGHT),
-        p2pkh_version=_number(params, "p2pkh_version", 0, 255),
-        p2sh_version=_number(params, "p2sh_version", 0, 255),
+        magic=params.magic.encode("ascii"),
         epochs=tuple(epochs),
         confirmations=1,
-        import_keyring_size=_number(params, "import_keyring_size", 0, 10_000),
-        namespace_reveal_expire=_number(params, "namespace_reveal_expire", 0, _MAX_HEIGHT),
-        announcers=tuple(str(one) for one in _list({"announcers": [], **params}, "announcers")),
+        announcers=tuple(params.announcers),
+        **said,
     )
 
 
-def _epoch(number: int, row: Json) -> Epoch:
-    third, fourth = number >= 3, number >= 4
-    factor = _member(row, "name_price_factor")
-    if type(factor) not in (int, float) or not 0 <= factor <= 1e6:
-        raise ValueError("name_price_factor is not a number from 0 to a million")
-    last = None if row.get("last_block") is None else _number(row, "last_block", 0, _MAX_HEIGHT)
-    return Epoch(
-        number=number,
-        last_block=last,
-        lifetime_multiplier=_number(row, "lifetime_multiplier", 0, 1000),
-        grace_period=_number(row, "grace_period", 0, _MAX_HEIGHT),
-        multisig=bool(_member(row, "multisig")),
-        name_price_factor=factor,
-        namespace_price_divisor=_number(row, "namespace_price_divisor", 1, 10**12),
-        value_hash_at_registration=third,
-        transfer_at_renewal=third,
-        pay_to_creator=third,
-        preorder_expiry_enforced=fourth,
-        second_ledger=fourth,
-    )
-
-
-def _block(block: Json, height: int) -> RecordedBlock:
-    if _number(block, "height", 0, _MAX_HEIGHT) != height:
+def _block(block: _Block, height: int) -> RecordedBlock:
+    if block.height != height:
         raise ValueError(f"block {height} is missing, or not in its place")
-    transactions = [_object(tx, "a transaction") for tx in _list(block, "txs")]
     return RecordedBlock(
         height=height,
-        spent=tuple(_spent(tx) for tx in transactions),
-        accepted=tuple(bool(_member(tx, "accepted")) for tx in transactions),
-        serialized=tuple(str(text) for text in _list(block, "serialized_ops")),
-        ops_hash=_digest(block, "ops_hash", 32),
-        consensus_hash=_digest(block, "consensus_hash", 16),
+        spent=tuple(map(_spent, block.txs)),
+        accepted=tuple(tx.accepted for tx in block.txs),
+        serialized=tuple(block.serialized_ops),
+        ops_hash=block.ops_hash,
+        consensus_hash=block.consensus_hash,
     )
 
 
-def _spent(tx: Json) -> SpentCandidate:
-    transaction = parse_transaction(bytes.fromhex(_text(tx, "raw")))
-    if "txid" in tx and hash_hex(transaction.txid) != tx["txid"]:
-        raise ValueError(f"transaction {str(tx['txid'])[:64]} has another txid")
-    scripts = tuple(bytes.fromhex(str(script)) for script in _list(tx, "spent_scripts"))
-    vtxindex = _number(tx, "vtxindex", 0, _MAX_HEIGHT)
-    return SpentCandidate(Candidate(vtxindex, transaction), scripts)
-
-
-# --- what stands in a member of the file; each raises ``ValueError`` with its name
-
-
-def _member(row: Json, name: str) -> Any:
-    if name not in row:
-        raise ValueError(f"{name} is missing")
-    return row[name]
-
-
-def _object(value: Any, what: str) -> Json:
-    if not isinstance(value, dict):
-        raise ValueError(f"{what} is not an object")
-    return value
-
-
-def _list(row: Json, name: str) -> list[Any]:
-    value = _member(row, name)
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is not a list")
-    return value
-
-
-def _text(row: Json, name: str) -> str:
-    value = _member(row, name)
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is not text")
-    return value
-
-
-def _number(row: Json, name: str, low: int, high: int) -> int:
-    value = _member(row, name)
-    if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{name} is not a whole number from {low} to {high}")
-    return value
-
-
-def _digest(row: Json, name: str, size: int) -> bytes:
-    digest = bytes.fromhex(_text(row, name))
-    if len(digest) != size:
-        raise ValueError(f"{name} does not have {size} bytes")
-    return digest
+def _spent(tx: _Transaction) -> SpentCandidate:
+    transaction = parse_transaction(tx.raw)
+    if tx.txid not in (None, hash_hex(transaction.txid)):
+        raise ValueError(f"transaction {str(tx.txid)[:64]} has another txid")
+    return SpentCandidate(Candidate(tx.vtxindex, transaction), tuple(tx.spent_scripts))

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from indexer.node.failures import NodeRefused, NodeRpcError, NodeUnavailable
-from indexer.node.spent_outputs import CorruptSpentOutputs, parse_spent_outputs
+from indexer.node.spent_outputs import CorruptSpentOutputs, spent_scripts_at
 
 RPC_METHODS = (
     "getblock",
@@ -158,7 +158,7 @@ def _optional(question: Callable[[], Any]) -> Any:
 def _shows_spent_outputs(node: Asked, best: str) -> bool:
     raw = node.rest(f"spenttxouts/{best}.bin")
     try:
-        return raw is not None and bool(parse_spent_outputs(raw))
+        return raw is not None and not spent_scripts_at(raw, ())
     except CorruptSpentOutputs:
         return False
 

@@ -97,10 +97,6 @@ class BitcoinNode(Rpc):
             check_header(headers[-1], wanted, self.place)
         return headers
 
-    def raw_block(self, block_hash: bytes) -> bytes:
-        """The bytes of one block, whose header has this hash."""
-        return self.raw_blocks([block_hash])[0]
-
     def raw_blocks(self, hashes: Sequence[bytes]) -> list[bytes]:
         """The bytes of each block; its header is checked to have the hash asked for.
 

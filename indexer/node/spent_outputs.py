@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from indexer.bitcoin.shapes import spent_lists
-from indexer.bitcoin.transactions import TxOut, hash_bytes
+from indexer.bitcoin.transactions import hash_bytes
 
 Outpoint = tuple[bytes, int]
 Place = tuple[int, int]
@@ -31,34 +31,13 @@ class CorruptSpentOutputs(ValueError):
     """Bytes that are no spent outputs of a block; the text says why."""
 
 
-def parse_spent_outputs(raw: bytes) -> list[list[TxOut]]:
-    """What each transaction of a block spends, in the order of its inputs; the coinbase nothing.
+def spent_scripts_at(raw: bytes, places: Collection[Place]) -> dict[Place, bytes]:
+    """The scripts spent at these places of a block, without reading all others.
 
     The form of ``/rest/spenttxouts/HASH.bin`` (Bitcoin Core 30, doc/REST-interface.md): a
     CompactSize of transactions, for each a CompactSize of outputs, each an amount in 8 bytes and
-    a script with its length. Raises CorruptSpentOutputs.
-    """
-    raw = bytes(raw)
-    try:
-        count, at = _count(raw, 0, 1)
-        lists: list[list[TxOut]] = []
-        for _ in range(count):
-            spent, at = _list(raw, at)
-            lists.append(spent)
-    except IndexError:
-        raise CorruptSpentOutputs("the spent outputs are cut short") from None
-    if at != len(raw):
-        raise CorruptSpentOutputs(f"{len(raw) - at} bytes follow the spent outputs")
-    if not lists or lists[0]:
-        raise CorruptSpentOutputs(_NO_COINBASE)
-    return lists
-
-
-def spent_scripts_at(raw: bytes, places: Collection[Place]) -> dict[Place, bytes]:
-    """The scripts spent at these places, out of the same bytes, without reading all others.
-
-    Raises what :func:`parse_spent_outputs` raises, and CorruptSpentOutputs for a place that the
-    block does not have.
+    a script with its length. Raises CorruptSpentOutputs, also for a place that the block does not
+    have.
     """
     raw = bytes(raw)
     found: dict[Place, bytes] = {}
@@ -77,7 +56,7 @@ def spent_scripts_at(raw: bytes, places: Collection[Place]) -> dict[Place, bytes
             scripts, at = _list(raw, at)
             passed = transaction + 1
             for number in inputs[transaction]:
-                found[transaction, number] = scripts[number].script
+                found[transaction, number] = scripts[number]
         at = _pass_lists(raw, at, count - passed)
     except IndexError:
         raise CorruptSpentOutputs("the spent outputs are cut short") from None
@@ -126,12 +105,11 @@ def _pass_lists(raw: bytes, at: int, count: int) -> int:
     return at
 
 
-def _list(raw: bytes, at: int) -> tuple[list[TxOut], int]:
-    """What one transaction spends, and where that ends."""
+def _list(raw: bytes, at: int) -> tuple[list[bytes], int]:
+    """The scripts that one transaction spends, and where that ends."""
     outputs, at = _count(raw, at, _SMALLEST_OUTPUT)
-    spent: list[TxOut] = []
+    spent: list[bytes] = []
     for _ in range(outputs):
-        value = int.from_bytes(raw[at : at + 8], "little")
         size = raw[at + 8]
         start = at + 9
         if size > 252:
@@ -139,7 +117,7 @@ def _list(raw: bytes, at: int) -> tuple[list[TxOut], int]:
         at = start + size
         if at > len(raw):
             raise IndexError
-        spent.append(TxOut(value, raw[start:at]))
+        spent.append(raw[start:at])
     return spent, at
 
 

@@ -48,6 +48,7 @@ What the questions of ``snapshot`` cost; none grows with the size of the table:
 * a seek and a search by halves among the creations for one script: which of them made a name.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from indexer.protocol.records import NameRecord, NamespaceRecord, PreorderRecord
@@ -87,32 +88,43 @@ def height_bytes(height: int) -> bytes:
     return height.to_bytes(4, "big")
 
 
-def header_key(height: int) -> bytes:
-    return b"B" + height_bytes(height)
+def _at(letter: bytes) -> Callable[[int], bytes]:
+    """The key of what there is one of in a block, by its height."""
+    return lambda height: letter + height.to_bytes(4, "big")
 
 
-def hashes_key(height: int) -> bytes:
-    return b"H" + height_bytes(height)
+def _of(letter: bytes) -> Callable[[bytes], bytes]:
+    """The key, or what many begin with, of what bytes stand for: a hash, a txid, a script."""
+    return letter.__add__
 
 
-def consensus_key(consensus_hash: bytes) -> bytes:
-    return b"C" + consensus_hash
+def _called(letter: bytes) -> Callable[[str], bytes]:
+    """The key of what has this name."""
+    return lambda name: letter + name.encode()
 
 
-def operations_key(height: int) -> bytes:
-    return b"O" + height_bytes(height)
+def _story_of(letter: bytes) -> Callable[[str], bytes]:
+    """What the keys of all that was at a name begin with."""
+    return lambda subject: letter + subject.encode() + b"\0"
 
 
-def txids_key(height: int) -> bytes:
-    return b"T" + height_bytes(height)
+def _told_of(letter: bytes) -> Callable[[str, int, int], bytes]:
+    """The key of what was at a name at a height and a place in the block."""
+    return lambda subject, height, vtxindex: letter + _placed(subject, height, vtxindex)
 
 
-def carried_key(height: int) -> bytes:
-    return b"R" + height_bytes(height)
-
-
-def undo_key(height: int) -> bytes:
-    return b"U" + height_bytes(height)
+header_key, hashes_key, operations_key = _at(b"B"), _at(b"H"), _at(b"O")
+txids_key, carried_key, undo_key = _at(b"T"), _at(b"R"), _at(b"U")
+consensus_key, hash128_key, verdict_key = _of(b"C"), _of(b"h"), _of(b"v")
+preorder_key, namespace_preorder_key = _of(b"P"), _of(b"Q")
+preordered_name_key, preordered_namespace_key = _of(b"p"), _of(b"q")
+owner_prefix, creations_key = _of(b"o"), _of(b"c")
+"""p2pkh and p2sh scripts are told apart by their first byte, so none begins another."""
+value_prefix, past_value_prefix = _of(b"d"), _of(b"e")
+namespace_key, keyring_key = _called(b"S"), _called(b"k")
+history_prefix, history_key = _story_of(b"y"), _told_of(b"y")
+namespace_history_prefix, namespace_history_key = _story_of(b"z"), _told_of(b"z")
+about_prefix, about_key = _story_of(b"w"), _told_of(b"w")
 
 
 def name_key(name: str) -> bytes:
@@ -127,86 +139,13 @@ def name_of_key(key: bytes) -> str:
     return f"{label}.{namespace_id}"
 
 
-def namespace_key(namespace_id: str) -> bytes:
-    return b"S" + namespace_id.encode()
-
-
-def preorder_key(preorder_hash: bytes) -> bytes:
-    return b"P" + preorder_hash
-
-
-def namespace_preorder_key(preorder_hash: bytes) -> bytes:
-    return b"Q" + preorder_hash
-
-
-def preordered_name_key(preorder_hash: bytes) -> bytes:
-    return b"p" + preorder_hash
-
-
-def preordered_namespace_key(preorder_hash: bytes) -> bytes:
-    return b"q" + preorder_hash
-
-
-def hash128_key(hash128: bytes) -> bytes:
-    return b"h" + hash128
-
-
-def owner_prefix(script: bytes) -> bytes:
-    """p2pkh and p2sh scripts are told apart by their first byte, so none begins another."""
-    return b"o" + script
-
-
-def value_prefix(value_hash: bytes) -> bytes:
-    return b"d" + value_hash
-
-
-def past_value_prefix(value_hash: bytes) -> bytes:
-    return b"e" + value_hash
-
-
 def past_value_key(value_hash: bytes, name: str, height: int, vtxindex: int) -> bytes:
     return past_value_prefix(value_hash) + _placed(name, height, vtxindex)
-
-
-def creations_key(script: bytes) -> bytes:
-    return b"c" + script
 
 
 def creation_key(script: bytes, number: int) -> bytes:
     """As above no script begins another, and none of the two kinds is four bytes longer."""
     return b"c" + script + height_bytes(number)
-
-
-def keyring_key(namespace_id: str) -> bytes:
-    return b"k" + namespace_id.encode()
-
-
-def history_prefix(name: str) -> bytes:
-    return b"y" + name.encode() + b"\0"
-
-
-def history_key(name: str, height: int, vtxindex: int) -> bytes:
-    return b"y" + _placed(name, height, vtxindex)
-
-
-def namespace_history_prefix(namespace_id: str) -> bytes:
-    return b"z" + namespace_id.encode() + b"\0"
-
-
-def namespace_history_key(namespace_id: str, height: int, vtxindex: int) -> bytes:
-    return b"z" + _placed(namespace_id, height, vtxindex)
-
-
-def verdict_key(txid: bytes) -> bytes:
-    return b"v" + txid
-
-
-def about_prefix(subject: str) -> bytes:
-    return b"w" + subject.encode() + b"\0"
-
-
-def about_key(subject: str, height: int, vtxindex: int) -> bytes:
-    return b"w" + _placed(subject, height, vtxindex)
 
 
 def _placed(subject: str, height: int, vtxindex: int) -> bytes:

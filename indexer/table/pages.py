@@ -1,6 +1,5 @@
 """Pages of a listing: where one ends, and where among the keys the next one begins."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -23,11 +22,6 @@ def end_of(prefix: bytes) -> bytes:
     """The first key behind all that begin with ``prefix``, which begins with a letter."""
     shorter = prefix.rstrip(b"\xff")
     return shorter[:-1] + bytes((shorter[-1] + 1,))
-
-
-def take(rows: Iterable[T], count: int) -> list[T]:
-    """The first ``count`` rows, or all."""
-    return [row for row, _ in zip(rows, range(count), strict=False)]
 
 
 def after_text(after: str) -> bytes:

@@ -9,6 +9,8 @@ import heapq
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from typing import Protocol
 
 from indexer.bitcoin.transactions import double_sha256
@@ -23,12 +25,9 @@ from indexer.table.pages import (
     end_of,
     place_after,
     place_of_page,
-    take,
 )
 
 _PRESENT = (Phase.LIVE, Phase.GRACE)
-
-
 _REMEMBERED_NAMESPACES = 64
 
 
@@ -72,6 +71,7 @@ class Holder:
     until: int | None
 
 
+_NamespaceOf = Callable[[str], NamespaceRecord | None]
 Judged = tuple[bytes, schema.Verdict]
 """A txid (internal order) and what became of its operation."""
 
@@ -99,7 +99,7 @@ class Snapshot:
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All rows whose key begins with ``prefix``, in the order of their keys."""
-        return self._under(prefix)
+        return self._from(prefix, prefix)
 
     # --- names and namespaces at present
 
@@ -139,7 +139,7 @@ class Snapshot:
 
     def _holding(self, digest: bytes) -> Iterator[str]:
         prefix = schema.value_prefix(digest)
-        return (key[len(prefix) :].decode() for key, _ in self._under(prefix))
+        return (key[len(prefix) :].decode() for key, _ in self.scan(prefix))
 
     def is_announced(self, digest: bytes) -> bool:
         """Whether a live name holds this value hash."""
@@ -153,12 +153,12 @@ class Snapshot:
         """Whether the value hash of a name is ``digest``, or ever was."""
         key = schema.value_prefix(digest) + name.encode()
         held = schema.past_value_prefix(digest) + name.encode() + b"\0"
-        return self._rows.get(key) is not None or any(True for _ in self._under(held))
+        return self._rows.get(key) is not None or any(True for _ in self.scan(held))
 
     def announced_values(self) -> Iterator[bytes]:
         """Every value hash that a live name holds, each once. Walks the whole index of values."""
         last = b""
-        for key, _ in self._under(b"d"):
+        for key, _ in self.scan(b"d"):
             digest = key[1:21]
             if digest != last and self._is_present(key[21:].decode()):
                 last = digest
@@ -248,7 +248,7 @@ class Snapshot:
         others = (
             (key[-8:], txid) for key, txid in self._after(schema.about_prefix(subject), begin)
         )
-        found = take(heapq.merge(states, others), limit + 1)
+        found = list(islice(heapq.merge(states, others), limit + 1))
         entries = tuple(self._judged(txid) for _, txid in found[:limit])
         return Page(entries, place_of_page(found[limit - 1][0]) if len(found) > limit else "")
 
@@ -262,7 +262,7 @@ class Snapshot:
     def states(self, name: str, after: str = "", limit: int = PAGE) -> Page[State]:
         """Every state of a name, the first one first. Raises ``ValueError`` as above."""
         rows = self._after(schema.history_prefix(name), place_after(after))
-        found = take(rows, limit + 1)
+        found = list(islice(rows, limit + 1))
         entries = tuple(_state(key, row) for key, row in found[:limit])
         return Page(entries, place_of_page(found[limit - 1][0][-8:]) if len(found) > limit else "")
 
@@ -341,22 +341,22 @@ class Snapshot:
         self, names: Iterable[tuple[str, bytes | None]], limit: int, live_only: bool
     ) -> Page[str]:
         entries: list[str] = []
-        namespaces = _Remembered(self.namespace)
+        namespace_of = cache(self.namespace)
         walked, last = 0, ""
         for name, row in names:
             if len(entries) == limit or walked == schema.PAGE_ROWS:
                 return Page(tuple(entries), last)
             walked, last = walked + 1, name
-            if not live_only or self._is_live(name, row, namespaces):
+            if not live_only or self._is_live(name, row, namespace_of):
                 entries.append(name)
         return Page(tuple(entries), "")
 
-    def _is_live(self, name: str, row: bytes | None, namespaces: "_Remembered") -> bool:
+    def _is_live(self, name: str, row: bytes | None, namespace_of: "_NamespaceOf") -> bool:
         """Whether a name, whose row is at hand or not, is neither lapsed nor revoked."""
         record = self.name(name) if row is None else schema.NAME_ROW.read(row)
         if record is None:
             return False
-        namespace = namespaces[name.partition(".")[2]]
+        namespace = namespace_of(name.partition(".")[2])
         return status_at(record, namespace, self.network, self.height).phase in _PRESENT
 
     def names(self, after: str = "", limit: int = PAGE, *, live_only: bool = True) -> Page[str]:
@@ -367,15 +367,15 @@ class Snapshot:
 
     def standings(self) -> Iterator[tuple[NameRecord, NameStatus]]:
         """Every name and what it means at this height. Walks the whole table."""
-        namespaces = _Remembered(self.namespace)
-        for _, row in self._under(b"N"):
+        namespace_of = cache(self.namespace)
+        for _, row in self.scan(b"N"):
             record = schema.NAME_ROW.read(row)
-            namespace = namespaces[record.name.partition(".")[2]]
+            namespace = namespace_of(record.name.partition(".")[2])
             yield record, status_at(record, namespace, self.network, self.height)
 
     def namespaces(self, after: str = "", limit: int = PAGE) -> Page[str]:
         """Every namespace that was ever revealed."""
-        found = take(self._from(b"S" + after_text(after), b"S"), limit + 1)
+        found = list(islice(self._from(b"S" + after_text(after), b"S"), limit + 1))
         entries = tuple(key[1:].decode() for key, _ in found)
         return Page(entries[:limit], entries[limit - 1] if len(entries) > limit else "")
 
@@ -385,32 +385,15 @@ class Snapshot:
         held = schema.past_value_prefix(digest)
         past = (
             Holder(key[len(held) : -9].decode(), schema.place_of_key(key)[0])
-            for key, _ in self._under(held)
+            for key, _ in self.scan(held)
         )
-        return (*take(present, limit), *take(past, limit))
-
-    # --- rows
-
-    def _under(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return self._from(prefix, prefix)
+        return (*islice(present, limit), *islice(past, limit))
 
     def _from(self, begin: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._rows.between(begin, end_of(prefix))
 
     def _after(self, prefix: bytes, place: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._from(prefix + place, prefix)
-
-
-class _Remembered(dict[str, NamespaceRecord | None]):
-    """The namespaces met on one walk, each read once."""
-
-    def __init__(self, read: Callable[[str], NamespaceRecord | None]) -> None:
-        super().__init__()
-        self._read = read
-
-    def __missing__(self, namespace_id: str) -> NamespaceRecord | None:
-        found = self[namespace_id] = self._read(namespace_id)
-        return found
 
 
 def _state(key: bytes, row: bytes) -> State:

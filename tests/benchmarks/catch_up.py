@@ -132,7 +132,7 @@ def write_files(node: BitcoinNode, folder: Path) -> BlockFiles:
     hashes = node.block_hashes(range(1, node.chain_info().blocks + 1))
     with (folder / "blk00000.dat").open("wb") as file:
         for block_hash in hashes:
-            raw = node.raw_block(block_hash)
+            raw = node.raw_blocks([block_hash])[0]
             plain = start + len(raw).to_bytes(4, "little") + raw
             shift = file.tell() % 8
             pattern = (key * (len(plain) // 8 + 2))[shift : shift + len(plain)]

@@ -104,7 +104,7 @@ class World:
         self.mine()
 
     def _coinbase(self, block_hash: str) -> Coin:
-        _, transactions = parse_block(self.node.raw_block(hash_bytes(block_hash)))
+        _, transactions = parse_block(self.node.raw_blocks([hash_bytes(block_hash)])[0])
         paid = transactions[0].outputs[0]
         return Coin(transactions[0].txid, 0, paid.value, paid.script)
 
@@ -344,7 +344,7 @@ def test_what_a_real_node_does_not_know_is_an_error_with_its_words(world: World)
     with pytest.raises(NodeRpcError):
         world.node.raw_transaction(bytes(32))
     with pytest.raises(NodeRpcError):
-        world.node.raw_block(bytes(32))
+        world.node.raw_blocks([bytes(32)])
     world.bcoin.kill()
     with pytest.raises(NodeUnavailable, match="is bitcoind running"):
         world.node.chain_info()

@@ -1,5 +1,6 @@
 """What a node can do is found by asking; the fastest way is taken, and the slowest still works."""
 
+import contextlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,6 @@ from indexer.node.prevouts import PreviousOutputs
 from indexer.node.spent_outputs import (
     CorruptSpentOutputs,
     Spending,
-    parse_spent_outputs,
     spent_scripts_at,
 )
 from indexer.sandbox.node import SandboxNode, Switches
@@ -48,7 +48,7 @@ class Street:
             self.sandbox.submit(raw)
         self.mined = self.sandbox.generate(1, self.purse.script)[0]
         self.node = BitcoinNode(self.sandbox.url)
-        _, transactions = parse_block(self.node.raw_block(self.mined))
+        _, transactions = parse_block(self.node.raw_blocks([self.mined])[0])
         self.places = {
             transactions[vtxindex].inputs[0][:2]: Spending(
                 transactions[vtxindex].txid, (vtxindex, 0)
@@ -231,7 +231,7 @@ def test_no_more_rights_are_needed_than_the_whitelist_gives(tx_index) -> None:
         node = street.node
         assert node.chain_info().blocks == street.sandbox.height
         best = node.block_hash(street.sandbox.height)
-        assert node.headers([best]) == [node.raw_block(best)[:80]]
+        assert node.headers([best]) == [node.raw_blocks([best])[0][:80]]
         assert node.spent_scripts(street.mined, street.places) == street.expected
         paid = street.purse.pay(TxOut(30_000, p2pkh_script(b"\x03" * 20)))
         assert node.send_transaction(paid)
@@ -272,11 +272,11 @@ def test_a_pruned_block_is_an_error_that_says_what_to_do(rest) -> None:
         assert street.node.capabilities().prune_height == 50
         old = street.node.block_hash(49)
         with pytest.raises(NodePruned, match=r"keeps those from 50 on.*prune=0"):
-            street.node.raw_block(old)
+            street.node.raw_blocks([old])[0]
         street.node.blocks.mean_bytes = 1e6
         with pytest.raises(NodePruned, match="prune=0"):
-            street.node.raw_block(old)
-        assert street.node.raw_block(street.node.block_hash(50))
+            street.node.raw_blocks([old])[0]
+        assert street.node.raw_blocks([street.node.block_hash(50)])[0]
 
 
 # Moods
@@ -325,8 +325,8 @@ def test_spent_outputs_read_as_bitcoin_core_writes_them() -> None:
     # Shown by a node in the discussion of the interface: a block of two transactions.
     script = "76a914090454b16d8fd499365c53a2226373c6d8734b5188ac"
     shown = bytes.fromhex("02000100f2052a0100000019" + script)
-    assert parse_spent_outputs(shown) == [[], [TxOut(5_000_000_000, bytes.fromhex(script))]]
-    assert parse_spent_outputs(b"\x01\x00") == [[]]  # the genesis block
+    assert spent_scripts_at(shown, [(1, 0)]) == {(1, 0): bytes.fromhex(script)}
+    assert spent_scripts_at(b"\x01\x00", []) == {}  # the genesis block
 
 
 @pytest.mark.parametrize(
@@ -338,20 +338,13 @@ def test_spent_outputs_read_as_bitcoin_core_writes_them() -> None:
 )
 def test_other_bytes_are_refused(raw) -> None:
     with pytest.raises(CorruptSpentOutputs):
-        parse_spent_outputs(bytes.fromhex(raw))
-    with pytest.raises(CorruptSpentOutputs):
         spent_scripts_at(bytes.fromhex(raw), [])
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_spent_outputs_or_refused(raw) -> None:
-    try:
-        lists = parse_spent_outputs(raw)
-    except CorruptSpentOutputs:
-        return
-    assert lists
-    assert not lists[0]
-    assert spent_scripts_at(raw, []) == {}
+    with contextlib.suppress(CorruptSpentOutputs):
+        assert spent_scripts_at(raw, []) == {}
 
 
 def spent_bytes(lists: list[list[TxOut]]) -> bytes:
@@ -374,7 +367,6 @@ alike = st.integers(1, 80).flatmap(lambda n: st.lists(spent, max_size=8).map(lam
 def test_the_scripts_at_some_places_are_those_that_reading_all_gives(runs, data) -> None:
     lists: list[list[TxOut]] = [[], *(spent for run in runs for spent in run)]
     raw = spent_bytes(lists)
-    assert parse_spent_outputs(raw) == lists
     everywhere = {(t, n): out.script for t, of in enumerate(lists) for n, out in enumerate(of)}
     assert spent_scripts_at(raw, everywhere.keys()) == everywhere
     some = data.draw(st.lists(st.sampled_from(sorted(everywhere)))) if everywhere else []
@@ -399,10 +391,13 @@ def test_rest_gives_the_same_in_bytes_in_hex_and_in_json(tmp_path: Path) -> None
         assert in_hex is not None
         assert in_json is not None
         assert bytes.fromhex(in_hex.decode()) == in_bytes
-        lists = json.loads(in_json)
-        assert [[out["scriptPubKey"]["hex"] for out in outs] for outs in lists] == [
-            [out.script.hex() for out in outs] for outs in parse_spent_outputs(in_bytes)
-        ]
+        scripts = {
+            (at, number): bytes.fromhex(out["scriptPubKey"]["hex"])
+            for at, outs in enumerate(json.loads(in_json))
+            for number, out in enumerate(outs)
+        }
+        assert scripts
+        assert spent_scripts_at(in_bytes, scripts) == scripts
         assert street.node.rest(f"spenttxouts/{'0' * 64}.bin") is None
         assert street.node.rest("spenttxouts/x.bin") is None
 

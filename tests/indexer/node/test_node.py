@@ -50,20 +50,20 @@ def client(fake: FakeNode, **settings) -> BitcoinNode:
 def test_the_chain_is_read_header_by_header_and_block_by_block(sandbox) -> None:
     node = BitcoinNode(sandbox.url)
     hashes = sandbox.generate(450, p2pkh_script(bytes(20)))
-    tip_time = int.from_bytes(node.raw_block(hashes[-1])[68:72], "little")
+    tip_time = int.from_bytes(node.raw_blocks([hashes[-1]])[0][68:72], "little")
     assert node.chain_info() == ChainInfo("regtest", 450, 450, hashes[-1], False, tip_time)
     assert node.block_hash(450) == hashes[-1]
     assert node.block_hashes(range(1, 451)) == hashes
     raws = node.raw_blocks(hashes)
     assert [double_sha256(raw[:80]) for raw in raws] == hashes
     assert node.headers(hashes) == [raw[:80] for raw in raws]
-    assert node.raw_block(hashes[7]) == raws[7]
+    assert node.raw_blocks([hashes[7]])[0] == raws[7]
     for beyond in (lambda: node.block_hash(451), lambda: node.block_hashes([1, 451])):
         with pytest.raises(NodeRpcError) as failure:
             beyond()
         assert failure.value.code == -8
     with pytest.raises(NodeRpcError) as failure:
-        node.raw_block(bytes(32))
+        node.raw_blocks([bytes(32)])[0]
     assert failure.value.code == -5
 
 
@@ -338,17 +338,17 @@ def test_amounts_are_never_floats(fake) -> None:
 
 def test_a_node_that_gives_another_block_is_not_believed(fake, sandbox) -> None:
     one, other = sandbox.generate(2, b"\x51")
-    raw = BitcoinNode(sandbox.url).raw_block(one)
+    raw = BitcoinNode(sandbox.url).raw_blocks([one])[0]
     fake.answers["getblock"] = raw.hex()
     fake.answers["getblockheader"] = raw[:80].hex()
     node = client(fake)
-    assert node.raw_block(one) == raw
+    assert node.raw_blocks([one])[0] == raw
     for ask in (node.raw_blocks, node.headers):
         with pytest.raises(NodeError, match="gave another"):
             ask([other])
     fake.answers["getblock"] = fake.answers["getblockheader"] = "zz"
     with pytest.raises(NodeError, match="no answer to it"):
-        node.raw_block(one)
+        node.raw_blocks([one])[0]
     fake.answers["getrawtransaction"] = raw[81:].hex()
     with pytest.raises(NodeError, match="no answer to it"):
         node.raw_transaction(one)
@@ -357,7 +357,7 @@ def test_a_node_that_gives_another_block_is_not_believed(fake, sandbox) -> None:
 def test_nodes_with_another_dialect_are_understood(fake, sandbox) -> None:
     # no raw headers, truth values for verbosity, no initialblockdownload
     (one,) = sandbox.generate(1, b"\x51")
-    raw = BitcoinNode(sandbox.url).raw_block(one)
+    raw = BitcoinNode(sandbox.url).raw_blocks([one])[0]
     fake.answers["getblockheader"] = {"hash": "..."}
     fake.answers["getblock"] = lambda block, verbose: (
         raw.hex() if verbose is False else ErrorReply(-3, "not a boolean")
@@ -370,7 +370,7 @@ def test_nodes_with_another_dialect_are_understood(fake, sandbox) -> None:
     }
     node = client(fake)
     assert node.headers([one]) is None
-    assert node.raw_block(one) == raw
+    assert node.raw_blocks([one])[0] == raw
     assert node.chain_info() == ChainInfo("regtest", 1, 1, one, None)
     endless = {"chain": "x", "blocks": float("inf"), "bestblockhash": hash_hex(one)}
     odd = {"chain": "x", "blocks": 1, "bestblockhash": 5}

@@ -87,7 +87,7 @@ def test_the_chain_begins_with_the_genesis_block_of_regtest(node, client) -> Non
 def test_every_block_shows_work_commits_to_its_height_and_halves_the_subsidy(node, client) -> None:
     hashes = node.generate(310, STRANGER)
     for height in (1, 16, 17, 127, 128, 149, 150, 255, 256, 299, 300, 310):
-        header, transactions = parse_block(client.raw_block(hashes[height - 1]))
+        header, transactions = parse_block(client.raw_blocks([hashes[height - 1]])[0])
         assert transactions[0].outputs == (TxOut(5_000_000_000 >> height // 150, STRANGER),)
         pushed = read_pushes(transactions[0].inputs[0].script_sig)[0]
         assert int.from_bytes(pushed, "little") == height
@@ -183,7 +183,7 @@ def test_a_payment_waits_in_the_mempool_and_is_mined(node, client, purse) -> Non
         client.call("getrawtransaction", hash_hex(txid), True, hash_hex(mined))["hex"] == raw.hex()
     )
     assert client.call("gettxout", hash_hex(txid), 0)["value"] == Decimal("0.0007")
-    reward = parse_block(client.raw_block(mined))[1][0].outputs[0].value
+    reward = parse_block(client.raw_blocks([mined])[0])[1][0].outputs[0].value
     assert reward == subsidy(node.height) + 10_000
 
 
@@ -638,7 +638,7 @@ def test_everything_answered_for_survives_without_a_goodbye(tmp_path: Path) -> N
 def test_a_damaged_block_is_dropped_with_what_builds_upon_it(tmp_path: Path) -> None:
     with SandboxNode(tmp_path, clock=clock) as node:
         hashes = node.generate(10, STRANGER)
-        raw = BitcoinNode(node.url).raw_block(hashes[5])
+        raw = BitcoinNode(node.url).raw_blocks([hashes[5]])[0]
     content = bytearray((tmp_path / "chain.dat").read_bytes())
     content[content.index(raw) + 100] ^= 1
     (tmp_path / "chain.dat").write_bytes(content)
