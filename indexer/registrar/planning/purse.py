@@ -42,20 +42,15 @@ class Paid:
     """About what the miner takes for moving it."""
 
 
+@dataclass(frozen=True, slots=True)
 class Purse:
     """The coins of the parties while the steps spend them one after the other."""
 
-    def __init__(
-        self,
-        parties: Parties,
-        view: BlockView,
-        fee_rate: float,
-        size_of: SpendingSize,
-    ) -> None:
-        self._sender = parties.sender
-        self._network = view.network
-        self._fee_rate = fee_rate
-        self._size_of = size_of
+    parties: Parties
+    view: BlockView
+    fee_rate: float
+    """Satoshis a virtual byte."""
+    size_of: SpendingSize
 
     def pay(self, operations: Sequence[Operation], coins: Sequence[Coin], spare: int) -> Paid:
         """A transaction for each operation, and what is moved to the sender first.
@@ -72,9 +67,9 @@ class Purse:
                 Reason.TOO_MANY_COINS, str(lacking), "pay them to yourself in one coin first"
             )
         # Only the sender's own coins stay as they are: those of others may be what is moved.
-        ours = [coin for coin in coins if coin.script == self._sender]
+        ours = [coin for coin in coins if coin.script == self.parties.sender]
         value, made = self._funded(operations, ours, lacking.missing)
-        fund_fee = math.ceil(FUND_BYTES * max(self._fee_rate, LEAST_FEE_RATE))
+        fund_fee = math.ceil(FUND_BYTES * max(self.fee_rate, LEAST_FEE_RATE))
         if spare < value + fund_fee:
             held = sum(coin.value for coin in ours)
             raise self._not_enough(value, held + max(0, spare - fund_fee))
@@ -92,12 +87,12 @@ class Purse:
             first = change if isinstance(operation, Register) else None
             unsigned = compose(
                 operation,
-                self._network,
+                self.view.network,
                 pool,
-                self._sender,
-                fee_rate=self._fee_rate,
+                self.parties.sender,
+                fee_rate=self.fee_rate,
                 first=first,
-                size_of=self._size_of,
+                size_of=self.size_of,
             )
             made.append(unsigned)
             pool = [coin for coin in pool if coin not in unsigned.coins]
@@ -126,10 +121,10 @@ class Purse:
         return value, paid(value)
 
     def _coin(self, value: int) -> Coin:
-        return Coin(_FUNDED, 0, value, self._sender)
+        return Coin(_FUNDED, 0, value, self.parties.sender)
 
     def _not_enough(self, lacking: int, have: int) -> PlanRefused:
-        address = script_address(self._sender, self._network)
+        address = script_address(self.parties.sender, self.view.network)
         return PlanRefused(
             Reason.NOT_ENOUGH_MONEY,
             f"there are {have} satoshis that can be spent on this; {address} lacks {lacking}",

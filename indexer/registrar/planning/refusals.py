@@ -4,6 +4,7 @@ What must stay true: every refusal here comes before anything is signed, so noth
 set of reasons is closed, and their codes are for programs and do not change.
 """
 
+from dataclasses import dataclass
 from enum import Enum
 
 from indexer.bitcoin.transactions import script_address
@@ -103,23 +104,21 @@ def refusal(
     return _Telling(flaw, kind, wish, parties, view, tip).refusal()
 
 
+@dataclass
 class _Telling:
     """Everything that a sentence about one flaw may mention."""
 
-    def __init__(
-        self,
-        flaw: Flaw,
-        kind: StepKind,
-        wish: Wish,
-        parties: Parties,
-        view: BlockView,
-        tip: Tip,
-    ) -> None:
-        self.flaw, self.kind, self.wish = flaw, kind, wish
-        self.parties, self.view, self.tip = parties, view, tip
-        self.subject = wish.subject
-        named = Reason.__members__.get(flaw.name, Reason.WRONG_SCRIPT)
-        self.reason = _REASONS.get(flaw, named)
+    flaw: Flaw
+    kind: StepKind
+    wish: Wish
+    parties: Parties
+    view: BlockView
+    tip: Tip
+
+    def __post_init__(self) -> None:
+        self.subject = self.wish.subject
+        named = Reason.__members__.get(self.flaw.name, Reason.WRONG_SCRIPT)
+        self.reason = _REASONS.get(self.flaw, named)
 
     def refusal(self) -> PlanRefused:
         sentence, hint = self._words()  # which may make the reason more exact
