@@ -254,6 +254,38 @@ def _has_no_key(wire: bytes) -> bool:
     return len(wire) <= at
 
 
+_DOUBTFUL = re.compile(
+    rb"""(?:^|[(|])(?:[*+?{|)]|$) | [$^][*+?{]            # nothing to repeat, or an empty branch
+    | [*+?}][*+?{] | \(\? | \\\d | -- | && | ~~           # what Python reads otherwise
+    | \{(?!\d{1,2}(?:,\d{0,2})?\})                         # braces that count nothing
+    | \[(?!\^?(?:[^][\\-](?:-[^][\\-])?)+-?\]) | [^ -~]  # more than signs and ranges in brackets
+    """,
+    re.VERBOSE,
+)
+"""In a regular expression: what servers may not read as Python does."""
+
+
+def _bind_doubts_substitution(wire: bytes) -> bool:
+    """Of NAPTR: a substitution (RFC 3402 section 3.2) that is not sure to be well-formed."""
+    at = 4
+    for _ in range(2):
+        at += 1 + wire[at]
+    written = wire[at + 1 : at + 1 + wire[at]]
+    if not written:
+        return False
+    delimiter = re.escape(written[:1])
+    part = rb"((?:\\[^\0]|(?!%b)[^\\\0])*)" % delimiter
+    found = re.fullmatch(rb"%b%b%b%b%bi*" % (delimiter, part, delimiter, part, delimiter), written)
+    if found is None or written[:1] in b"0123456789\\i" or _DOUBTFUL.search(found[1]):
+        return True
+    try:
+        groups = re.compile(found[1]).groups
+    except (re.error, OverflowError):
+        return True
+    used = [int(digit) for digit in re.findall(rb"\\(?:(\d)|.)", found[2]) if digit]
+    return 0 in used or max(used, default=0) > groups
+
+
 _REFUSED_BY_SOME: Mapping[int, Callable[[bytes], bool]] = {
     _MD: _always,  # obsolete: BIND
     _MF: _always,
@@ -262,6 +294,7 @@ _REFUSED_BY_SOME: Mapping[int, Callable[[bytes], bool]] = {
     _EID: _is_shorter(1),
     _NIMLOC: _is_shorter(1),
     _ATMA: _bind_refuses_address,
+    RdataType.NAPTR: _bind_doubts_substitution,
     RdataType.CERT: _is_shorter(6),
     _SINK: _is_shorter(3),
     RdataType.IPSECKEY: _has_no_key,

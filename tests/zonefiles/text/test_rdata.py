@@ -126,3 +126,30 @@ def test_any_octets_come_out_as_they_came_or_are_malformed(rtype, wire):
         return
     assert rdata.to_wire(origin=zone) == wire
     assert is_loaded_everywhere(rtype, wire) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("expression", "is_taken"),
+    [
+        ("", True),
+        ("!^.*$!sip:x@example.com!i", True),
+        (r"!^(tel:)?([0-9]{1,3}|x)*$!\\2\\1!", True),
+        (r"!a\\!b!c!", True),
+        ("!a!b", False),  # no third delimiter
+        ("!a!b!x", False),  # no such flag
+        ("1a1b1", False),  # a digit is no delimiter
+        ("!(a!b!", False),
+        (r"!(a)!\\2!", False),  # a group that is not there
+        (r"!(a)!\\0!", False),
+        ("!a|!b!", False),
+        ("!a**!b!", False),
+        ("!(?:a)!b!", False),
+        ("![[:alpha:]--x]!b!", False),
+        ("!!b!", False),
+        (r"!a\\", False),
+    ],
+)
+def test_a_substitution_that_some_server_may_not_read_stays_out_of_transfers(expression, is_taken):
+    zonefile = parse_zonefile(f'x NAPTR 1 2 "u" "E2U+sip" "{expression}" .'.encode(), "alice.id")
+    (wire,) = wires(zonefile, 35)
+    assert is_loaded_everywhere(35, wire) is is_taken
