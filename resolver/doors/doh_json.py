@@ -11,15 +11,16 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import dns.exception
+import dns.message
 import dns.name
 import dns.rdata
 import dns.rdatatype
 from dns.rdataclass import RdataClass
 
-from resolver.dns.codes import AD, CD, IN, RA, RD, TC, Rtype
+from resolver.dns.codes import AD, CD, RA, RD, TC
 from resolver.dns.message import UDP_LIMIT
 from resolver.dns.upstream_reply import read_reply
-from resolver.dns.zones import Labels, name_wire
+from resolver.dns.zones import Labels
 
 MAX_FIELDS = 16
 MAX_NAME_TEXT = 1_100  # 255 octets, each written \DDD, and some dots
@@ -57,29 +58,24 @@ def query_packet(fields: Mapping[str, str]) -> bytes:
     text = fields.get("name", "")
     if not text:
         raise BadQuestion("the field name is missing")
-    labels = _labels(text)
-    rtype = _rtype(fields.get("type", "A") or "A")
-    flags = RD | (CD if _switch(fields, "cd") else 0)
-    wants_dnssec = 0x8000 if _switch(fields, "do") else 0
-    return (
-        struct.pack("!HHHHHH", 0, flags, 1, 0, 0, 1)
-        + name_wire(labels)
-        + struct.pack("!HH", rtype, IN)
-        + struct.pack("!BHHIH", 0, Rtype.OPT, UDP_LIMIT, wants_dnssec, 0)
+    query = dns.message.make_query(
+        _name(text),
+        _rtype(fields.get("type", "A") or "A"),
+        use_edns=0,
+        want_dnssec=_switch(fields, "do"),
+        payload=UDP_LIMIT,
+        id=0,
+        flags=RD | (CD if _switch(fields, "cd") else 0),
     )
+    return query.to_wire()
 
 
 def reply_json(packet: bytes) -> dict[str, Any]:
     """A reply of ours as JSON. Raises ``reply.BadReply`` if it is none."""
     reply = read_reply(packet)
-    message: dict[str, Any] = {
-        "Status": reply.rcode,
-        "TC": bool(reply.flags & TC),
-        "RD": bool(reply.flags & RD),
-        "RA": bool(reply.flags & RA),
-        "AD": bool(reply.flags & AD),
-        "CD": bool(reply.flags & CD),
-    }
+    flags = {"TC": TC, "RD": RD, "RA": RA, "AD": AD, "CD": CD}
+    message: dict[str, Any] = {"Status": reply.rcode}
+    message |= {name: bool(reply.flags & flag) for name, flag in flags.items()}
     if reply.qtype:
         message["Question"] = [{"name": _text(reply.qname), "type": reply.qtype}]
     for title, section in (
@@ -107,17 +103,16 @@ def reply_json(packet: bytes) -> dict[str, Any]:
     return message
 
 
-def _labels(text: str) -> Labels:
+def _name(text: str) -> dns.name.Name:
     if len(text) > MAX_NAME_TEXT:
         raise BadQuestion("the name is too long")
     try:
-        name = dns.name.from_text(text)
+        return dns.name.from_text(text)
     except (dns.exception.DNSException, UnicodeError, ValueError) as error:
         raise BadQuestion(f"the name cannot be read: {_first_line(error)}") from None
-    return name.labels[:-1]
 
 
-def _rtype(text: str) -> int:
+def _rtype(text: str) -> dns.rdatatype.RdataType:
     if text.isascii() and text.isdigit() and len(text) <= 5:
         number = int(text)
     else:
@@ -127,7 +122,7 @@ def _rtype(text: str) -> int:
             number = 0
     if not 0 < number < 0x10000:
         raise BadQuestion(f"there is no record type {text[:20]!r}")
-    return number
+    return dns.rdatatype.RdataType.make(number)
 
 
 def _switch(fields: Mapping[str, str], name: str) -> bool:

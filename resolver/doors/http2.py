@@ -202,7 +202,7 @@ class Http2:
         except ProtocolError:  # of which h2 has told the peer
             self.closing = True
         except _Refused as refused:
-            self._go_away(refused.code)
+            self.go_away(refused.code)
         self._received.clear()
         return None
 
@@ -221,9 +221,10 @@ class Http2:
         self._waiting += len(reply.body)
         self._send(stream, known)
 
-    def go_away(self) -> None:
-        """End in order: no more requests are taken."""
-        self._go_away(ErrorCodes.NO_ERROR)
+    def go_away(self, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
+        """End: no more requests are taken."""
+        self.closing = True
+        self._h2.close_connection(code)
 
     def _next_frame(self) -> bytes | None:
         """The next frame, paid for. Raises _Refused."""
@@ -358,10 +359,6 @@ class Http2:
 
     def _earn(self, units: int) -> None:
         self._budget = min(BUDGET, self._budget + units)
-
-    def _go_away(self, code: ErrorCodes) -> None:
-        self.closing = True
-        self._h2.close_connection(code)
 
 
 def _settings(streams: int) -> Settings:

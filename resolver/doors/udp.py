@@ -111,9 +111,7 @@ class UdpDoor:
     def stop(self) -> None:
         """Close the door; who still waits gets nothing."""
         self._reactor.removeReader(self)
-        for task in list(self._under_way):
-            task.cancel()
-        self._socket.close()
+        self.connectionLost("the door is closed")
 
     # IReadDescriptor
 

@@ -6,7 +6,8 @@ how many servers are asked is bounded, whatever a stranger's zone file says.
 """
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from resolver.dns.answer import Answer, ExtendedError
@@ -49,7 +50,7 @@ def delegation_of(answer: Answer, end: Labels, below: Labels) -> Delegation | No
 
 
 def _delegation(answer: Answer, nameservers: RecordSet) -> Delegation:
-    names = list(dict.fromkeys(_names(nameservers)))[: MAX_SERVERS + MAX_NAMELESS]
+    names = list(dict.fromkeys(names_in(nameservers.rdatas)))[: MAX_SERVERS + MAX_NAMELESS]
     beside = (*answer.glue, *answer.additional)
     known = {name: addresses_in(beside, name) for name in names}
     addresses = [address for found in known.values() for address in found]
@@ -94,7 +95,7 @@ def aliases(sets: tuple[RecordSet, ...], at: Labels) -> Iterator[tuple[Labels, L
         lower(records.owner): name
         for records in sets
         if records.rtype == Rtype.CNAME
-        for name in _names(records)[:1]
+        for name in names_in(records.rdatas[:1])
     }
     for _ in range(MAX_CHAIN + 1):
         target = targets.pop(at, None)
@@ -116,14 +117,11 @@ def is_within(name: Labels, cut: Labels) -> bool:
     return lower(name)[len(name) - len(cut) :] == cut if len(name) >= len(cut) else False
 
 
-def _names(records: RecordSet) -> list[Labels]:
-    names: list[Labels] = []
-    for rdata in records.rdatas:
-        try:
-            names.append(lower(first_name(rdata)))
-        except BadReply:
-            continue
-    return names
+def names_in(rdatas: Iterable[bytes]) -> Iterator[Labels]:
+    """The names, in lower case, that ``rdatas`` begin with; of those that do not, nothing."""
+    for rdata in rdatas:
+        with suppress(BadReply):
+            yield lower(first_name(rdata))
 
 
 def addresses_in(sets: tuple[RecordSet, ...], owner: Labels) -> list[str]:

@@ -83,7 +83,6 @@ class Forwarder:
             for number, upstream in enumerate(upstreams)
             if upstream.tls
         }
-        self._allow = tuple(allow)
         self._trust_ad = trust_ad
         self._cache = ForwardCache(16 * 2**20) if cache is None else cache
         self._timeout = timeout
@@ -98,16 +97,13 @@ class Forwarder:
         self._health = Health(len(self._upstreams))
         self._under_way: dict[Question, asyncio.Task[Answer]] = {}
         self._last_logged: dict[str, float] = {}
-        self._allowed = lru_cache(maxsize=4_096)(self._look_up_allowed)
+        self.allows = lru_cache(maxsize=4_096)(partial(is_within, networks=tuple(allow)))
+        """Whether the client at an address (text) is served."""
         self.outcomes: Counter[str] = Counter()
         self._plain = Plain(random_octets, self.outcomes)
         """"asked" (packets sent to upstreams), "over TCP", "over TLS", "strange" (packets that are
         no reply), "no reply", "certificate refused", "merged", "from memory", "stale", "kept here",
         "failed", "overloaded"."""
-
-    def allows(self, address: str) -> bool:
-        """Whether the client at ``address`` is served."""
-        return self._allowed(address)
 
     def at_hand(self, question: Question) -> Answer | None:
         """The answer if nobody need be asked for it."""
@@ -157,10 +153,10 @@ class Forwarder:
 
     def _has_share(self) -> bool:
         now = self._clock()
-        enough = not self._rate or self._share.take("", now)
-        if not enough:
-            self._spent_until = now + SPENT_FOR
-        return enough
+        if not self._rate or self._share.take("", now):
+            return True
+        self._spent_until = now + SPENT_FOR
+        return False
 
     async def close(self) -> None:
         """Give up what is under way, and end the connections."""
@@ -272,21 +268,17 @@ class Forwarder:
         return await _with_or_without_edns(partial(ask, ask_ad=self._trust_ad), left)
 
     def _nobody_answers(self, question: Question, now: float) -> Answer:
-        if question.servers:
-            text = f"no name server of {name_text(question.cut)} answers"
-            return _failure(ErrorCode.NO_REACHABLE_AUTHORITY, text)
-        self._warn(f"None of the {len(self._upstreams)} upstream resolvers answers.", now)
-        text = f"none of {len(self._upstreams)} upstream resolvers answers"
-        return _failure(ErrorCode.NO_REACHABLE_AUTHORITY, text)
+        who = f"no name server of {name_text(question.cut)}"
+        if not question.servers:
+            who = f"none of {len(self._upstreams)} upstream resolvers"
+            self._warn(f"{who.capitalize()} answers.", now)
+        return _failure(ErrorCode.NO_REACHABLE_AUTHORITY, f"{who} answers")
 
     def _warn(self, line: str, now: float) -> None:
         """Say it in the log, once a minute at most."""
         if now - self._last_logged.get(line, float("-inf")) >= LOG_ONE_EVERY:
             self._last_logged[line] = now
             log.warning("%s", line)
-
-    def _look_up_allowed(self, address: str) -> bool:
-        return is_within(address, self._allow)
 
 
 def open_forwarder(
@@ -350,17 +342,12 @@ def _is_lame(reply: Reply) -> bool:
 
 def _refused(reply: Reply, question: Question) -> Answer:
     """What somebody said that is no answer; their own reasons are passed on."""
-    if _is_lame(reply):
-        return _failure(ErrorCode.OTHER, "the upstream resolver does not look names up for us")
-    try:
-        name = Rcode(reply.rcode).name
-    except ValueError:
-        name = f"rcode {reply.rcode}"
     if reply.errors:
         return Answer(Rcode.SERVFAIL, errors=reply.errors, forwarded=True)
-    who = (
-        f"a name server of {name_text(question.cut)}"
-        if question.servers
-        else "the upstream resolver"
-    )
+    who = "the upstream resolver"
+    if question.servers:
+        who = f"a name server of {name_text(question.cut)}"
+    elif _is_lame(reply):
+        return _failure(ErrorCode.OTHER, f"{who} does not look names up for us")
+    name = Rcode(reply.rcode).name if reply.rcode in set(Rcode) else f"rcode {reply.rcode}"
     return _failure(ErrorCode.OTHER, f"{who} answered {name}")

@@ -184,7 +184,4 @@ def _come_back(before: Answer, ours: Answer) -> Answer:
 
 def without_going_on(first: Chase) -> Answering:
     """What stands on our side, for one who may recurse and has not asked for it (RD=0)."""
-    answer = yield from first
-    if answer.onward is None:
-        return answer
-    return replace(answer, onward=None)
+    return replace((yield from first), onward=None)

@@ -16,9 +16,9 @@ from resolver.dns.answer import Answer, unfinished_chain
 from resolver.dns.chase import MAX_CHAIN
 from resolver.dns.codes import AD, Rtype
 from resolver.dns.lookup import RecordSet, lower
-from resolver.dns.upstream_reply import BadReply, Reply, denial_ttl, first_name, least_ttl
+from resolver.dns.upstream_reply import Reply, denial_ttl, least_ttl
 from resolver.dns.zones import Labels, name_wire
-from resolver.forwarding.delegation import aliases, end_of, is_within
+from resolver.forwarding.delegation import aliases, end_of, is_within, names_in
 
 _SIGNER = 18  # octets of RRSIG before the signer's name (RFC 4034 3.1)
 _NSEC, _NSEC3 = 47, 50
@@ -71,13 +71,10 @@ def _with_aliases(sets: tuple[RecordSet, ...], at: Labels) -> tuple[RecordSet, .
                 break
         else:
             return sets
-        try:
-            target = at[: len(at) - len(above)] + first_name(records.rdatas[0])
-        except BadReply:
-            return sets
-        if len(name_wire(target)) > _MOST_OCTETS:
-            return sets
-        sets += (RecordSet(at, int(Rtype.CNAME), records.ttl, (name_wire(target),)),)
+        for target in names_in(records.rdatas[:1]):
+            made = name_wire(at[: len(at) - len(above)] + target)
+            if len(made) <= _MOST_OCTETS:
+                sets += (RecordSet(at, int(Rtype.CNAME), records.ttl, (made,)),)
     return sets
 
 
@@ -111,7 +108,7 @@ def _believed(
         signer
         for records in authority
         if records.rtype == Rtype.RRSIG
-        for signer in _signers(records)
+        for signer in names_in(rdata[_SIGNER:] for rdata in records.rdatas)
     }
     for records in authority:
         owner = lower(records.owner)
@@ -120,11 +117,3 @@ def _believed(
                 yield records
         elif kind_of(records) in kinds and owner in above:
             yield records
-
-
-def _signers(records: RecordSet) -> Iterator[Labels]:
-    for rdata in records.rdatas:
-        try:
-            yield lower(first_name(rdata[_SIGNER:]))
-        except BadReply:
-            continue

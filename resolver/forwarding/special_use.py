@@ -93,9 +93,8 @@ def kept_answer(labels: Labels, qtype: int) -> Answer | None:
     if zone is None:
         return None
     if zone == LOCALHOST:
-        if qtype in _LOOPBACK:
-            return _found(labels, qtype, _LOOPBACK[qtype])
-        return _negative(Rcode.NOERROR, zone)
+        here = _LOOPBACK.get(qtype)
+        return _negative(Rcode.NOERROR, zone) if here is None else _found(labels, qtype, here)
     lowered = lower(labels)
     if (lowered, qtype) == (_HOME, Rtype.DS):
         return None  # RFC 8375 4: by it whoever validates learns that what is below is unsigned
