@@ -242,6 +242,7 @@ def _shown(
                     f"the proof is made under the hash of block {under}, and the trusted one is of"
                     f" block {trusted.height} ({trusted.source}): give --trust HOST:PORT of a"
                     f" daemon of your own, or --height {under} --consensus HASH from whom you trust"
+                    f" (and --network, if it is not of {network.name})"
                 )
         fail(NOT_PROVEN, f"the proof of {name} from {where} proves nothing: {error}", hint)
 

@@ -187,11 +187,7 @@ def _origin(source: str, file: object) -> str:
 
 
 _NEEDS = (
-    (
-        "node_user",
-        "node_password",
-        f"a password, in the settings file or {env_name('node_password')}",
-    ),
+    ("node_user", "node_password", f"in the settings file or {env_name('node_password')}"),
     ("node_password", "node_user", "whose it is"),
     ("tls_certificate", "tls_key", "its key"),
     ("tls_key", "tls_certificate", "its certificate"),
@@ -213,7 +209,7 @@ def _clashes(settings: Settings) -> Iterator[tuple[str, tuple[str, ...], str]]:
         yield "stale_after", ("refuse_after",), why
     for key, needed, why in _NEEDS:
         if getattr(settings, key) is not None and getattr(settings, needed) is None:
-            yield key, (needed,), f"it needs {why}, {needed}"
+            yield key, (needed,), f"it needs {needed}, {why}"
     if settings.tls_certificate is not None:
         taken = {settings.dns_port: "dns_port"}
         if settings.api_host in settings.listen:
