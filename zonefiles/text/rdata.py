@@ -258,7 +258,8 @@ _DOUBTFUL = re.compile(
     rb"""(?:^|[(|])(?:[*+?{|)]|$) | [$^][*+?{]            # nothing to repeat, or an empty branch
     | [*+?}][*+?{] | \(\? | \\\d | -- | && | ~~           # what Python reads otherwise
     | \{(?!\d{1,2}(?:,\d{0,2})?\})                         # braces that count nothing
-    | \[(?!\^?(?:[^][\\-](?:-[^][\\-])?)+-?\]) | [^ -~]  # more than signs and ranges in brackets
+    | \[(?!\^?(?:[^][\\-](?:-[^][\\-])?)*[^][\\-]-?[^][\\-]?\])  # more than signs and ranges
+    | [^ -~]
     """,
     re.VERBOSE,
 )
