@@ -51,6 +51,25 @@ def questions(name: Name, most: int, luck: random.Random) -> list[Question]:
     ]
 
 
+def nobodys(luck: random.Random) -> list[Question]:
+    """Questions for names that nobody has, and for those that nobody can have."""
+    labels = [
+        b"nobody",
+        b"a b",
+        b"a.b",
+        b"\0",
+        b"\xff\xfe",
+        b"*",
+        b"_",
+        b"x" * 37,
+        b"x" * 63,
+        b"A\\",
+    ]
+    names: list[Labels] = [(label, b"bs") for label in labels]
+    names += [(b"x", *name) for name in names] + [(b"x", b"*", *name) for name in names]
+    return [_question(name, rtype, luck) for name in names for rtype in ALWAYS]
+
+
 def _held(name: Name, anchor: Labels) -> Iterator[tuple[Labels, int]]:
     try:
         zonefile = parse_zonefile(name.data, f"{name.label}.{NAMESPACE}")

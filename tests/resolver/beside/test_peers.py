@@ -18,7 +18,7 @@ from resolver.dns.lookup import WILDCARD, TtlLimits, lower
 from resolver.dns.message import STREAM_LIMIT, UDP_LIMIT
 from resolver.dns.upstream_reply import read_reply
 from resolver.dns.zones import Labels
-from tests.resolver.beside.questions import Question, questions
+from tests.resolver.beside.questions import Question, nobodys, questions
 from tests.resolver.beside.servers import started
 from tests.resolver.beside.zones import NAMESPACE, SUFFIX, Name, nasty_names, real_names, zone_text
 from tests.resolver.fakes import World
@@ -279,6 +279,7 @@ def test_knot_and_nsd_answer_as_we_do_but_for_what_is_meant(tmp_path, data_dir):
     assert len(real) >= 300
     luck = random.Random(20_260)
     asked = [q for name in nasty for q in questions(name, ASKED_OF_NASTY, luck)]
+    asked += nobodys(luck)
     asked += [q for name in real for q in questions(name, ASKED_OF_REAL, luck)]
     run = Run([*nasty, *real], MEANT)
     with ExitStack() as stack:
