@@ -209,7 +209,7 @@ def test_the_readme_names_what_registering_needs_beside_it() -> None:
     rooms = (ROOT / "indexer" / "registrar", ROOT / "indexer" / "wallet")
     for file in (file for room in rooms for file in room.rglob("*.py")):
         source = file.read_text("utf-8")
-        named |= set(re.findall(r'\b(?:_ask|call)\(\s*"([a-z]+)"', source))
+        named |= set(re.findall(r'\b(?:ask\w*|call)\(\s*"([a-z]+)"', source))
         named |= set(re.findall(r'\("((?:get|estimate)[a-z]+)", \(', source))
     told = {method for methods in _whitelists() for method in methods}
     assert "`scantxoutset`" in (ROOT / "resolver" / "daemon" / "README.md").read_text(
