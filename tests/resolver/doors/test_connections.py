@@ -1,4 +1,4 @@
-"""Connections through a proxy that says for whom it speaks (PROXY protocol), at every door."""
+"""Connections that let every door wait, and those of a proxy that says for whom it speaks."""
 
 import contextlib
 import ipaddress
@@ -143,3 +143,29 @@ def test_every_door_knows_the_client_behind_the_proxy(door, kind):
     assert [bool(reply.flags & dns.flags.RA) for reply in (mine, strangers)] == [True, False]
     with pytest.raises((OSError, EOFError, dns.exception.DNSException)):
         reply_over(door, kind, b"")
+
+
+BEGUN = {"dns": b"\0", "dot": b"\x16\x03\x01", "doh": b"\x16\x03\x01", "api": b"GET /v1/"}
+
+
+@pytest.fixture(scope="module")
+def without_proxies(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("doors")
+    certificate, key = make_certificate(folder)
+    with doors(folder, certificate=certificate, key=key) as running:
+        running.tls = ssl.create_default_context(cafile=certificate)
+        yield running
+
+
+@pytest.mark.parametrize("kind", BEGUN)
+def test_four_hundred_that_never_finish_leave_room_for_one_of_the_same_address(
+    without_proxies, kind
+):
+    place = ("127.0.0.1", getattr(without_proxies, kind))
+    with contextlib.ExitStack() as stack:
+        for _ in range(400):
+            slow = socket.create_connection(place, 5, ("127.0.0.2", 0))
+            stack.enter_context(slow)
+            with contextlib.suppress(OSError):  # it made room already
+                slow.sendall(BEGUN[kind])
+        assert reply_over(without_proxies, kind, b"").answer

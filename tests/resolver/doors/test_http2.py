@@ -447,6 +447,7 @@ def test_any_frames_are_borne(pieces, late):
     for stream in asked:
         connection.reply(stream, OK)
     frames(connection.take())
+    # The bounds rely on these counts, and no peer can see that they are right.
     streams = connection._streams.values()
     assert connection._waiting == sum(len(stream.waiting) for stream in streams)
     held = [stream.body for stream in streams] + [r.body for r in connection._asked.values()]

@@ -921,7 +921,7 @@ def test_the_udp_door_takes_the_short_way_where_others_are_asked_too():
                     assert reply.flags & dns.flags.RA
                     assert door.outcomes["from memory"] - before == (turn > 0)
             loop.remove_reader(door)
-            door._socket.close()
+            door.connectionLost("the test ends")
             client.close()
 
     run(story())
