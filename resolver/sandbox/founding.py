@@ -37,7 +37,7 @@ from zonefiles.text.zonefile import value_hash
 log = logging.getLogger("blockstore.sandbox")
 
 NAMESPACE = "id"
-LIFETIME = 17_280  # blocks: a day, at a block every five seconds
+LIFETIME = 10_080  # blocks: 14 hours, at a block every five seconds
 SPACING = int(SANDBOX.target_spacing)
 RENEW_BEFORE = LIFETIME // 4
 FEE_RATE = 20.0  # satoshis a byte
@@ -148,7 +148,7 @@ class Founder:
         self._spacing: int | None = None
 
     def found(self) -> None:
-        """Tell the whole story on an empty chain, as if it had begun a day ago."""
+        """Tell the whole story on an empty chain, as if it had begun that long ago."""
         self._spacing = SPACING
         self._tell()
         self._spacing = None  # from here on blocks have the time at which they are mined
