@@ -18,14 +18,7 @@ from indexer.networks import Network
 from indexer.protocol import schema
 from indexer.protocol.records import NameRecord, NamespaceRecord, NameStatus, Phase, status_at
 from indexer.protocol.rows import DamagedRow
-from indexer.table.pages import (
-    PAGE,
-    Page,
-    after_text,
-    end_of,
-    place_after,
-    place_of_page,
-)
+from indexer.table.pages import PAGE, Page, after_text, end_of, place_after, place_of_page
 
 _PRESENT = (Phase.LIVE, Phase.GRACE)
 _REMEMBERED_NAMESPACES = 64
