@@ -6,6 +6,8 @@ Operations on the wire: ``test_payloads``. Whole snapshot files: ``table/test_sn
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -42,6 +44,7 @@ from indexer.protocol.rows import (
     write_pairs,
 )
 from indexer.protocol.serialized import read_serialized, write_serialized
+from indexer.table.reached import Reached, read_reached, write_reached
 from indexer.table.snapshot_file import read_head, write_snapshot
 from tests.rings import sampled
 
@@ -249,3 +252,11 @@ def test_a_proof_and_the_head_of_a_snapshot_of_any_network(name: str, back: int)
 def test_a_network_whose_name_could_not_be_read_is_none(name: str) -> None:
     with pytest.raises(ValueError, match="a network's name has 1 to 255 printable ASCII"):
         replace(SANDBOX, name=name)
+
+
+@settings(max_examples=sampled(40), deadline=None)
+@given(st.builds(Reached, network_names, u32, u32))
+def test_how_far_an_index_has_come(reached: Reached) -> None:
+    with TemporaryDirectory() as folder:
+        write_reached(Path(folder), reached)
+        assert read_reached(Path(folder)) == reached
