@@ -106,7 +106,7 @@ class Shell:
             text=True,
             timeout=PATIENCE,
         )
-        printed = ended.stdout.replace(f"127.0.0.1:{self.api_port}", "127.0.0.1:6264")
+        printed = ended.stdout.replace(f"127.0.0.1 port {self.api_port}", "127.0.0.1 port 6264")
         return "\n".join(f"    {line}".rstrip() for line in printed.splitlines())
 
 
