@@ -77,7 +77,7 @@ def port() -> Iterator[int]:
         yield bound
 
 
-@pytest.mark.parametrize(("program", "words", "command", "param"), cases())
+@pytest.mark.parametrize(("program", "words", "command", "param"), [*cases()])
 def test_a_mistyped_argument_is_a_wrong_command_line(
     program, words, command, param, port, tmp_path, monkeypatch
 ) -> None:
