@@ -62,8 +62,9 @@ def start(foreground: bool, quiet: bool, ready_fd: int | None, **flags: Any) -> 
         from resolver.daemon.run import run_service
 
         sys.exit(run_service(settings, ready_fd=ready_fd, quiet=quiet))
-    running = _owner(settings.working_dir / PID_NAME)
-    if running is not None:
+    path = settings.working_dir / PID_NAME
+    running = _owner(path)
+    if running is not None and not pidfile.wait_released(path, pidfile.LEAVING):
         fail(UNUSABLE, f"already running as pid {running}; stop it with `blockstored stop`")
     _start_in_background(given(flags), settings.log_file)
 

@@ -21,6 +21,9 @@ from resolver.process.own_files import open_own
 
 READER = -1
 POLL = 0.02
+LEAVING = 1.0
+"""Seconds that a process which was killed may take to let go of its files: the kernel ends its
+threads one by one."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -72,6 +75,7 @@ class PidFile:
 
     def acquire(self) -> None:
         """Take the lock and write our pid. Raises AlreadyRunning, OSError."""
+        deadline = time.monotonic() + LEAVING
         while self._fd is None:
             fd = open_own(self.path, os.O_RDWR | os.O_CREAT)
             try:
@@ -81,7 +85,9 @@ class PidFile:
                         # Others could read the file in former days; no daemon can have its lock.
                         self.path.unlink(missing_ok=True)
                     elif pid is not None and pid != READER:
-                        raise AlreadyRunning(pid)
+                        if time.monotonic() >= deadline:
+                            raise AlreadyRunning(pid)
+                        time.sleep(POLL)
                 # A daemon that ends removes its file: the lock must be on the one with the name.
                 elif _is_named(fd, self.path):
                     if hasattr(os, "fchmod"):

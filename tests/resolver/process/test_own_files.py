@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -160,6 +161,16 @@ def test_the_daemon_of_a_pid_file_is_signalled(tmp_path):
         assert pidfile.signal_owner(path) == pid
         assert pidfile.wait_released(path, 30.0)
         assert pidfile.signal_owner(path) is None
+
+
+def test_who_was_killed_may_take_a_moment_to_let_go(tmp_path):
+    path = tmp_path / "pid"
+    with holding(path) as pid:
+        threading.Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
+        mine = PidFile(path)
+        mine.acquire()
+    assert path.read_text() == f"{os.getpid()}\n"
+    mine.release()
 
 
 @pytest.fixture(autouse=True)
