@@ -259,7 +259,8 @@ def test_the_blocks_of_a_new_sandbox_have_times_that_end_now(box: Box) -> None:
 
 
 def test_every_printed_short_line_prints_something(box: Box) -> None:
-    short = [line for line in box.lines if "+short" in line]
+    # A name that is to be registered first is asked for in the order that is shown, above.
+    short = [line for line in box.lines if "+short" in line and "myname" not in line]
     assert len(short) >= 8
     for line in short:
         assert box.dig(*line.split()).strip(), line

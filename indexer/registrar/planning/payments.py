@@ -1,4 +1,4 @@
-"""An ordinary payment before it is sent: to whom, how much, out of which coins, for which fee.
+"""An ordinary payment before it is sent, and in words: to whom, how much, of which coins, what fee.
 
 What must stay true: nothing is sent from here; what is shown is the payment that was signed, coin
 by coin; the coins of addresses that own names are never among them.

@@ -1,4 +1,4 @@
-"""A plan in words for people, and as JSON for programs.
+"""The plan of a wish in words for people, and as JSON for programs.
 
 What must stay true: both say the same, every amount is in satoshis, and nothing is rounded.
 """
