@@ -190,8 +190,9 @@ class Index:
         says_nothing = status.target is None and status.state == "node unavailable"
         if says_nothing or (status.node_lacks_blocks and seen.height >= (status.target or 0)):
             # Nobody says how far the chain is: what was there before this start is still true
-            # of its height, and its age is told.
-            self._answers_alone = seen.height >= self.network.first_block
+            # of its height, and its age is told. Not where blocks were lost: of those it is known
+            # that there was more.
+            self._answers_alone = seen.height >= max(self.network.first_block, self.table.reached)
         target = self.table.reached if status.target is None else status.target
         ready = status.caught_up or self._answers_alone
         return Standing(

@@ -10,6 +10,7 @@ import pytest
 
 from indexer.following.index import Index
 from indexer.networks import SANDBOX
+from indexer.table.reached import read_reached, write_reached
 from resolver.api.lookup import require_fresh
 from resolver.dns.cache import ReplyCache
 from resolver.dns.chase import Freshness, StalenessLimits
@@ -270,6 +271,19 @@ def test_answers_go_on_while_the_node_that_came_back_is_caught_up_with(tmp_path:
         house.index.follower.status = replace(status, state="catching up", target=target)
         house.clock.now += 1.5  # the cache looks once a second
         assert house.said()[0] == rcode
+    house.index.close()
+
+
+def test_an_index_that_lost_blocks_speaks_of_no_name_before_its_node_gave_them_again(
+    tmp_path: Path,
+) -> None:
+    house = House(tmp_path / "index", rhythm=False)
+    reached = read_reached(tmp_path / "index")
+    assert reached is not None
+    write_reached(tmp_path / "index", replace(reached, height=reached.height + 7))
+    house.world.node.down = True
+    house.restart(tmp_path / "index")
+    assert house.said() == ("SERVFAIL", [NOT_READY])
     house.index.close()
 
 
