@@ -150,7 +150,7 @@ def registrar_url(data: bytes, name: str) -> str | None:
     return next((target.decode("ascii") for target in targets if target.isascii()), None)
 
 
-@OF_A_NAME.get("/v1/blockchains/bitcoin/names/{name}", reply=s.named("NameRecord"))
+@OF_A_NAME.get("/v1/blockchains/bitcoin/names/{name}", reply=s.named("NameRecord"), of_name=True)
 def blockchain_record(asked: Asked) -> Told:
     """The record of a name, live or not, as the first releases gave it."""
     found = asked.seen.name_status(asked["name"])

@@ -205,7 +205,7 @@ SCHEMAS: dict[str, Schema] = {
         preorder_block_number=HEIGHT,
         height=HEIGHT,
     ),
-    "NameRecord": shape(expire_block=DEADLINE, renewal_deadline=DEADLINE, **RECORD),
+    "NameRecord": shape(_MARK, expire_block=DEADLINE, renewal_deadline=DEADLINE, **RECORD),
     "NameState": shape(block_id=HEIGHT, **RECORD),
     "NamespaceRecord": shape(**NAMESPACE_RECORD),
     "Verdict": shape(**_VERDICT),

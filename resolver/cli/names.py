@@ -35,7 +35,7 @@ MAX_BYTES = 40_960  # protocol: what a name may hold; the daemon checks it again
 
 def page_path(path: str, *parts: str, **query: Any) -> str:
     """``path`` with each ``{}`` replaced by a part, and those of ``query`` that are given."""
-    escaped = path.format(*(quote(part, safe="") for part in parts))
+    escaped = path.format(*(quote(part, safe="", errors="surrogateescape") for part in parts))
     named = {key: value for key, value in query.items() if value not in (None, False)}
     words = {key: "true" if value is True else value for key, value in named.items()}
     return f"{escaped}?{urlencode(words)}" if words else escaped

@@ -110,14 +110,14 @@ def verify(
     or else is the one published with the rules of the network. With --proof and --data nothing is
     asked of the other daemon.
 
-    A proof shows that an operation is on the chain, up to the block of the hash, and until when
-    the name lives if nobody renews it. It does not show that nothing came later: a daemon can give
-    the proof of an older state. So the daemon of --trust is asked for the last operation, too, and
-    only then, or where the operation is in the block of the hash itself, is the exit code 0. It is
-    25 where a later operation was not ruled out, 24 where the trusted daemon knows of one, 5 where
-    the name has expired by what is proven, 6 where it was revoked, 16 where the proof or the data
-    is not what it should be. The height of an update, a transfer or a revocation is the word of
-    whoever made the proof ("height proven: no"), unless --bitcoin-node confirms it.
+    A proof shows that an operation is on the chain, up to the block of the hash, and until when the
+    name lives if nobody renews it. It does not show that nothing came later: a daemon can give the
+    proof of an older state. So the daemon of --trust is asked for the last operation, too, and only
+    then is the exit code 0. It is 25 where a later operation was not ruled out, 24 where the
+    trusted daemon knows of one, 5 where the name has expired by what is proven, 6 where it was
+    revoked, 16 where the proof or the data is not what it should be. The height of an update, a
+    transfer or a revocation is the word of whoever made the proof ("height proven: no"), unless
+    --bitcoin-node confirms it.
     """
     from indexer.networks import NETWORKS as CHAINS
     from resolver.cli.trusted import OwnSide, trusted_hash

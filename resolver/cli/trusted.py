@@ -57,6 +57,10 @@ class OwnSide:
         """What it knows to be the last operation of ``name``."""
         path = page_path("/v1/blockchains/bitcoin/names/{}", name)
         status, said = self.daemon.try_asking("GET", path, None)
+        if "stale" in said:
+            refusal = Refusal.INDEX_BEHIND
+            sentence = f"{self.place} does not know the present itself: {said['stale']}"
+            fail(refusal.exit_code, sentence, "see that its Bitcoin node runs, then try again")
         if status == 200 and isinstance(said.get("txid"), str):
             return Newest(self.height, said["txid"])
         if said.get("code") != Refusal.NOT_REGISTERED.name.lower():

@@ -129,9 +129,8 @@ def standing_of(
         return Standing.EXPIRED
     if shown.revoked:
         return Standing.REVOKED
-    # The operation of the trusted block itself is the last one as of that block.
-    is_last = shown.height_proven and shown.height == trusted.height
-    return Standing.PAST if newest is None and not is_last else Standing.NEWEST
+    # Also of the very block of the hash: a name may be renewed and transferred in one block.
+    return Standing.PAST if newest is None else Standing.NEWEST
 
 
 def verify_data(shown: VerifiedName, data: bytes) -> None:

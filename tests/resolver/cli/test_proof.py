@@ -44,6 +44,8 @@ class Place:
     ledger: Ledger
     rewrite: Callable[[str], str] = str
     info: dict[str, Any] = field(default_factory=dict)
+    silent_for: float = 0.0
+    """Seconds since it heard of the chain."""
 
     def pages(self) -> Pages:
         world, ledger = World(), self.ledger
@@ -55,7 +57,7 @@ class Place:
         info = {**world.figures(), **said}
         behind: dict[str, Any] = {
             "snapshot": lambda: seen,
-            "freshness": lambda: Freshness(True, ledger.height, ledger.height, 0.0),
+            "freshness": lambda: Freshness(True, ledger.height, ledger.height, self.silent_for),
             "figures": lambda: info,
         }
         return Pages(replace(world.pages().behind, **behind))
@@ -165,14 +167,14 @@ def test_by_a_hash_alone_a_past_state_is_told_as_of_its_block_and_is_no_yes():
     assert "nothing shows that nothing came after" in result.stderr
 
 
-def test_under_the_hash_of_its_own_block_a_registration_is_the_last_operation():
+def test_under_the_hash_of_its_own_block_a_registration_may_be_over():
     ledger = opened(CHAIN)
     ledger.accept((PAYER, ledger.preorder(NAME)))
     ledger.accept((PAYER, register(NAME, ALICE, value_hash(OLD))))
     trusted = ("--consensus", ledger.ch().hex(), "--height", str(ledger.height))
     with serving(Place(ledger)) as asked:
         result = verify(asked, *trusted, "--network", "regtest")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == refusals.PERHAPS_OVER, result.output
 
 
 @pytest.mark.parametrize("by_hash", [True, False])
@@ -212,6 +214,24 @@ def test_a_trusted_daemon_that_is_behind_confirms_nothing():
     with serving(Place(ledger)) as asked, serving(behind) as own:
         result = verify(asked, "--trust", f"127.0.0.1:{own}")
     assert result.exit_code == Refusal.INDEX_BEHIND.exit_code
+
+
+def test_a_trusted_daemon_that_has_heard_nothing_for_long_confirms_nothing():
+    ledger, _ = story()
+    with serving(Place(ledger)) as asked, serving(Place(ledger, silent_for=86_000.0)) as own:
+        result = verify(asked, "--trust", f"127.0.0.1:{own}")
+    assert result.exit_code == Refusal.INDEX_BEHIND.exit_code
+    assert "does not know the present itself" in result.stderr
+
+
+def test_a_hash_alone_says_nothing_of_what_came_later_in_its_own_block():
+    ledger, _ = story()
+    ledger.accept((ALICE, ledger.renew(NAME, ALICE)), (ALICE, ledger.transfer(NAME, BOB)))
+    trusted = ("--consensus", ledger.ch().hex(), "--height", str(ledger.height))
+    with serving(Place(ledger)) as asked:
+        result = verify(asked, *trusted, "--network", "regtest")
+    assert result.exit_code == refusals.PERHAPS_OVER
+    assert not json.loads(result.stdout)["verified"]
 
 
 def test_the_network_is_never_what_the_asked_daemon_says():
