@@ -43,6 +43,7 @@ setup(
         "tqdm>=4.67",
         "click>=8.1",
         "icalendar>=7",
+        "idna>=3.7",
         "pydantic>=2.10",
     ],
     extras_require={

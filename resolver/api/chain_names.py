@@ -6,6 +6,8 @@ name everywhere; what is refused is told what it would be, where that is plain.
 
 from collections.abc import Mapping
 
+import idna
+
 from indexer.protocol.names import BadName, check_namespace, is_name, parse_name
 from resolver.refusals import Refusal, Refused
 
@@ -61,8 +63,8 @@ def _no_name(text: str, name: str, flaw: str) -> Refused:
             f"ask for {inner}; what is inside it stands in its data",
         )
     try:
-        a_label = "" if name.isascii() else name.lower().encode("idna").decode("ascii")
-    except UnicodeError:
+        a_label = "" if name.isascii() else idna.encode(name, uts46=True).decode("ascii")
+    except idna.IDNAError:
         a_label = ""
     if is_name(a_label):
         return Refused(

@@ -17,6 +17,8 @@ def read_toml(path: Path | None, must_exist: bool) -> dict[str, Any]:
     if path is None:
         return {}
     try:
+        if path.is_fifo():  # nobody may ever write into it
+            raise SettingsError([f"the settings file {path} is a pipe; put a file in its place"])
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:

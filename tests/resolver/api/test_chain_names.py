@@ -76,6 +76,8 @@ def test_a_suffix_that_is_no_zone_stays_a_namespace():
         ("www.webhost.id.", "a label inside webhost.id"),
         ("bücher", "xn--bcher-kva.id"),
         ("bücher.bs", "xn--bcher-kva.id"),
+        ("faß.bs", "xn--fa-hia.id"),  # not fass.id, which is another name
+        ("straße", "xn--strae-oqa.id"),
         ("\u212aey.id", "write key.id"),  # the sign of kelvin, whose lower case is k
         ("", "nothing before its dot"),
         (".", "nothing before its dot"),
