@@ -19,6 +19,7 @@ from resolver.cli.asking import Daemon, Json, Lines, command
 from resolver.cli.which_daemon import AtPort, OwnDaemon
 
 DOOR_TIMEOUT = 3.0
+_VERSION_BIND = b"\7version\4bind\0\0\x10\0\3"
 FEW_PEERS = 1
 NEARLY_FULL = 0.9
 LITTLE_SPACE, NO_SPACE = 2 * 2**30, 2**28
@@ -79,8 +80,12 @@ def _index(_daemon: Daemon, info: Json) -> Iterator[Check]:
     index = info["index"]
     saw = f"{index['state']}, block {index['height']} of {info['node']['height']}"
     if index["stopped_at"] is not None:
-        advice = "the log says why; `blockstored reindex` mends a fork that was too deep"
-        yield Check("index", BAD, f"stopped at block {index['stopped_at']}", advice)
+        advice = (
+            "mend what it says; `blockstored reindex` mends a fork that was too deep, another node"
+            " a chain that is not believed"
+        )
+        why = f": {info['node']['error']}" if info["node"]["error"] else ""
+        yield Check("index", BAD, f"stopped at block {index['height']}{why}", advice)
     elif not index["caught_up"]:
         yield Check("index", ODD, saw, "wait; `blockstore-cli status` tells how far it is")
     else:
@@ -96,6 +101,8 @@ def _index(_daemon: Daemon, info: Json) -> Iterator[Check]:
 def _node(_daemon: Daemon, info: Json) -> Iterator[Check]:
     node = info["node"]
     if node["error"]:
+        if info["index"]["stopped_at"] is not None:
+            return  # it is what the index stopped at
         yield Check("node", BAD, str(node["error"]), "start it, or mend node_url and its password")
         return
     if node["downloading"]:
@@ -169,7 +176,7 @@ def _data(_daemon: Daemon, info: Json) -> Iterator[Check]:
 def _dns(_daemon: Daemon, info: Json) -> Iterator[Check]:
     for door in info["addresses"]["dns"]:
         host, port = str(door["host"]), int(door["port"])
-        seconds = ask_version(host, port)
+        seconds = _ask(host, port, _VERSION_BIND)
         place = f"dns {host} port {port}"
         if seconds is None:
             advice = "look at the log of blockstored, and at the firewall of this machine"
@@ -219,10 +226,15 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-def _upstreams(_daemon: Daemon, info: Json) -> Iterator[Check]:
+def _upstreams(daemon: Daemon, info: Json) -> Iterator[Check]:
     forward = info.get("forward")
     if forward is None:
         return
+    for door in info["addresses"]["dns"][:1]:
+        # A name that nobody keeps an answer to, so that what is told next is of now.
+        name = b"\x10%b\7example\3com\0" % secrets.token_hex(8).encode("ascii")
+        _ask(str(door["host"]), int(door["port"]), name + b"\0\1\0\1")
+        forward = daemon.get("/v1/info")["forward"]
     healthy, asked = forward["healthy"], forward["upstreams"]
     saw = f"{healthy} of {asked} resolvers of the setting forward answered when asked last"
     advice = "ask them with dig from this machine, and name others in forward"
@@ -232,12 +244,11 @@ def _upstreams(_daemon: Daemon, info: Json) -> Iterator[Check]:
         yield Check("forward", ODD if healthy else BAD, saw, advice)
 
 
-def ask_version(host: str, port: int) -> float | None:
-    """Seconds until a DNS server answers ``version.bind CH TXT`` over UDP; None: it does not."""
+def _ask(host: str, port: int, question: bytes) -> float | None:
+    """Seconds until a DNS server answers ``question`` over UDP, whatever; None: it does not."""
     address = _reachable(host)
     query_id = secrets.token_bytes(2)
-    question = b"\7version\4bind\0\0\x10\0\3"
-    packet = query_id + b"\0\0\0\1\0\0\0\0\0\0" + question
+    packet = query_id + b"\1\0\0\1\0\0\0\0\0\0" + question
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     began = time.monotonic()
     try:

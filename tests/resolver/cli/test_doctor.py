@@ -48,6 +48,7 @@ def checks_of(
     shown: list[dict[str, list[dict[str, str]]]] = []
     daemon = SimpleNamespace(
         try_asking=lambda *_: (status, info),
+        get=lambda _: info,
         show=lambda values, lines: shown.append(values),
         place="here",
         door=door or OwnDaemon({}, {}, Path("/")),
@@ -104,6 +105,28 @@ def test_a_node_that_could_be_read_faster_is_odd_until_it_has_been_read(caught_u
     assert "rest=1" in check["saw" if caught_up else "advice"]
 
 
+def test_a_dead_upstream_is_found_by_asking_it_now() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
+        door.bind(("127.0.0.1", 0))
+        place = {"host": "127.0.0.1", "port": door.getsockname()[1]}
+        info = info_of(addresses={"dns": [place]}, forward={"upstreams": 1, "healthy": 1})
+        asked: list[bytes] = []
+
+        def answer() -> None:
+            for _ in range(2):
+                packet, asker = door.recvfrom(512)
+                asked.append(packet)
+                if b"example" in packet:
+                    info["forward"]["healthy"] = 0
+                door.sendto(packet[:2] + b"\x81" + packet[3:], asker)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        check = checks_of(info)["forward"]
+        answering.join()
+    assert (check["is"], len(asked)) == ("bad", 2)
+
+
 def test_a_node_that_is_read_by_the_fastest_way_is_good() -> None:
     node = {"spent_outputs": "REST", "faster_with": None}
     check = checks_of(info_of(caught_up=False, node=node))["reading"]
@@ -119,7 +142,7 @@ def test_a_daemon_that_has_not_asked_its_node_yet_says_nothing_of_it() -> None:
     [
         ("node", "bad", "no route", {"node": {"error": "no route"}}),
         ("node", "odd", "initial download", {"node": {"downloading": True}}),
-        ("index", "bad", "stopped at block 3", {"index": {"stopped_at": 3}}),
+        ("index", "bad", "stopped at block 5", {"index": {"stopped_at": 1.8e9}}),
         ("chain", "odd", "no block for 5.0 hours", {"index": {"silent_seconds": 18_000.0}}),
         ("clock", "bad", "days in the future", {"index": {"block_time": time.time() + 55 * 3e7}}),
         ("clock", "bad", "3 hours in the future", {"index": {"block_time": time.time() + 11_000}}),
