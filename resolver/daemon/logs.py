@@ -22,6 +22,7 @@ REPEATS = 10
 REPEAT_WINDOW = 60.0
 MAX_KINDS = 1000
 MAX_LINE = 2000
+SHORT = 8
 
 # Libraries that log every datagram, or tracebacks for what strangers send.
 _QUIET = {
@@ -54,7 +55,8 @@ class LineFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._tracebacks = tracebacks
         self._completed = completed
-        self._secrets = sorted((s for s in secrets if s), key=len, reverse=True)
+        longest_first = sorted((s for s in secrets if s), key=len, reverse=True)
+        self._secrets = [re.compile(_where(secret)) for secret in longest_first]
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         # What strangers send must not begin a line of its own.
@@ -67,8 +69,14 @@ class LineFormatter(logging.Formatter):
             record.exc_info = record.exc_text = record.stack_info = None
         line = without_credentials(super().format(record))
         for secret in self._secrets:
-            line = line.replace(secret, HIDDEN)
+            line = secret.sub(HIDDEN, line)
         return line
+
+
+def _where(secret: str) -> str:
+    """A short one only where it is a word: cut out of words it would be told by what is missing."""
+    found = re.escape(secret)
+    return found if len(secret) >= SHORT else rf"(?<!\w){found}(?!\w)"
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -22,6 +22,12 @@ def test_credentials_and_known_secrets_are_cut_out():
     assert line.endswith("asking http://******@node:8332 failed: ****** is wrong")
 
 
+def test_a_short_secret_is_not_told_by_the_words_that_lack_it():
+    formatter = LineFormatter(["p"])
+    record = logging.LogRecord("a", logging.INFO, "", 0, "stopped; user:p, password p", (), None)
+    assert formatter.format(record).endswith("a: stopped; user:******, password ******")
+
+
 def test_a_secret_in_a_traceback_is_cut_out_too():
     try:
         raise ValueError("hunter2")
