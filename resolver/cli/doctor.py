@@ -78,7 +78,8 @@ def _daemon(daemon: Daemon, info: Json) -> Iterator[Check]:
 
 def _index(_daemon: Daemon, info: Json) -> Iterator[Check]:
     index = info["index"]
-    saw = f"{index['state']}, block {index['height']} of {info['node']['height']}"
+    top = info["node"]["height"]
+    saw = f"{index['state']}, block {index['height']}{'' if top is None else f' of {top}'}"
     if index["stopped_at"] is not None:
         advice = (
             "mend what it says; `blockstored reindex` mends a fork that was too deep, another node"

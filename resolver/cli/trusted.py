@@ -32,7 +32,7 @@ class OwnSide:
             self.daemon.nonsense()
         if not caught_up:
             refusal = Refusal.INDEX_BEHIND
-            sentence = f"{self.place} is still catching up with the chain"
+            sentence = f"{self.place} has not caught up with the chain, or its node is away"
             fail(refusal.exit_code, sentence, refusal.hint)
 
     def trusted(self, height: int | None) -> Trusted:
