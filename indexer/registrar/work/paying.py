@@ -65,5 +65,9 @@ class Paying:
                     " nothing was paid",
                     "look at the plan again",
                 )
-            assert planned.raw is not None, "who signs here has the keys"
+            if planned.raw is None:
+                raise CannotOrder(
+                    "the wallet that signs here has no keys for its coins; nothing was paid",
+                    "pay with the wallet that has them",
+                )
             return planned, hash_hex(self._runner.node.send_transaction(planned.raw))
