@@ -16,7 +16,6 @@ from indexer.networks import SANDBOX
 from indexer.node.node import BitcoinNode
 from indexer.registrar.planning.wishes import ReadyNamespace, RegisterName, Wish
 from indexer.registrar.work.progress import hint_of_zone
-from indexer.wallet.signers import NeedsSignature
 from resolver.api.orders import Order, Payment
 from resolver.api.payer import Signing
 from resolver.api.registrar_service import RegistrarService
@@ -181,19 +180,6 @@ def test_a_payment_is_planned_and_then_sent_for_what_was_agreed_to(
     sent = asyncio.run(registrar.pay(replace(payment, max_total=planned["plan"]["total"])))
     world.mine()
     assert sent["txid"] in [hash_hex(coin.txid) for coin in world.signer.coins(OWNER)]
-
-
-def test_a_wallet_without_keys_is_no_failure_of_ours(
-    world: World, registrar: RegistrarService
-) -> None:
-    mine = address_script(asyncio.run(registrar.address()), SANDBOX)
-    paid = world.signer.pay([TxOut(BIG, mine)], 20.0)
-    world.node.submit(paid.raw)
-    world.mine()
-    world.signer.refuses = NeedsSignature("cHNidP8=", paid.unsigned)
-    payment = Payment(script_address(OWNER, SANDBOX) or "", 70_000, 2.0, max_total=BIG)
-    with pytest.raises(Refused, match="no keys for its coins; nothing was paid"):
-        asyncio.run(registrar.pay(payment))
 
 
 def test_what_is_no_payment_is_refused_before_anything_is_paid(registrar: RegistrarService) -> None:
