@@ -120,7 +120,7 @@ class ReadyNode(SandboxNode):
         """Write out every block."""
         client = BitcoinNode(self.url)
         hashes = client.block_hashes(range(self.height + 1))
-        self._ready = {hash_hex(h): client.raw_block(h).hex().encode() for h in hashes}
+        self._ready = {hash_hex(h): client.raw_blocks([h])[0].hex().encode() for h in hashes}
         client.close()
 
 
