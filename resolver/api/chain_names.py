@@ -40,9 +40,9 @@ def chain_name(text: str, zones: Zones) -> str:
 
 
 def namespace_id(text: str) -> str:
-    """The namespace that ``text`` means, in any case. Raises Refused."""
+    """The namespace that ``text`` means, in any case, a final dot or none. Raises Refused."""
     try:
-        return check_namespace(_lower(text))
+        return check_namespace(_lower(text.removesuffix(".")))
     except BadName as error:
         raise Refused(Refusal.BAD_NAME, str(error)) from None
 

@@ -149,7 +149,7 @@ def test_every_order_takes_a_name_however_it_is_typed(path: str) -> None:
 
 
 def test_a_namespace_is_meant_in_any_case() -> None:
-    assert namespace_id("PodCast") == "podcast"
+    assert namespace_id("PodCast") == namespace_id("podcast.") == "podcast"
     assert ask("GET", "/v1/namespaces/ID/names").body == ["alice.id"]
     desk = Desk()
     ask(
